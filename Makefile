@@ -1,0 +1,56 @@
+# Everything runs in environments made here; nothing needs to be installed by hand.
+# PYTHON chooses the interpreter the environments are made with: make test PYTHON=python3.13
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# Source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or `wheel`.
+CLOUDAPI ?=
+CLOUDAPI_REF ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format gen gen-check test-compat bench reliability clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(VENV)/.installed: requirements/dev.txt pyproject.toml
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt -e .
+	@touch $@
+
+demo: $(VENV)/.installed ## a unary answer, a stream, and a stream that revises itself (no account needed)
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed ## the whole test suite
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/.installed ## formatting, lint, strict types, coverage
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage combine -q
+	@$(BIN)/coverage report
+
+format: $(VENV)/.installed ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+gen: ## regenerate src/yandexgpt/_proto (CLOUDAPI=<url|directory|wheel>, CLOUDAPI_REF=<ref>)
+	@$(PYTHON) scripts/gen.py --source "$(CLOUDAPI)" --ref "$(CLOUDAPI_REF)"
+
+gen-check: ## fail if the committed stubs differ from what the pinned interface gives
+	@$(PYTHON) scripts/gen.py --source "$(or $(CLOUDAPI),wheel)" --check
+
+test-compat: ## the suite on the lowest and highest dependencies, and beside yandexcloud
+	@$(PYTHON) scripts/compat.py
+
+bench: $(VENV)/.installed ## cost of a call, a stream and the import, against the raw stub
+	@$(BIN)/python bench/run.py
+
+reliability: $(VENV)/.installed ## every fault in every phase, for both clients: writes docs/reliability.md
+	@$(BIN)/python scripts/reliability.py
+
+clean: ## remove environments and caches
+	@rm -rf .venv .cache build dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
