@@ -1,0 +1,136 @@
+"""What both clients have in common: their arguments, and what they make of them."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from yandexgpt import forks
+from yandexgpt.calls import CallFactory
+from yandexgpt.errors import ConfigurationError
+from yandexgpt.request import build_request
+from yandexgpt.retry import DEFAULT_RETRY, Retry
+from yandexgpt.settings import Metadata, Settings, Unset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from typing_extensions import Self
+
+    from yandexgpt.calls import Call
+    from yandexgpt.credentials import Credentials
+    from yandexgpt.raw import Raw
+    from yandexgpt.request import CompletionRequest, Prompt
+
+__all__ = ["BaseClient"]
+
+
+class BaseClient:
+    """The part of a client that does not wait."""
+
+    _connection_type: ClassVar[type[Any]]
+
+    def __init__(
+        self,
+        *,
+        folder_id: str | None = None,
+        credentials: Credentials | str | None = None,
+        model: str = "yandexgpt-lite",
+        endpoint: str | None = None,
+        operation_endpoint: str | None = None,
+        iam_endpoint: str | None = None,
+        tls: bool | str | os.PathLike[str] | None = None,
+        timeout: float | None = 60.0,
+        attempt_timeout: float | None = None,
+        retry: Retry = DEFAULT_RETRY,
+        max_concurrency: int | None = None,
+        log_data: bool = True,
+        metadata: Metadata = (),
+        channel_options: Sequence[tuple[str, Any]] = (),
+        interceptors: Sequence[Any] = (),
+    ) -> None:
+        settings = Settings.resolve(
+            folder_id=folder_id,
+            credentials=credentials,
+            model=model,
+            endpoint=endpoint,
+            operation_endpoint=operation_endpoint,
+            iam_endpoint=iam_endpoint,
+            tls=tls,
+            timeout=timeout,
+            attempt_timeout=attempt_timeout,
+            retry=retry,
+            max_concurrency=max_concurrency,
+            log_data=log_data,
+            metadata=metadata,
+            channel_options=channel_options,
+            interceptors=interceptors,
+        )
+        self._start(settings, None)
+
+    def _start(self, settings: Settings, parent: Self | None) -> None:
+        """Set up what a call needs; a client made by ``with_options`` takes over what did not change."""
+        self._settings = settings
+        self._closed = False
+        self._raw: tuple[Any, Raw] | None = None
+        self._calls: CallFactory = CallFactory(settings, parent._calls if parent else None)
+        self._owns_connection = parent is None or parent._settings.connection != settings.connection
+        self._connection: Any
+        if parent is None or self._owns_connection:
+            self._connection = self._connection_type(settings)
+        else:
+            self._connection = parent._connection
+
+    def with_options(self, **options: Any) -> Self:
+        """A client with some arguments of this one changed, on the same connection if they allow it.
+
+        Closing it does not close the connection it shares; closing this one does.
+
+        Args:
+            options: as for the class itself.
+
+        Raises:
+            ConfigurationError: a value cannot be used, or the client is closed.
+            TypeError: there is no such argument.
+        """
+        self._check_open()
+        client = type(self).__new__(type(self))
+        client._start(self._settings.with_options(options), self)
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.describe()})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client cannot be pickled or copied: make one in each process, or let fork inherit it")
+
+    def _check_open(self) -> None:
+        forks.check()
+        if self._closed or self._connection.closed:
+            raise ConfigurationError("the client is closed")
+
+    def _begin(
+        self,
+        prompt: Prompt,
+        *,
+        stream: bool,
+        timeout: float | Unset | None,
+        attempt_timeout: float | Unset | None,
+        metadata: Metadata,
+        request_id: str | None,
+        **options: Any,
+    ) -> tuple[CompletionRequest, Call]:
+        """Check the arguments of a generation; its deadline runs from here."""
+        self._check_open()
+        settings = self._settings
+        request = build_request(
+            prompt, folder_id=settings.folder_id, default_model=settings.model, stream=stream, **options
+        )
+        call = self._calls.new(
+            request.model_uri,
+            timeout=timeout,
+            attempt_timeout=attempt_timeout,
+            metadata=metadata,
+            request_id=request_id,
+        )
+        return request, call

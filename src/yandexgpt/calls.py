@@ -1,0 +1,319 @@
+"""One call from its first attempt to its end: what both clients share of it. Nothing here waits.
+
+A driver (:mod:`yandexgpt.client`, :mod:`yandexgpt.aio`) asks for the next attempt, makes it, and reports how it went;
+after a failure it is told how long to wait before the next attempt, or gets the error raised.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import time
+import uuid
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from yandexgpt import errors
+from yandexgpt.completion import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
+from yandexgpt.folding import whole_characters
+from yandexgpt.line import Line
+from yandexgpt.retry import Budget, backoff, is_transient
+from yandexgpt.settings import Metadata, Settings, Unset, check_metadata, check_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import grpc
+
+    from yandexgpt.completion import CompletionResponse
+    from yandexgpt.errors import APIError, FailedCall
+
+__all__ = ["Attempt", "Call", "CallFactory"]
+
+logger = logging.getLogger("yandexgpt")
+logger.addHandler(logging.NullHandler())  # a library does not print: without a handler, logging would write to stderr
+
+
+class Attempt(NamedTuple):
+    """What an attempt is made with."""
+
+    timeout: float | None
+    metadata: tuple[tuple[str, str | bytes], ...]
+
+
+class CallFactory:
+    """What the calls of one client have in common."""
+
+    def __init__(self, settings: Settings, parent: CallFactory | None) -> None:
+        self.settings = settings
+        self.metadata = settings.call_metadata()
+        # A client made by with_options shares with the one it came from what did not change.
+        if parent and parent.settings.retry == settings.retry:
+            self.budget: Budget = parent.budget
+        else:
+            self.budget = Budget(settings.retry)
+        if parent and parent.settings.max_concurrency == settings.max_concurrency:
+            self.line: Line | None = parent.line
+        else:
+            self.line = Line(settings.max_concurrency) if settings.max_concurrency else None
+
+    def new(
+        self,
+        model_uri: str,
+        *,
+        timeout: float | Unset | None,
+        attempt_timeout: float | Unset | None,
+        metadata: Metadata,
+        request_id: str | None,
+    ) -> Call:
+        """Begin a call: its deadline runs from now.
+
+        Raises:
+            ValueError: an argument has an impossible value.
+        """
+        settings = self.settings
+        if isinstance(timeout, Unset):
+            timeout = settings.timeout
+        else:
+            check_seconds("timeout", timeout)
+        if isinstance(attempt_timeout, Unset):
+            attempt_timeout = settings.attempt_timeout
+        else:
+            check_seconds("attempt_timeout", attempt_timeout)
+        if request_id is None:
+            request_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+        elif not isinstance(request_id, str) or not request_id:
+            raise ValueError(f"request_id must be a str that is not empty, got {request_id!r}")
+        else:
+            check_metadata((("x-client-request-id", request_id),))
+        if metadata:
+            metadata = check_metadata(metadata)
+        return Call(self, model_uri, timeout, attempt_timeout, (*self.metadata, *metadata), request_id)
+
+
+class Call:
+    """One call: its deadline, its attempts so far, and what it means when one fails."""
+
+    __slots__ = (
+        "_attempt_timeout",
+        "_base_metadata",
+        "_deadline",
+        "_factory",
+        "_model_uri",
+        "_own_deadline",
+        "_started",
+        "answer",
+        "attempts",
+        "authorization",
+        "cancelled",
+        "first_message_at",
+        "interrupt",
+        "received",
+        "refused",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        factory: CallFactory,
+        model_uri: str,
+        timeout: float | None,
+        attempt_timeout: float | None,
+        metadata: tuple[tuple[str, str | bytes], ...],
+        request_id: str,
+    ) -> None:
+        self._factory = factory
+        self._model_uri = model_uri
+        self._started = time.monotonic()
+        self._deadline = None if timeout is None else self._started + timeout
+        self._attempt_timeout = attempt_timeout
+        self._own_deadline = False
+        self._base_metadata = metadata
+        self.request_id = request_id
+        self.attempts = 0
+        self.authorization: str | None = None
+        self.refused: str | None = None
+        """The authorization that the service has refused: the next attempt needs another."""
+        self.first_message_at = 0.0
+        self.answer: CompletionResponse | None = None
+        """The last message of a call that has succeeded."""
+        self.received = NO_METADATA
+        """What came around the answer of a call that has succeeded."""
+        self.interrupt: Callable[[], Any] | None = None
+        """Ends what the driver is waiting for just now; may be called from any thread."""
+        self.cancelled = False
+
+    def remaining(self) -> float | None:
+        """Seconds to the deadline (never negative), or None without one."""
+        return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+
+    def completion(self) -> Completion:
+        """The answer of a call that has succeeded."""
+        assert self.answer is not None  # noqa: S101  (for the type checker)
+        return Completion(self.answer, self.request_id, self.received)
+
+    def cancel(self) -> None:
+        """End the call, from any thread."""
+        self.cancelled = True
+        if self.interrupt is not None:
+            self.interrupt()
+
+    def attempt(self, authorization: str) -> Attempt:
+        """Begin the next attempt.
+
+        Raises:
+            DeadlineExceededError: there is no time left for it.
+        """
+        timeout = self.remaining()
+        if timeout == 0.0:
+            raise self.expired("before the call could be sent")
+        self._own_deadline = False
+        limit = self._attempt_timeout
+        if limit is not None and (timeout is None or limit < timeout):
+            timeout = limit
+            self._own_deadline = True
+        self.attempts += 1
+        self.authorization = authorization
+        own = (("x-client-request-id", self.request_id), ("x-client-attempt", str(self.attempts)))
+        if authorization:
+            return Attempt(timeout, (("authorization", authorization), *own, *self._base_metadata))
+        return Attempt(timeout, (*own, *self._base_metadata))
+
+    def succeeded(self, last: CompletionResponse | None, received: ReceivedMetadata) -> None:
+        """The call has ended with the status OK.
+
+        Raises:
+            InternalServerError: but without any answer.
+        """
+        self.received = received
+        if last is None:
+            import grpc
+
+            raise self._ended(self._error(grpc.StatusCode.INTERNAL, "the service ended the call without an answer"))
+        self.answer = last
+        self._factory.budget.success()
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("call succeeded: %s", self._facts(last))
+
+    def failed(self, failure: grpc.RpcError | APIError, last: CompletionResponse | None = None) -> float | None:
+        """An attempt failed.
+
+        Args:
+            failure: what gRPC raised, or why no token could be got.
+            last: the last message that this attempt had received, if any.
+
+        Returns:
+            Seconds to wait before the next attempt; or None if the answer is whole all the same, because the
+            connection broke only after the final message.
+
+        Raises:
+            APIError: there is no next attempt.
+        """
+        pushback: str | None = None
+        initial = trailing = None
+        if isinstance(failure, errors.APIError):
+            error = self._about_this_call(failure)
+        else:
+            failed = cast("FailedCall", failure)
+            initial, trailing = failed.initial_metadata(), failed.trailing_metadata()
+            pushback = errors.metadata_dict(trailing).get("grpc-retry-pushback-ms")
+            error = errors.from_rpc_error(
+                failed,
+                request_id=self.request_id,
+                endpoint=self._factory.settings.endpoint.target,
+                attempts=self.attempts,
+                elapsed=self.elapsed,
+            )
+        if last is not None:
+            if first_alternative(last).status > Status.PARTIAL:
+                logger.info("the connection broke after the final message, which stands: %s", error)
+                self.answer, self.received = last, ReceivedMetadata(initial, trailing)
+                return None
+            error.partial = Completion(whole_characters(last), self.request_id)
+            raise self._ended(error) from failure
+        delay = self._delay(error, pushback)
+        if delay is None:
+            raise self._ended(error) from failure
+        logger.info("attempt %d failed, the next in %.2f s: %s", self.attempts, delay, error)
+        return delay
+
+    def token_failed(self, failure: BaseException) -> float | None:
+        """No token could be got for an attempt; returns and raises as :meth:`failed`."""
+        if isinstance(failure, errors.APIError):
+            return self.failed(failure)
+        if isinstance(failure, errors.ConfigurationError):
+            raise copy.copy(failure) from failure
+        import grpc
+
+        message = f"no token could be got: {type(failure).__name__}: {failure}"
+        raise self._ended(self._error(grpc.StatusCode.UNAUTHENTICATED, message)) from failure
+
+    def expired(self, where: str) -> APIError:
+        """The deadline passed without gRPC's doing."""
+        import grpc
+
+        return self._ended(self._error(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed {where}"))
+
+    def ended_here(self, last: CompletionResponse | None = None) -> APIError:
+        """The call was cancelled on this side: by ``close()`` of its stream or of the client."""
+        import grpc
+
+        error = self._error(grpc.StatusCode.CANCELLED, "the stream or its client was closed during the call")
+        if last is not None:
+            error.partial = Completion(whole_characters(last), self.request_id)
+        return self._ended(error)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the call began."""
+        return time.monotonic() - self._started
+
+    def _delay(self, error: APIError, pushback: str | None) -> float | None:
+        settings = self._factory.settings
+        policy = settings.retry
+        if error.code.name == "UNAUTHENTICATED":
+            if settings.credentials.header is not None or self.refused is not None or self.authorization is None:
+                return None
+            self.refused = self.authorization
+            return 0.0
+        if not is_transient(policy, error, own_deadline=self._own_deadline):
+            return None
+        if not self._factory.budget.failure() or self.attempts >= policy.attempts:
+            return None
+        delay = backoff(policy, self.attempts, error, pushback)
+        remaining = self.remaining()
+        if delay is None or (remaining is not None and delay >= remaining):
+            return None
+        return delay
+
+    def _error(self, code: grpc.StatusCode, message: str) -> APIError:
+        return errors.error_class(code)(
+            message,
+            code=code,
+            request_id=self.request_id,
+            endpoint=self._factory.settings.endpoint.target,
+            attempts=self.attempts,
+            elapsed=self.elapsed,
+        )
+
+    def _about_this_call(self, shared: APIError) -> APIError:
+        # The failure of a refresh is one object for everybody who waited for it.
+        error = copy.copy(shared)
+        error.request_id = self.request_id
+        error.attempts = self.attempts
+        error.elapsed = self.elapsed
+        return error
+
+    def _ended(self, error: APIError) -> APIError:
+        logger.warning("call failed: model=%s: %s", self._model_uri, error)
+        return error
+
+    def _facts(self, last: CompletionResponse) -> str:
+        facts = [f"model={self._model_uri}", f"attempts={self.attempts}", f"elapsed={self.elapsed:.3f}s"]
+        if self.first_message_at:
+            facts.append(f"first_message={self.first_message_at - self._started:.3f}s")
+        completion = Completion(last, self.request_id, self.received)
+        usage = completion.usage
+        facts.append(f"tokens={usage.input_tokens}+{usage.completion_tokens}")
+        facts.append(f"request_id={self.request_id} server_request_id={completion.server_request_id}")
+        return " ".join(facts)

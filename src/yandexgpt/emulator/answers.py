@@ -1,0 +1,175 @@
+"""An answer, scripted or made by the default rule, and the messages it is sent as."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf import json_format
+
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import Struct
+
+__all__ = [
+    "DEFAULT_MODEL_VERSION",
+    "Answer",
+    "AnswerAlternative",
+    "AnswerMessages",
+    "AnswerUsage",
+    "count_words",
+    "encode",
+    "fill_struct",
+    "first_words",
+    "tool_call_list",
+    "word_ends",
+]
+
+DEFAULT_MODEL_VERSION = "emulator"
+
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class AnswerAlternative:
+    """One alternative of the final message.
+
+    Attributes:
+        text: the text; None where the message holds no text.
+        status: the number of the alternative's status.
+        tool_calls: a serialized ``ToolCallList``, in place of text.
+        role: who speaks.
+    """
+
+    text: str | None
+    status: int
+    tool_calls: bytes | None = None
+    role: str = "assistant"
+
+
+@dataclass(frozen=True)
+class AnswerUsage:
+    """Tokens of the final message; None: counted by the rule of :class:`Emulator`."""
+
+    input_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model is to say.
+
+    Attributes:
+        partials: for each partial message the whole text so far, one per alternative.
+        alternatives: the final message's.
+        final: whether the final message is sent at all.
+        usage: the final message's.
+        model_version: on every message.
+        delay: seconds before each message.
+    """
+
+    partials: tuple[tuple[str, ...], ...]
+    alternatives: tuple[AnswerAlternative, ...]
+    final: bool = True
+    usage: AnswerUsage = AnswerUsage()
+    model_version: str = DEFAULT_MODEL_VERSION
+    delay: float = 0.0
+
+
+@dataclass(frozen=True)
+class AnswerMessages:
+    """Serialized ``CompletionResponse`` messages: the partials, and the final one if it is sent."""
+
+    partials: tuple[bytes, ...]
+    final: bytes | None
+
+
+def count_words(text: str) -> int:
+    """Runs of characters without white space."""
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def word_ends(text: str) -> list[int]:
+    """Where each word of the text ends."""
+    return [word.end() for word in _WORD.finditer(text)]
+
+
+def first_words(text: str, count: int) -> str:
+    """The text up to the end of its word number `count`."""
+    return text[: word_ends(text)[count - 1]]
+
+
+def tool_call_list(calls: Iterable[tuple[str, Mapping[str, Any]]]) -> bytes:
+    """A serialized ``ToolCallList`` of names and arguments."""
+    message = text_common_pb2.ToolCallList()
+    for name, arguments in calls:
+        call = message.tool_calls.add().function_call
+        call.name = name
+        fill_struct(call.arguments, arguments)
+    return message.SerializeToString()
+
+
+def fill_struct(struct: Struct, value: Mapping[str, Any]) -> None:
+    """Put a JSON object into a ``Struct``, even an empty one."""
+    struct.SetInParent()
+    json_format.ParseDict(dict(value), struct)
+
+
+def encode(answer: Answer, input_words: int) -> AnswerMessages:
+    """The messages of an answer to a prompt of so many words.
+
+    The final message counts ``T`` completion tokens: those of the answer's usage, else its longest message's words
+    ``W``. A partial of ``w`` words counts ``T * w // W`` of them, but never fewer than a partial before it.
+    """
+    lengths = [sum(map(count_words, texts)) for texts in answer.partials]
+    final_length = sum(count_words(alternative.text or "") for alternative in answer.alternatives)
+    longest = max(final_length, *lengths) if lengths else final_length
+    usage = answer.usage
+    input_tokens = input_words if usage.input_tokens is None else usage.input_tokens
+    tokens = longest if usage.completion_tokens is None else usage.completion_tokens
+    partials = []
+    spent = 0
+    for texts, length in zip(answer.partials, lengths, strict=True):
+        spent = max(spent, tokens * length // longest if longest else 0)
+        partials.append(_partial(texts, input_tokens, spent, answer.model_version))
+    final = _final(answer, input_tokens, tokens) if answer.final else None
+    return AnswerMessages(tuple(partials), final)
+
+
+def _partial(texts: Sequence[str], input_tokens: int, completion_tokens: int, model_version: str) -> bytes:
+    response = text_generation_service_pb2.CompletionResponse(model_version=model_version)
+    for text in texts:
+        alternative = response.alternatives.add(status=text_common_pb2.Alternative.ALTERNATIVE_STATUS_PARTIAL)
+        alternative.message.role = "assistant"
+        alternative.message.text = text
+    response.usage.input_text_tokens = input_tokens
+    response.usage.completion_tokens = completion_tokens
+    response.usage.total_tokens = input_tokens + completion_tokens
+    return response.SerializeToString()
+
+
+def _final(answer: Answer, input_tokens: int, completion_tokens: int) -> bytes:
+    response = text_generation_service_pb2.CompletionResponse(model_version=answer.model_version)
+    for scripted in answer.alternatives:
+        # Through the field's number, because a scripted status may be one that the enum does not know.
+        alternative = response.alternatives.add()
+        alternative.status = scripted.status  # type: ignore[assignment]
+        alternative.message.role = scripted.role
+        if scripted.tool_calls is not None:
+            alternative.message.tool_call_list.ParseFromString(scripted.tool_calls)
+        elif scripted.text is not None:
+            alternative.message.text = scripted.text
+    usage = answer.usage
+    total = input_tokens + completion_tokens if usage.total_tokens is None else usage.total_tokens
+    response.usage.input_text_tokens = input_tokens
+    response.usage.completion_tokens = completion_tokens
+    response.usage.total_tokens = total
+    if usage.reasoning_tokens:
+        response.usage.completion_tokens_details.reasoning_tokens = usage.reasoning_tokens
+    return response.SerializeToString()

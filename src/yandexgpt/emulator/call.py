@@ -1,0 +1,86 @@
+"""One call at the server: its record, its ids, its end. What every service of the emulator builds on."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from yandexgpt.emulator.recording import Metadata, RecordedRequest, Recorder
+from yandexgpt.emulator.refusal import Refusal
+
+__all__ = ["Call"]
+
+_NO_DEADLINE = 1e9
+"""Seconds: gRPC gives a call without a deadline one that is centuries away."""
+
+
+class Call:
+    """Records the call, sends the service's ids in its initial and trailing metadata, and watches for its end.
+
+    Args:
+        recorder: where the call is noted.
+        method: the full method name.
+        message: the request.
+        context: gRPC's context of the call.
+    """
+
+    def __init__(self, recorder: Recorder, method: str, message: Any, context: grpc.ServicerContext) -> None:
+        remaining = context.time_remaining()
+        self.recorded = RecordedRequest(
+            method,
+            message,
+            Metadata(context.invocation_metadata()),
+            deadline=remaining if remaining < _NO_DEADLINE else None,
+            peer=context.peer(),
+            server_request_id=str(uuid.uuid4()),
+            trace_id=uuid.uuid4().hex,
+        )
+        self._context = context
+        self._status: str | None = None
+        self._ended = threading.Event()
+        self._at_end: list[Callable[[], None]] = []
+        self._ids = (
+            ("x-request-id", self.recorded.server_request_id),
+            ("x-server-trace-id", self.recorded.trace_id),
+        )
+        recorder.add(self.recorded)
+        if not context.add_callback(self._on_end):
+            self._on_end()
+        context.send_initial_metadata(self._ids)
+
+    def at_end(self, action: Callable[[], None]) -> None:
+        """Run the action when the call ends, before :meth:`RecordedRequest.wait` returns; at once if it has ended."""
+        self._at_end.append(action)
+        if self._ended.is_set():
+            action()
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, but no longer than the call lasts.
+
+        Returns:
+            Whether there is still someone to answer.
+        """
+        return not (self._ended.wait(seconds) if seconds > 0 else self._ended.is_set())
+
+    def finish(self) -> None:
+        """End with ``OK`` when the handler returns."""
+        self._context.set_trailing_metadata(self._ids)
+        self._status = "OK"
+
+    def refuse(self, refusal: Refusal) -> None:
+        """End with a status other than ``OK`` when the handler returns."""
+        request_id = self.recorded.server_request_id
+        self._context.set_trailing_metadata((*self._ids, *refusal.trailing_metadata(request_id)))
+        self._context.set_details(refusal.message)
+        self._context.set_code(refusal.code)
+        self._status = refusal.code.name
+
+    def _on_end(self) -> None:
+        self._ended.set()
+        for action in tuple(self._at_end):
+            action()
+        self.recorded.end(self._status or "CANCELLED")

@@ -1,0 +1,147 @@
+"""What arrived at the emulator, and how each call ended."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+__all__ = ["Metadata", "RecordedRequest", "Recorder"]
+
+
+class Metadata(Mapping[str, "str | bytes"]):
+    """Metadata of a call: lower-case keys, in order of arrival; a value is ``bytes`` where the key ends in ``-bin``.
+
+    ``metadata[key]`` is the first value of a key that was sent more than once; :meth:`get_all` gives every one. The
+    ``repr`` shows keys only, because a value may be a secret.
+    """
+
+    def __init__(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
+        self._values: dict[str, list[str | bytes]] = {}
+        for key, value in pairs:
+            self._values.setdefault(key.lower(), []).append(value)
+
+    def __getitem__(self, key: str) -> str | bytes:
+        return self._values[key.lower()][0]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get_all(self, key: str) -> tuple[str | bytes, ...]:
+        """Every value of the key (any case), in the order sent; empty if there is none."""
+        return tuple(self._values.get(key.lower(), ()))
+
+    def __repr__(self) -> str:
+        return f"Metadata({', '.join(self._values)})"
+
+
+class RecordedRequest:
+    """One call as the server saw it.
+
+    Attributes:
+        method: the full name, such as ``"/yandex.cloud.ai.foundation_models.v1.TextGenerationService/Completion"``.
+        message: the request message.
+        metadata: see :class:`Metadata`.
+        deadline: seconds that remained to the caller's deadline when the call arrived, or None without one; some
+            versions of gRPC round it up on the wire, by less than 1 %.
+        peer: the client's address as gRPC writes it; calls of one connection have the same.
+        arrived: ``time.monotonic()`` at arrival, in seconds.
+        server_request_id, trace_id: the ids sent back as ``x-request-id`` and ``x-server-trace-id``.
+        sent: messages handed to the connection so far; a client that cancelled may have missed the last of them.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        message: Any,
+        metadata: Metadata,
+        *,
+        deadline: float | None,
+        peer: str,
+        server_request_id: str,
+        trace_id: str,
+    ) -> None:
+        self.method = method
+        self.message = message
+        self.metadata = metadata
+        self.deadline = deadline
+        self.peer = peer
+        self.arrived = time.monotonic()
+        self.server_request_id = server_request_id
+        self.trace_id = trace_id
+        self.sent = 0
+        self._outcome: str | None = None
+        self._ended = threading.Event()
+
+    @property
+    def outcome(self) -> str | None:
+        """None while the call runs; then ``"OK"``, the name of the status sent, or ``"CANCELLED"``.
+
+        ``"CANCELLED"`` is a call that ended from outside: the client cancelled it, its deadline passed, its connection
+        broke, or the emulator was stopped.
+        """
+        return self._outcome
+
+    def wait(self, timeout: float | None = 10.0) -> str:
+        """Wait until the server has seen the call end.
+
+        Args:
+            timeout: seconds; None waits without limit.
+
+        Returns:
+            The :attr:`outcome`.
+
+        Raises:
+            TimeoutError: the call still runs.
+        """
+        if not self._ended.wait(timeout):
+            raise TimeoutError(f"{self.method} still runs after {timeout} s, {self.sent} messages sent")
+        assert self._outcome is not None  # noqa: S101 - set before the event
+        return self._outcome
+
+    def end(self, outcome: str) -> None:
+        """Note how the call ended; the emulator's own to call."""
+        self._outcome = outcome
+        self._ended.set()
+
+    def __repr__(self) -> str:
+        return f"RecordedRequest({self.method}, outcome={self._outcome}, sent={self.sent})"
+
+
+class Recorder:
+    """The list of calls, in order of arrival. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._requests: list[RecordedRequest] = []
+        self._arrival = threading.Condition()
+
+    def add(self, request: RecordedRequest) -> None:
+        """Append a call."""
+        with self._arrival:
+            self._requests.append(request)
+            self._arrival.notify_all()
+
+    def snapshot(self) -> list[RecordedRequest]:
+        """The calls so far, as a list of the caller's own."""
+        with self._arrival:
+            return list(self._requests)
+
+    def wait_for(self, count: int, timeout: float | None) -> list[RecordedRequest]:
+        """The calls, once there are at least `count`.
+
+        Raises:
+            TimeoutError: fewer came within `timeout` seconds.
+        """
+        with self._arrival:
+            if not self._arrival.wait_for(lambda: len(self._requests) >= count, timeout):
+                raise TimeoutError(f"{len(self._requests)} of {count} requests arrived within {timeout} s")
+            return list(self._requests)
+
+    def clear(self) -> None:
+        """Forget the calls."""
+        with self._arrival:
+            self._requests.clear()

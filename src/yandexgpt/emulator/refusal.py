@@ -1,0 +1,75 @@
+"""A call that fails, as the service would put it: a status, and ``google.rpc`` details in the trailing metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+__all__ = ["Refusal", "invalid_argument", "quota_exceeded", "retry_info", "unauthenticated"]
+
+STATUS_DETAILS_KEY = "grpc-status-details-bin"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A status to end a call with.
+
+    Attributes:
+        code: any status but ``OK``.
+        message: the words for the client.
+        details: ``google.rpc`` detail messages, packed into ``grpc-status-details-bin``.
+        metadata: more trailing metadata.
+    """
+
+    code: grpc.StatusCode
+    message: str
+    details: tuple[Message, ...] = ()
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+        """Everything for the trailing metadata; a ``RequestInfo`` with this request id is added to the details."""
+        status = status_pb2.Status(code=self.code.value[0], message=self.message)
+        for detail in (*self.details, error_details_pb2.RequestInfo(request_id=request_id)):
+            packed = AnyMessage()
+            packed.Pack(detail)
+            status.details.append(packed)
+        return (*self.metadata, (STATUS_DETAILS_KEY, status.SerializeToString()))
+
+
+def unauthenticated(message: str) -> Refusal:
+    """The credential is missing or wrong."""
+    return Refusal(grpc.StatusCode.UNAUTHENTICATED, message)
+
+
+def invalid_argument(violations: Iterable[tuple[str, str]]) -> Refusal:
+    """The request is malformed: pairs of a field's path and what is wrong with it."""
+    pairs = tuple(violations)
+    details = error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+            for field, description in pairs
+        ]
+    )
+    message = "; ".join(f"{field}: {description}" for field, description in pairs)
+    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, (details,))
+
+
+def quota_exceeded(subject: str, description: str, *, retry_after: float | None = None) -> Refusal:
+    """A quota is used up; `retry_after` seconds, if known, go into a ``RetryInfo``."""
+    failure = error_details_pb2.QuotaFailure(
+        violations=[error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)]
+    )
+    details = (failure,) if retry_after is None else (failure, retry_info(retry_after))
+    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, description, details)
+
+
+def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
+    """The service's word on when to try again."""
+    info = error_details_pb2.RetryInfo()
+    info.retry_delay.FromNanoseconds(round(seconds * 1e9))
+    return info

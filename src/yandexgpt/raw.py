@@ -1,0 +1,89 @@
+"""The generated stubs themselves, for whatever the facade does not show."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import grpc
+
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
+    text_generation_service_pb2_grpc as text_generation_grpc,
+)
+from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc
+from yandexgpt._proto.yandex.cloud.operation import operation_service_pb2_grpc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from yandexgpt.settings import Endpoint, Settings
+
+__all__ = ["Raw", "with_metadata"]
+
+
+class Raw:
+    """The generated stubs, each on a channel that sends the client's metadata. They are gRPC's own: no deadline, no
+    retries, ``grpc.RpcError``."""
+
+    def __init__(self, settings: Settings, channel: Callable[[Endpoint], Any]) -> None:
+        self._settings = settings
+        self._channel = channel
+
+    @cached_property
+    def _generation_channel(self) -> Any:
+        return self._channel(self._settings.endpoint)
+
+    @cached_property
+    def text_generation(self) -> text_generation_grpc.TextGenerationServiceStub:
+        """``TextGenerationService``: ``Completion``, always streamed."""
+        return text_generation_grpc.TextGenerationServiceStub(self._generation_channel)
+
+    @cached_property
+    def text_generation_async(self) -> text_generation_grpc.TextGenerationAsyncServiceStub:
+        """``TextGenerationAsyncService``: ``Completion``, which returns an operation."""
+        return text_generation_grpc.TextGenerationAsyncServiceStub(self._generation_channel)
+
+    @cached_property
+    def text_generation_batch(self) -> text_generation_grpc.TextGenerationBatchServiceStub:
+        """``TextGenerationBatchService``, which upstream marks as not implemented."""
+        return text_generation_grpc.TextGenerationBatchServiceStub(self._generation_channel)
+
+    @cached_property
+    def tokenizer(self) -> text_generation_grpc.TokenizerServiceStub:
+        """``TokenizerService``: ``Tokenize``, ``TokenizeCompletion``."""
+        return text_generation_grpc.TokenizerServiceStub(self._generation_channel)
+
+    @cached_property
+    def operations(self) -> operation_service_pb2_grpc.OperationServiceStub:
+        """``OperationService``: ``Get``, ``Cancel``."""
+        return operation_service_pb2_grpc.OperationServiceStub(self._channel(self._settings.operation_endpoint))
+
+    @cached_property
+    def iam_tokens(self) -> iam_token_service_pb2_grpc.IamTokenServiceStub:
+        """``IamTokenService``: ``Create`` and its like."""
+        return iam_token_service_pb2_grpc.IamTokenServiceStub(self._channel(self._settings.iam_endpoint))
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _DetailsWithMetadata(_Details, grpc.ClientCallDetails):
+    pass
+
+
+def with_metadata(details: Any, metadata: tuple[tuple[str, str | bytes], ...]) -> Any:
+    """The details of an intercepted call, with more metadata."""
+    return _DetailsWithMetadata(
+        details.method,
+        details.timeout,
+        (*(details.metadata or ()), *metadata),
+        details.credentials,
+        details.wait_for_ready,
+        getattr(details, "compression", None),  # an interceptor's own details may lack it
+    )

@@ -1,0 +1,286 @@
+"""The identity services of the emulator, over real sockets."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent import futures
+
+import grpc
+import jwt
+import pytest
+
+from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
+from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc as iam_grpc
+from yandexgpt.emulator.identity import AUDIENCE, METADATA_PATH, Identity, MetadataServer
+
+DEADLINE = 20.0
+
+
+@pytest.fixture
+def identity() -> Identity:
+    return Identity()
+
+
+@pytest.fixture
+def key(identity) -> dict[str, str]:
+    return identity.service_account_key()
+
+
+@pytest.fixture
+def channel(identity) -> Iterator[grpc.Channel]:
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    identity.register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel
+    server.stop(0).wait()
+
+
+def create(channel: grpc.Channel, timeout: float = DEADLINE, **asked: str) -> iam.CreateIamTokenResponse:
+    return iam_grpc.IamTokenServiceStub(channel).Create(iam.CreateIamTokenRequest(**asked), timeout=timeout)
+
+
+def refusal(channel: grpc.Channel, **asked: str) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as error:
+        create(channel, **asked)
+    return error.value.code().name, error.value.details()
+
+
+def pem(key: dict[str, str]) -> str:
+    return key["private_key"].split("\n", 1)[1]
+
+
+def signed(key: dict[str, str], algorithm: str = "PS256", kid: str | None = None, **changed: object) -> str:
+    now = time.time()
+    claims = {"aud": AUDIENCE, "iss": key["service_account_id"], "iat": now, "exp": now + 3600, **changed}
+    claims = {name: value for name, value in claims.items() if value is not None}
+    return jwt.encode(claims, pem(key), algorithm, {"kid": kid or key["id"]})
+
+
+def test_tokens_live_as_long_as_told(identity):
+    long, short, ended = identity.issue(), identity.issue(0.2), identity.issue(0)
+    assert long.startswith("t1.")
+    assert identity.issued == [long, short, ended]
+    assert 12 * 3600 - 60 < identity.expires_at(long) - time.time() <= 12 * 3600
+    assert identity.is_valid(long)
+    assert identity.is_valid(short)
+    assert identity.why_invalid(ended) == "the token has expired"
+    time.sleep(max(0.0, identity.expires_at(short) - time.time()))
+    assert identity.why_invalid(short) == "the token has expired"
+
+
+def test_a_token_may_be_unknown_or_revoked(identity):
+    token = identity.issue()
+    identity.revoke(token)
+    assert identity.why_invalid(token) == "the token was revoked"
+    assert identity.why_invalid("t1.other") == "the token is unknown"
+    with pytest.raises(KeyError, match="unknown"):
+        identity.revoke("t1.other")
+
+
+def test_the_key_is_that_of_yandexs_files(key):
+    assert list(key) == ["id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"]
+    assert key["key_algorithm"] == "RSA_2048"
+    warning, private = key["private_key"].split("\n", 1)
+    assert warning == f"PLEASE DO NOT REMOVE THIS LINE! Yandex.Cloud SA Key ID <{key['id']}>"
+    assert private.startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert key["public_key"].startswith("-----BEGIN PUBLIC KEY-----\n")
+    assert key["created_at"].endswith("Z")
+    json.dumps(key)
+
+
+def test_a_signed_jwt_is_exchanged_for_a_token(identity, channel, key):
+    identity.token_lifetime = 1.5
+    before = time.time()
+    response = create(channel, jwt=signed(key))
+    assert identity.issued == [response.iam_token]
+    assert identity.is_valid(response.iam_token)
+    assert before + 1.5 <= response.expires_at.ToNanoseconds() / 1e9 + 1e-3 <= time.time() + 1.6
+    create(channel, jwt=signed(key, aud=[AUDIENCE], iat=time.time() + 3))
+    assert identity.exchanges == 2
+
+
+def test_the_exchange_says_which_check_of_the_jwt_failed(identity, channel, key):
+    now = time.time()
+    other = identity.service_account_key()
+    for token, words in [
+        (signed(other, kid=key["id"]), "signature"),
+        (signed(key, kid="unknown"), "kid is not the id"),
+        (signed(key, "RS256"), "signed by RS256, not by PS256"),
+        (signed(key, aud="https://example.org"), f"aud is not {AUDIENCE}"),
+        (signed(key, aud=None), "aud"),
+        (signed(key, iss=other["service_account_id"]), "iss"),
+        (signed(key, iat=now + 60), "iat is in the future"),
+        (signed(key, iat=now - 60, exp=now - 1), "exp is in the past"),
+        (signed(key, exp=now + 3700), "more than 3600 s"),
+        (signed(key, exp=None), "exp is not a time"),
+        (signed(key, iat="now"), "iat is not a time"),
+    ]:
+        code, details = refusal(channel, jwt=token)
+        assert code == "UNAUTHENTICATED"
+        assert words in details
+        assert token not in details
+    assert identity.issued == []
+
+
+def test_a_malformed_request_is_an_invalid_argument(channel, key):
+    header = signed(key).split(".")[0]
+    for asked in ({}, {"jwt": ""}, {"jwt": "a.b"}, {"jwt": f"{header}.e30.AA.."}):
+        assert refusal(channel, **asked)[0] == "INVALID_ARGUMENT"
+    assert "required" in refusal(channel)[1]
+    unread = jwt.api_jws.encode(b"not JSON", pem(key), "PS256", {"kid": key["id"]})
+    assert refusal(channel, jwt=unread)[0] == "INVALID_ARGUMENT"
+
+
+def test_an_oauth_token_is_exchanged_if_it_is_known(identity, channel):
+    token = identity.oauth_token()
+    assert identity.is_valid(create(channel, yandex_passport_oauth_token=token).iam_token)
+    assert refusal(channel, yandex_passport_oauth_token="y0_other") == (
+        "UNAUTHENTICATED",
+        "the OAuth token is unknown",
+    )
+
+
+def test_exchanges_fail_on_order(identity, channel):
+    token = identity.oauth_token()
+    identity.fail("UNAVAILABLE", times=2, message="out to lunch")
+    identity.fail(grpc.StatusCode.INTERNAL)
+    seen = [refusal(channel, yandex_passport_oauth_token=token) for _ in range(3)]
+    assert seen == [("UNAVAILABLE", "out to lunch")] * 2 + [("INTERNAL", "ordered to fail")]
+    create(channel, yandex_passport_oauth_token=token)
+    assert identity.exchanges == 4
+    with pytest.raises(KeyError):
+        identity.fail("NO_SUCH_CODE")
+
+
+def test_a_slow_exchange_takes_its_time_and_ends_with_the_call(identity, channel):
+    token = identity.oauth_token()
+    identity.delay = 0.1
+    started = time.monotonic()
+    create(channel, yandex_passport_oauth_token=token)
+    assert time.monotonic() - started >= 0.1
+    identity.delay = 60.0  # the fixture's server would wait for a thread that sleeps
+    with pytest.raises(grpc.RpcError) as error:
+        create(channel, 0.1, yandex_passport_oauth_token=token)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_many_callers_get_a_token_each(identity, channel):
+    token = identity.oauth_token()
+    with futures.ThreadPoolExecutor(16) as pool:
+        tokens = set(pool.map(lambda _: create(channel, yandex_passport_oauth_token=token).iam_token, range(100)))
+    assert len(tokens) == identity.exchanges == 100
+
+
+def test_without_the_extra_the_error_names_it(identity, channel, key, monkeypatch):
+    token = signed(key)
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    code, details = refusal(channel, jwt=token)
+    assert code == "FAILED_PRECONDITION"
+    assert "yandexgpt[auth]" in details
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    with pytest.raises(ImportError, match=r"yandexgpt\[auth\]"):
+        identity.service_account_key()
+    create(channel, yandex_passport_oauth_token=identity.oauth_token())
+
+
+@pytest.fixture
+def metadata(identity) -> Iterator[MetadataServer]:
+    with MetadataServer(identity) as metadata:
+        yield metadata
+
+
+def get(metadata: MetadataServer, path: str = METADATA_PATH, flavor: str | None = "Google") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection(metadata.endpoint, timeout=DEADLINE)
+    connection.request("GET", path, headers={"Metadata-Flavor": flavor} if flavor else {})
+    response = connection.getresponse()
+    answer = response.status, response.read()
+    connection.close()
+    return answer
+
+
+@pytest.mark.parametrize("lifetime", [12 * 3600.0, 1.5])
+def test_the_metadata_service_gives_out_tokens(identity, metadata, lifetime):
+    identity.token_lifetime = lifetime
+    status, body = get(metadata)
+    answer = json.loads(body)
+    assert status == 200
+    assert answer == {"access_token": identity.issued[0], "expires_in": lifetime, "token_type": "Bearer"}
+    assert identity.is_valid(answer["access_token"])
+    assert isinstance(answer["expires_in"], int) is lifetime.is_integer()
+    assert metadata.url == f"http://{metadata.endpoint}{METADATA_PATH}"
+
+
+def test_the_metadata_service_refuses_what_the_real_one_does(metadata, identity):
+    assert get(metadata, flavor=None)[0] == 403
+    assert get(metadata, path="/computeMetadata/v1/elsewhere")[0] == 404
+    metadata.missing = True
+    assert get(metadata)[0] == 404
+    assert identity.issued == []
+    assert metadata.requests == 3
+
+
+def test_the_metadata_service_can_be_slow_and_wrong(metadata):
+    metadata.garbage = b"<html>"
+    metadata.delay = 0.1
+    started = time.monotonic()
+    assert get(metadata) == (200, b"<html>")
+    assert time.monotonic() - started >= 0.1
+
+
+class Noticing(MetadataServer):
+    """Says when a request has come in."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.noticed = threading.Event()
+        super().__init__(identity)
+
+    def answer(self, path: str, flavor: str | None) -> tuple[int, bytes]:
+        self.noticed.set()
+        return super().answer(path, flavor)
+
+
+def asking(metadata: MetadataServer) -> socket.socket:
+    """Return a connection on which the token was asked for."""
+    host, port = metadata.endpoint.split(":")
+    connection = socket.create_connection((host, int(port)), DEADLINE)
+    connection.sendall(f"GET {METADATA_PATH} HTTP/1.0\r\nMetadata-Flavor: Google\r\n\r\n".encode())
+    return connection
+
+
+def test_closing_the_metadata_service_leaves_no_thread_and_does_not_wait_for_slow_answers(identity, capfd):
+    before = threading.active_count()
+    metadata = Noticing(identity)
+    metadata.delay = 60.0
+    host, port = metadata.endpoint.split(":")
+    with socket.create_connection((host, int(port)), DEADLINE), asking(metadata) as slow:
+        assert metadata.noticed.wait(DEADLINE)
+        metadata.close()
+        metadata.close()
+        assert slow.recv(12) == b"HTTP/1.0 200"
+    assert threading.active_count() == before
+    assert capfd.readouterr().err == ""
+
+
+def test_a_client_that_goes_is_not_complained_of_but_a_mistake_is(identity, capfd):
+    with Noticing(identity) as metadata:
+        metadata.delay = 60.0
+        gone = asking(metadata)
+        assert metadata.noticed.wait(DEADLINE)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+    assert capfd.readouterr().err == ""
+    with MetadataServer(identity) as metadata:
+        metadata.garbage = "text"
+        with asking(metadata) as connection:
+            while connection.recv(1000):
+                pass
+    assert "TypeError" in capfd.readouterr().err
