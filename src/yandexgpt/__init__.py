@@ -18,8 +18,8 @@ from yandexgpt._version import __version__
 
 if TYPE_CHECKING:
     from yandexgpt import credentials, emulator, errors
-    from yandexgpt.aio import AsyncClient, AsyncStream
-    from yandexgpt.client import Client, Stream
+    from yandexgpt.aio import AsyncClient
+    from yandexgpt.client import Client
     from yandexgpt.completion import Alternative, Completion, Status, Usage
     from yandexgpt.errors import (
         APIError,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from yandexgpt.messages import Message, ToolCall
     from yandexgpt.request import load_request
     from yandexgpt.retry import Retry
+    from yandexgpt.streaming import AsyncStream, Stream
 
 __all__ = [
     "APIError",
@@ -81,9 +82,9 @@ __all__ = [
 _MODULES = ("credentials", "emulator", "errors")
 _HOME = {
     "AsyncClient": "aio",
-    "AsyncStream": "aio",
+    "AsyncStream": "streaming",
     "Client": "client",
-    "Stream": "client",
+    "Stream": "streaming",
     "Alternative": "completion",
     "Completion": "completion",
     "Status": "completion",

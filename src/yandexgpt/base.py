@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from yandexgpt import forks
-from yandexgpt.calls import CallFactory
-from yandexgpt.errors import ConfigurationError
+from yandexgpt.methods import GENERATE
 from yandexgpt.request import build_request
 from yandexgpt.retry import DEFAULT_RETRY, Retry
 from yandexgpt.settings import Metadata, Settings, Unset
@@ -19,7 +17,6 @@ if TYPE_CHECKING:
 
     from yandexgpt.calls import Call
     from yandexgpt.credentials import Credentials
-    from yandexgpt.raw import Raw
     from yandexgpt.request import CompletionRequest, Prompt
 
 __all__ = ["BaseClient"]
@@ -28,7 +25,8 @@ __all__ = ["BaseClient"]
 class BaseClient:
     """The part of a client that does not wait."""
 
-    _connection_type: ClassVar[type[Any]]
+    _driver_type: ClassVar[type[Any]]
+    _driver: Any
 
     def __init__(
         self,
@@ -66,20 +64,7 @@ class BaseClient:
             channel_options=channel_options,
             interceptors=interceptors,
         )
-        self._start(settings, None)
-
-    def _start(self, settings: Settings, parent: Self | None) -> None:
-        """Set up what a call needs; a client made by ``with_options`` takes over what did not change."""
-        self._settings = settings
-        self._closed = False
-        self._raw: tuple[Any, Raw] | None = None
-        self._calls: CallFactory = CallFactory(settings, parent._calls if parent else None)
-        self._owns_connection = parent is None or parent._settings.connection != settings.connection
-        self._connection: Any
-        if parent is None or self._owns_connection:
-            self._connection = self._connection_type(settings)
-        else:
-            self._connection = parent._connection
+        self._driver = self._driver_type(settings, None)
 
     def with_options(self, **options: Any) -> Self:
         """A client with some arguments of this one changed, on the same connection if they allow it.
@@ -93,21 +78,16 @@ class BaseClient:
             ConfigurationError: a value cannot be used, or the client is closed.
             TypeError: there is no such argument.
         """
-        self._check_open()
+        self._driver.check_open()
         client = type(self).__new__(type(self))
-        client._start(self._settings.with_options(options), self)
+        client._driver = self._driver_type(self._driver.settings.with_options(options), self._driver)
         return client
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._settings.describe()})"
+        return f"{type(self).__name__}({self._driver.settings.describe()})"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client cannot be pickled or copied: make one in each process, or let fork inherit it")
-
-    def _check_open(self) -> None:
-        forks.check()
-        if self._closed or self._connection.closed:
-            raise ConfigurationError("the client is closed")
 
     def _begin(
         self,
@@ -121,12 +101,13 @@ class BaseClient:
         **options: Any,
     ) -> tuple[CompletionRequest, Call]:
         """Check the arguments of a generation; its deadline runs from here."""
-        self._check_open()
-        settings = self._settings
+        self._driver.check_open()
+        settings = self._driver.settings
         request = build_request(
             prompt, folder_id=settings.folder_id, default_model=settings.model, stream=stream, **options
         )
-        call = self._calls.new(
+        call = self._driver.calls.new(
+            GENERATE,
             request.model_uri,
             timeout=timeout,
             attempt_timeout=attempt_timeout,

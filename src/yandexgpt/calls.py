@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from yandexgpt.completion import CompletionResponse
     from yandexgpt.errors import APIError, FailedCall
+    from yandexgpt.methods import Method
+    from yandexgpt.settings import Endpoint
 
 __all__ = ["Attempt", "Call", "CallFactory"]
 
@@ -59,7 +60,8 @@ class CallFactory:
 
     def new(
         self,
-        model_uri: str,
+        method: Method,
+        subject: str,
         *,
         timeout: float | Unset | None,
         attempt_timeout: float | Unset | None,
@@ -88,7 +90,7 @@ class CallFactory:
             check_metadata((("x-client-request-id", request_id),))
         if metadata:
             metadata = check_metadata(metadata)
-        return Call(self, model_uri, timeout, attempt_timeout, (*self.metadata, *metadata), request_id)
+        return Call(self, method, subject, timeout, attempt_timeout, (*self.metadata, *metadata), request_id)
 
 
 class Call:
@@ -99,15 +101,18 @@ class Call:
         "_base_metadata",
         "_deadline",
         "_factory",
-        "_model_uri",
+        "_failures",
         "_own_deadline",
         "_started",
+        "_subject",
         "answer",
         "attempts",
         "authorization",
         "cancelled",
+        "endpoint",
         "first_message_at",
         "interrupt",
+        "method",
         "received",
         "refused",
         "request_id",
@@ -116,18 +121,22 @@ class Call:
     def __init__(
         self,
         factory: CallFactory,
-        model_uri: str,
+        method: Method,
+        subject: str,
         timeout: float | None,
         attempt_timeout: float | None,
         metadata: tuple[tuple[str, str | bytes], ...],
         request_id: str,
     ) -> None:
         self._factory = factory
-        self._model_uri = model_uri
+        self.method = method
+        self.endpoint: Endpoint = getattr(factory.settings, method.endpoint)
+        self._subject = subject
         self._started = time.monotonic()
         self._deadline = None if timeout is None else self._started + timeout
         self._attempt_timeout = attempt_timeout
         self._own_deadline = False
+        self._failures = 0
         self._base_metadata = metadata
         self.request_id = request_id
         self.attempts = 0
@@ -135,7 +144,7 @@ class Call:
         self.refused: str | None = None
         """The authorization that the service has refused: the next attempt needs another."""
         self.first_message_at = 0.0
-        self.answer: CompletionResponse | None = None
+        self.answer: Any = None
         """The last message of a call that has succeeded."""
         self.received = NO_METADATA
         """What came around the answer of a call that has succeeded."""
@@ -149,7 +158,6 @@ class Call:
 
     def completion(self) -> Completion:
         """The answer of a call that has succeeded."""
-        assert self.answer is not None  # noqa: S101  (for the type checker)
         return Completion(self.answer, self.request_id, self.received)
 
     def cancel(self) -> None:
@@ -179,7 +187,7 @@ class Call:
             return Attempt(timeout, (("authorization", authorization), *own, *self._base_metadata))
         return Attempt(timeout, (*own, *self._base_metadata))
 
-    def succeeded(self, last: CompletionResponse | None, received: ReceivedMetadata) -> None:
+    def succeeded(self, last: Any, received: ReceivedMetadata) -> None:
         """The call has ended with the status OK.
 
         Raises:
@@ -195,7 +203,7 @@ class Call:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("call succeeded: %s", self._facts(last))
 
-    def failed(self, failure: grpc.RpcError | APIError, last: CompletionResponse | None = None) -> float | None:
+    def failed(self, failure: grpc.RpcError | APIError, last: Any = None) -> float | None:
         """An attempt failed.
 
         Args:
@@ -214,18 +222,18 @@ class Call:
         if isinstance(failure, errors.APIError):
             error = self._about_this_call(failure)
         else:
-            failed = cast("FailedCall", failure)
-            initial, trailing = failed.initial_metadata(), failed.trailing_metadata()
+            rpc = cast("FailedCall", failure)
+            initial, trailing = rpc.initial_metadata(), rpc.trailing_metadata()
             pushback = errors.metadata_dict(trailing).get("grpc-retry-pushback-ms")
             error = errors.from_rpc_error(
-                failed,
+                rpc,
                 request_id=self.request_id,
-                endpoint=self._factory.settings.endpoint.target,
+                endpoint=self.endpoint.target,
                 attempts=self.attempts,
                 elapsed=self.elapsed,
             )
         if last is not None:
-            if first_alternative(last).status > Status.PARTIAL:
+            if not self.method.generates or first_alternative(last).status > Status.PARTIAL:
                 logger.info("the connection broke after the final message, which stands: %s", error)
                 self.answer, self.received = last, ReceivedMetadata(initial, trailing)
                 return None
@@ -254,12 +262,12 @@ class Call:
 
         return self._ended(self._error(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed {where}"))
 
-    def ended_here(self, last: CompletionResponse | None = None) -> APIError:
+    def ended_here(self, last: Any = None) -> APIError:
         """The call was cancelled on this side: by ``close()`` of its stream or of the client."""
         import grpc
 
         error = self._error(grpc.StatusCode.CANCELLED, "the stream or its client was closed during the call")
-        if last is not None:
+        if last is not None and self.method.generates:
             error.partial = Completion(whole_characters(last), self.request_id)
         return self._ended(error)
 
@@ -278,9 +286,10 @@ class Call:
             return 0.0
         if not is_transient(policy, error, own_deadline=self._own_deadline):
             return None
-        if not self._factory.budget.failure() or self.attempts >= policy.attempts:
+        self._failures += 1  # not the attempts: where no token can be got, there are none
+        if not self._factory.budget.failure() or self._failures >= policy.attempts:
             return None
-        delay = backoff(policy, self.attempts, error, pushback)
+        delay = backoff(policy, self._failures, error, pushback)
         remaining = self.remaining()
         if delay is None or (remaining is not None and delay >= remaining):
             return None
@@ -291,7 +300,7 @@ class Call:
             message,
             code=code,
             request_id=self.request_id,
-            endpoint=self._factory.settings.endpoint.target,
+            endpoint=self.endpoint.target,
             attempts=self.attempts,
             elapsed=self.elapsed,
         )
@@ -305,15 +314,14 @@ class Call:
         return error
 
     def _ended(self, error: APIError) -> APIError:
-        logger.warning("call failed: model=%s: %s", self._model_uri, error)
+        logger.warning("call failed: %s %s: %s", self.method.name, self._subject, error)
         return error
 
-    def _facts(self, last: CompletionResponse) -> str:
-        facts = [f"model={self._model_uri}", f"attempts={self.attempts}", f"elapsed={self.elapsed:.3f}s"]
+    def _facts(self, last: Any) -> str:
+        facts = [f"{self.method.name} {self._subject}", f"attempts={self.attempts}", f"elapsed={self.elapsed:.3f}s"]
         if self.first_message_at:
             facts.append(f"first_message={self.first_message_at - self._started:.3f}s")
-        completion = Completion(last, self.request_id, self.received)
-        usage = completion.usage
-        facts.append(f"tokens={usage.input_tokens}+{usage.completion_tokens}")
-        facts.append(f"request_id={self.request_id} server_request_id={completion.server_request_id}")
+        if self.method.generates:
+            facts.append(f"tokens={last.usage.input_text_tokens}+{last.usage.completion_tokens}")
+        facts.append(f"request_id={self.request_id} server_request_id={self.received.get('x-request-id')}")
         return " ".join(facts)

@@ -133,6 +133,14 @@ class ReceivedMetadata(NamedTuple):
     initial: Iterable[tuple[str, Any]] | None = ()
     trailing: Iterable[tuple[str, Any]] | None = ()
 
+    def get(self, key: str) -> str | None:
+        """The value of a key, or None if it was not sent."""
+        for metadata in (self.trailing, self.initial):
+            for name, value in metadata or ():
+                if name == key:
+                    return str(value)
+        return None
+
 
 NO_METADATA = ReceivedMetadata()
 
@@ -211,19 +219,12 @@ class Completion(View[CompletionResponse]):
     @property
     def server_request_id(self) -> str | None:
         """The service's id of the call (``x-request-id``), if it sent one."""
-        return self._received("x-request-id")
+        return self._metadata.get("x-request-id")
 
     @property
     def trace_id(self) -> str | None:
         """The service's trace (``x-server-trace-id``), if it sent one."""
-        return self._received("x-server-trace-id")
-
-    def _received(self, key: str) -> str | None:
-        for metadata in (self._metadata.trailing, self._metadata.initial):
-            for name, value in metadata or ():
-                if name == key:
-                    return str(value)
-        return None
+        return self._metadata.get("x-server-trace-id")
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as the REST API's JSON: ``{"result": {...}}``, 64-bit integers as strings."""

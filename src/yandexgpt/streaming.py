@@ -1,19 +1,24 @@
-"""What the streams of both clients have in common: everything but waiting."""
+"""Answers as they are written: the streams of both clients."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from typing import TYPE_CHECKING, cast
 
 from yandexgpt.completion import Completion
 from yandexgpt.errors import RevisedError, YandexGPTError
 from yandexgpt.folding import Chunk, Fold, edit, whole_characters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from types import AsyncGeneratorType, TracebackType
+
+    from typing_extensions import Self
 
     from yandexgpt.calls import Call
+    from yandexgpt.completion import CompletionResponse
 
-__all__ = ["BaseStream", "Speech"]
+__all__ = ["AsyncStream", "Speech", "Stream"]
 
 
 class BaseStream:
@@ -85,3 +90,154 @@ class Speech:
         end = len(text) if final else max(len(said), len(text) - self._holdback)
         self._said = text[:end]
         return text[len(said) : end]
+
+
+class Stream(BaseStream):
+    """An answer as it is written: a context manager, and an iterator of :class:`~yandexgpt.Chunk`.
+
+    The request is sent when the first chunk is asked for. Leaving the ``with``, :meth:`close`, dropping the stream and
+    Ctrl-C cancel the call at the service. A call that fails before its first chunk is sent again as the client's
+    ``retry`` says; after it the error is raised at once, with what there was in its ``partial``.
+    """
+
+    def __init__(self, responses: Generator[CompletionResponse, None, None], call: Call) -> None:
+        super().__init__(call)
+        self._responses = responses
+
+    def finish(self) -> Completion:
+        """Read on to the end.
+
+        Raises:
+            APIError: the call failed.
+            YandexGPTError: the stream was closed, or broke, before.
+        """
+        for _ in self:
+            pass
+        return self.completion
+
+    def text(self, *, holdback: int = 0) -> Iterator[str]:
+        """Iterate over pieces of text to append, for readers who cannot take anything back.
+
+        Args:
+            holdback: how many of the last characters to keep unsaid until the answer is final (>= 0): a revision that
+                reaches no further back goes unnoticed.
+
+        Raises:
+            ValueError: ``holdback`` is not such a number.
+            RevisedError: while iterating, the service took back something that was already handed out.
+            APIError: while iterating, the call failed.
+        """
+        return self._pieces(Speech(holdback))
+
+    def _pieces(self, speech: Speech) -> Iterator[str]:
+        for chunk in self:
+            if piece := speech.piece(chunk.text, final=chunk.status.final):
+                yield piece
+        if self._call.answer is not None and (piece := speech.piece(self.completion.text, final=True)):
+            yield piece
+
+    def close(self) -> None:
+        """Cancel the call if it is still under way. Idempotent; a thread that reads gets a ``CancelledError``."""
+        self._call.cancel()
+        if inspect.getgeneratorstate(self._responses) != inspect.GEN_RUNNING:
+            self._responses.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Chunk:
+        """The next chunk.
+
+        Raises:
+            APIError: the call failed.
+        """
+        for response in self._responses:
+            return self._fold.push(response)
+        if (chunk := self._end()) is None:
+            raise StopIteration
+        return chunk
+
+
+class AsyncStream(BaseStream):
+    """An answer as it is written: a context manager, and an iterator of :class:`~yandexgpt.Chunk`.
+
+    The request is sent when the first chunk is asked for. Leaving the ``with``, :meth:`close`, dropping the stream and
+    cancelling the task cancel the call at the service. A call that fails before its first chunk is sent again as the
+    client's ``retry`` says; after it the error is raised at once, with what there was in its ``partial``.
+    """
+
+    def __init__(self, responses: AsyncGenerator[CompletionResponse, None], call: Call) -> None:
+        super().__init__(call)
+        self._responses = responses
+
+    async def finish(self) -> Completion:
+        """Read on to the end.
+
+        Raises:
+            APIError: the call failed.
+            YandexGPTError: the stream was closed, or broke, before.
+        """
+        async for _ in self:
+            pass
+        return self.completion
+
+    def text(self, *, holdback: int = 0) -> AsyncIterator[str]:
+        """Iterate over pieces of text to append, for readers who cannot take anything back.
+
+        Args:
+            holdback: how many of the last characters to keep unsaid until the answer is final (>= 0): a revision that
+                reaches no further back goes unnoticed.
+
+        Raises:
+            ValueError: ``holdback`` is not such a number.
+            RevisedError: while iterating, the service took back something that was already handed out.
+            APIError: while iterating, the call failed.
+        """
+        return self._pieces(Speech(holdback))
+
+    async def _pieces(self, speech: Speech) -> AsyncIterator[str]:
+        async for chunk in self:
+            if piece := speech.piece(chunk.text, final=chunk.status.final):
+                yield piece
+        if self._call.answer is not None and (piece := speech.piece(self.completion.text, final=True)):
+            yield piece
+
+    async def close(self) -> None:
+        """Cancel the call if it is still under way. Idempotent; a task that reads gets a ``CancelledError``."""
+        self._call.cancel()
+        if not cast("AsyncGeneratorType[CompletionResponse, None]", self._responses).ag_running:
+            await self._responses.aclose()
+
+    aclose = close
+    """The same under the name that :func:`contextlib.aclosing` looks for."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Chunk:
+        """The next chunk.
+
+        Raises:
+            APIError: the call failed.
+        """
+        async for response in self._responses:
+            return self._fold.push(response)
+        if (chunk := self._end()) is None:
+            raise StopAsyncIteration
+        return chunk

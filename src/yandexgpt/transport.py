@@ -17,6 +17,8 @@ from yandexgpt.settings import Endpoint, is_loopback
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from yandexgpt.methods import Method
+
 __all__ = ["Lane", "Lanes", "inherited", "keep_core", "open_aio_channel", "open_channel"]
 
 STREAMS_PER_CONNECTION = 100
@@ -45,19 +47,31 @@ _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
 class Lane:
     """A connection, with the number of calls that are on it."""
 
-    __slots__ = ("_stubs", "channel", "in_flight")
+    __slots__ = ("_multicallables", "channel", "in_flight")
 
     def __init__(self, channel: Any) -> None:
         self.channel = channel
         self.in_flight = 0
-        self._stubs: dict[type, Any] = {}
+        self._multicallables: dict[Method, Any] = {}
 
-    def stub(self, kind: type) -> Any:
-        """The generated stub of this kind on this connection."""
-        stub = self._stubs.get(kind)
-        if stub is None:
-            stub = self._stubs[kind] = kind(self.channel)
-        return stub
+    def multicallable(self, method: Method) -> Any:
+        """What makes calls of a method on this connection.
+
+        Every method is read as a stream: on the wire a unary answer is a stream of one message, and so there is one way
+        to wait for an answer, to cancel it and to see how it ended.
+        """
+        multicallable = self._multicallables.get(method)
+        if multicallable is None:
+            stub = method.stub(_Streaming(self.channel))
+            multicallable = self._multicallables[method] = getattr(stub, method.name)
+        return multicallable
+
+
+class _Streaming:
+    """A channel to make stubs with whose unary methods stream."""
+
+    def __init__(self, channel: Any) -> None:
+        self.unary_unary = self.unary_stream = channel.unary_stream
 
 
 class Lanes(forks.Forkable):

@@ -1,0 +1,322 @@
+"""How the asynchronous client makes its calls: the twin of :mod:`yandexgpt.driver`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+import weakref
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from yandexgpt import errors, forks
+from yandexgpt.calls import CallFactory
+from yandexgpt.completion import ReceivedMetadata
+from yandexgpt.errors import ConfigurationError
+from yandexgpt.iam import IamExchange
+from yandexgpt.methods import GENERATE
+from yandexgpt.raw import Raw
+from yandexgpt.settings import UNSET, Endpoint, Settings
+from yandexgpt.transport import Lanes, inherited, keep_core, open_aio_channel
+
+if TYPE_CHECKING:
+    from yandexgpt.calls import Call
+    from yandexgpt.line import Line
+
+__all__ = ["AsyncDriver"]
+
+
+class AsyncConnection(forks.Forkable):
+    """What a client shares with those that come of it by ``with_options``: its channels, and the calls on them.
+
+    A channel of ``grpc.aio`` belongs to the event loop that it was opened in, so each loop has its own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, Lanes]]
+        self._loops = weakref.WeakKeyDictionary()
+        self.closed = False
+        self.calls: dict[Call, asyncio.AbstractEventLoop] = {}
+        self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
+        forks.register(self)
+
+    def before_fork(self) -> bool:
+        """Let go of the channels: while there is one, a thread of grpc.aio is inside gRPC, which no child survives.
+
+        The parent opens others with its next call.
+        """
+        if not self.calls and (self._loops or self.raw_channels):
+            keep_core()
+            self._loops.clear()
+            self.raw_channels.clear()
+            gc.collect()  # what refers to a channel may be in cycles
+        return bool(self.calls)
+
+    def after_fork(self) -> None:
+        """The parent's calls and channels are not the child's."""
+        self.calls = {}
+        inherited.extend(channel for channel, _ in self.raw_channels)
+        self.raw_channels = []
+
+    def lanes(self, endpoint: Endpoint) -> Lanes:
+        """The running loop's connections to an endpoint."""
+        loop = asyncio.get_running_loop()
+        endpoints = self._loops.get(loop)
+        if endpoints is None:
+            endpoints = self._loops[loop] = {}
+        lanes = endpoints.get(endpoint)
+        if lanes is None:
+            settings = self._settings
+            lanes = Lanes(partial(open_aio_channel, endpoint, settings.channel_options, settings.interceptors))
+            endpoints[endpoint] = lanes
+        return lanes
+
+    async def wait(self, call: Call, event: asyncio.Event, timeout: float | None) -> bool:
+        """Wait for the event, or for the end of the call by somebody else's hand.
+
+        Raises:
+            CancelledError: the call was cancelled.
+        """
+        call.interrupt = from_any_thread(event.set)
+        if not call.cancelled:
+            # Not wait_for: it may swallow a cancellation that comes together with the event (before Python 3.12).
+            waiting = asyncio.ensure_future(event.wait())
+            try:
+                await asyncio.wait({waiting}, timeout=timeout)
+            finally:
+                waiting.cancel()
+        call.interrupt = None
+        if call.cancelled:
+            raise call.ended_here()
+        return event.is_set()
+
+    async def close(self) -> None:
+        """End the calls that are under way, and the connections, in whichever loop they are."""
+        self.closed = True
+        for call, loop in list(self.calls.items()):
+            if not loop.is_closed():
+                call.cancel()
+        channels = [
+            (channel, loop)
+            for loop, endpoints in list(self._loops.items())
+            for lanes in list(endpoints.values())
+            for channel in lanes.drain()
+        ]
+        channels += self.raw_channels
+        self.raw_channels = []
+        here = asyncio.get_running_loop()
+        for channel, loop in channels:
+            if loop is here:
+                await channel.close()
+            elif loop.is_running():
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(channel.close(), loop))
+
+
+class AsyncDriver:
+    """Makes the calls of one client.
+
+    Args:
+        settings: the client's.
+        parent: the driver of the client that this one came from by ``with_options``; what did not change is shared.
+    """
+
+    def __init__(self, settings: Settings, parent: AsyncDriver | None) -> None:
+        self.settings = settings
+        self.calls: CallFactory = CallFactory(settings, parent.calls if parent else None)
+        self.owns_connection = parent is None or parent.settings.connection != settings.connection
+        self.connection: AsyncConnection = (
+            AsyncConnection(settings) if parent is None or self.owns_connection else parent.connection
+        )
+        self.closed = False
+        self._raw: tuple[tuple[int, asyncio.AbstractEventLoop], Raw] | None = None
+
+    def check_open(self) -> None:
+        """Refuse to make calls where they cannot be made.
+
+        Raises:
+            ConfigurationError: the client is closed, or this process was forked while calls were under way.
+        """
+        forks.check()
+        if self.closed or self.connection.closed:
+            raise ConfigurationError("the client is closed")
+
+    async def close(self) -> None:
+        """End what is in flight and close the connection, unless it is another client's."""
+        self.closed = True
+        if self.owns_connection:
+            await self.connection.close()
+
+    async def connect(self, timeout: float | None) -> None:
+        """Open the connection to the service.
+
+        Raises:
+            UnavailableError: it was not open in time.
+        """
+        self.check_open()
+        lanes = self.connection.lanes(self.settings.endpoint)
+        lane = lanes.take()
+        started = time.monotonic()
+        try:
+            limit = self.settings.timeout if timeout is None else timeout
+            await asyncio.wait_for(lane.channel.channel_ready(), limit)
+        except asyncio.TimeoutError as error:
+            raise errors.not_connected(self.settings.endpoint.target, time.monotonic() - started) from error
+        finally:
+            lanes.give(lane)
+
+    def raw(self) -> Raw:
+        """The generated stubs for this process and the running loop."""
+        self.check_open()
+        here = os.getpid(), asyncio.get_running_loop()
+        if self._raw is None or self._raw[0] != here:
+            self._raw = here, Raw(self.settings, self._open_raw_channel)
+        return self._raw[1]
+
+    async def unary(self, call: Call, request: Any) -> Any:
+        """The one message of a call that has one."""
+        async for _ in self.responses(call, request):
+            pass
+        return call.answer
+
+    async def responses(self, call: Call, request: Any) -> AsyncGenerator[Any, None]:
+        """The messages of a call: attempts, until one of them has handed something out."""
+        self.check_open()
+        connection, method = self.connection, call.method
+        lanes = connection.lanes(call.endpoint)
+        line = self.calls.line if method.generates else None
+        connection.calls[call] = asyncio.get_running_loop()
+        try:
+            if line is not None:
+                await self._get_in_line(line, call)
+            try:
+                while True:
+                    delay: float | None
+                    authorization = await self._authorization(call)
+                    if isinstance(authorization, str):
+                        lane = lanes.take()
+                        rpc: Any = None
+                        last: Any = None
+                        try:
+                            timeout, sent = call.attempt(authorization)
+                            rpc = lane.multicallable(method)(request, timeout=timeout, metadata=sent)
+                            call.interrupt = from_any_thread(rpc.cancel)
+                            if call.cancelled:
+                                rpc.cancel()
+                            async for last in rpc:
+                                if not call.first_message_at:
+                                    call.first_message_at = time.monotonic()
+                                yield last
+                            received = ReceivedMetadata(await rpc.initial_metadata(), await rpc.trailing_metadata())
+                            call.succeeded(last, received)
+                            return
+                        except grpc.RpcError as error:
+                            if call.cancelled:
+                                raise call.ended_here(last) from error
+                            delay = call.failed(error, last)
+                            if delay is None:
+                                return
+                        except asyncio.CancelledError:
+                            # gRPC's word for a call that was cancelled on this side, and asyncio's for a task that was.
+                            if call.cancelled and not task_cancelled():
+                                raise call.ended_here(last) from None
+                            if rpc is not None:
+                                rpc.cancel()
+                            raise
+                        except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
+                            if call.cancelled:
+                                raise call.ended_here(last) from error
+                            raise
+                        except BaseException:
+                            if rpc is not None:
+                                rpc.cancel()
+                            raise
+                        finally:
+                            call.interrupt = None
+                            lanes.give(lane)
+                    else:
+                        delay = call.token_failed(authorization)
+                    await connection.wait(call, asyncio.Event(), delay)
+            finally:
+                if line is not None:
+                    line.leave()
+        finally:
+            connection.calls.pop(call, None)
+
+    async def _authorization(self, call: Call) -> str | BaseException:
+        """What to send as ``authorization``, or why there is nothing to send."""
+        credentials = self.settings.credentials
+        if credentials.header is not None:
+            return credentials.header
+        header = credentials.refresher.header(
+            partial(credentials.fetch, IamExchange(self.settings)), refused=call.refused
+        )
+        if isinstance(header, str):
+            return header
+        event = asyncio.Event()
+        wake = from_any_thread(event.set)
+        header.add_done_callback(lambda _: wake())
+        if not await self.connection.wait(call, event, call.remaining()):
+            raise call.expired("while waiting for a token")
+        return header.exception() or header.result()
+
+    async def _get_in_line(self, line: Line, call: Call) -> None:
+        """Wait for a place among ``max_concurrency``."""
+        event = asyncio.Event()
+        waiter = line.enter(from_any_thread(event.set))
+        if waiter is None:
+            return
+        try:
+            if not await self.connection.wait(call, event, call.remaining()):
+                raise call.expired(f"in line, behind max_concurrency={self.settings.max_concurrency} calls")
+        except BaseException:
+            line.abandon(waiter)
+            raise
+
+    def _open_raw_channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
+        interceptors = [*self.settings.interceptors, _AuthorizeUnary(self), _AuthorizeStream(self)]
+        channel: grpc.aio.Channel = open_aio_channel(endpoint, self.settings.channel_options, interceptors)
+        self.connection.raw_channels.append((channel, asyncio.get_running_loop()))
+        return channel
+
+    async def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        call = self.calls.new(GENERATE, "raw", timeout=UNSET, attempt_timeout=UNSET, metadata=(), request_id=None)
+        authorization = await self._authorization(call)
+        if not isinstance(authorization, str):
+            raise authorization
+        return call.attempt(authorization).metadata
+
+
+class _Authorize:
+    """Adds the client's metadata to the calls of the raw stubs."""
+
+    def __init__(self, driver: AsyncDriver) -> None:
+        self._driver = driver
+
+    async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *await self._driver.raw_metadata())
+        return await continuation(client_call_details._replace(metadata=metadata), request)
+
+
+class _AuthorizeUnary(_Authorize, grpc.aio.UnaryUnaryClientInterceptor):
+    intercept_unary_unary = _Authorize._continue
+
+
+class _AuthorizeStream(_Authorize, grpc.aio.UnaryStreamClientInterceptor):
+    intercept_unary_stream = _Authorize._continue
+
+
+def from_any_thread(function: Callable[[], Any]) -> Callable[[], Any]:
+    """The function, to be called in the running loop from wherever it is called."""
+    return partial(asyncio.get_running_loop().call_soon_threadsafe, function)
+
+
+def task_cancelled() -> bool:
+    """Whether somebody has cancelled the running task (unknown, so False, before Python 3.11)."""
+    task = asyncio.current_task()
+    cancelling = getattr(task, "cancelling", None)
+    return cancelling is not None and cancelling() > 0

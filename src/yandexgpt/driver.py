@@ -1,0 +1,262 @@
+"""How the synchronous client makes its calls: everything about a call that waits."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import grpc
+
+from yandexgpt import errors, forks
+from yandexgpt.calls import CallFactory
+from yandexgpt.completion import ReceivedMetadata
+from yandexgpt.errors import ConfigurationError
+from yandexgpt.iam import IamExchange
+from yandexgpt.methods import GENERATE
+from yandexgpt.raw import Raw, with_metadata
+from yandexgpt.settings import UNSET, Endpoint, Settings
+from yandexgpt.transport import Lanes, inherited, open_channel
+
+if TYPE_CHECKING:
+    from yandexgpt.calls import Call
+    from yandexgpt.line import Line
+
+__all__ = ["Driver"]
+
+
+class Connection(forks.Forkable):
+    """What a client shares with those that come of it by ``with_options``: its channels, and the calls on them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lanes: dict[Endpoint, Lanes] = {}
+        self.closed = False
+        self.calls: set[Call] = set()
+        self.raw_channels: list[grpc.Channel] = []
+        forks.register(self)
+
+    def before_fork(self) -> bool:
+        return bool(self.calls)
+
+    def after_fork(self) -> None:
+        """The parent's calls and channels are not the child's."""
+        self.calls = set()
+        inherited.extend(self.raw_channels)
+        self.raw_channels = []
+
+    def lanes(self, endpoint: Endpoint) -> Lanes:
+        """The connections to an endpoint."""
+        lanes = self._lanes.get(endpoint)
+        if lanes is None:
+            settings = self._settings
+            opened = Lanes(partial(open_channel, endpoint, settings.channel_options, settings.interceptors))
+            lanes = self._lanes.setdefault(endpoint, opened)
+        return lanes
+
+    def wait(self, call: Call, event: threading.Event, timeout: float | None) -> bool:
+        """Wait for the event, or for the end of the call by somebody else's hand.
+
+        Raises:
+            CancelledError: the call was cancelled.
+        """
+        call.interrupt = event.set
+        if not call.cancelled:
+            event.wait(timeout)
+        call.interrupt = None
+        if call.cancelled:
+            raise call.ended_here()
+        return event.is_set()
+
+    def close(self) -> None:
+        """End the calls that are under way, and the connections."""
+        self.closed = True
+        for call in list(self.calls):
+            call.cancel()
+        channels = [channel for lanes in list(self._lanes.values()) for channel in lanes.drain()]
+        for channel in (*channels, *self.raw_channels):
+            channel.close()
+        self.raw_channels.clear()
+
+
+class Driver:
+    """Makes the calls of one client.
+
+    Args:
+        settings: the client's.
+        parent: the driver of the client that this one came from by ``with_options``; what did not change is shared.
+    """
+
+    def __init__(self, settings: Settings, parent: Driver | None) -> None:
+        self.settings = settings
+        self.calls: CallFactory = CallFactory(settings, parent.calls if parent else None)
+        self.owns_connection = parent is None or parent.settings.connection != settings.connection
+        self.connection: Connection = (
+            Connection(settings) if parent is None or self.owns_connection else parent.connection
+        )
+        self.closed = False
+        self._raw: tuple[int, Raw] | None = None
+
+    def check_open(self) -> None:
+        """Refuse to make calls where they cannot be made.
+
+        Raises:
+            ConfigurationError: the client is closed, or this process was forked while calls were under way.
+        """
+        forks.check()
+        if self.closed or self.connection.closed:
+            raise ConfigurationError("the client is closed")
+
+    def close(self) -> None:
+        """End what is in flight and close the connection, unless it is another client's."""
+        self.closed = True
+        if self.owns_connection:
+            self.connection.close()
+
+    def connect(self, timeout: float | None) -> None:
+        """Open the connection to the service.
+
+        Raises:
+            UnavailableError: it was not open in time.
+        """
+        self.check_open()
+        lanes = self.connection.lanes(self.settings.endpoint)
+        lane = lanes.take()
+        started = time.monotonic()
+        try:
+            ready = grpc.channel_ready_future(lane.channel)
+            try:
+                ready.result(timeout=self.settings.timeout if timeout is None else timeout)
+            except grpc.FutureTimeoutError as error:
+                raise errors.not_connected(self.settings.endpoint.target, time.monotonic() - started) from error
+            finally:
+                ready.cancel()
+        finally:
+            lanes.give(lane)
+
+    def raw(self) -> Raw:
+        """The generated stubs for this process."""
+        self.check_open()
+        here = os.getpid()  # a forked child needs channels of its own
+        if self._raw is None or self._raw[0] != here:
+            self._raw = here, Raw(self.settings, self._open_raw_channel)
+        return self._raw[1]
+
+    def unary(self, call: Call, request: Any) -> Any:
+        """The one message of a call that has one."""
+        for _ in self.responses(call, request):
+            pass
+        return call.answer
+
+    def responses(self, call: Call, request: Any) -> Generator[Any, None, None]:
+        """The messages of a call: attempts, until one of them has handed something out."""
+        self.check_open()
+        connection, method = self.connection, call.method
+        lanes = connection.lanes(call.endpoint)
+        line = self.calls.line if method.generates else None
+        connection.calls.add(call)
+        try:
+            if line is not None:
+                self._get_in_line(line, call)
+            try:
+                while True:
+                    delay: float | None
+                    authorization = self._authorization(call)
+                    if isinstance(authorization, str):
+                        lane = lanes.take()
+                        rpc: Any = None
+                        last: Any = None
+                        try:
+                            timeout, sent = call.attempt(authorization)
+                            rpc = lane.multicallable(method)(request, timeout=timeout, metadata=sent)
+                            call.interrupt = rpc.cancel
+                            if call.cancelled:
+                                rpc.cancel()
+                            for last in rpc:
+                                if not call.first_message_at:
+                                    call.first_message_at = time.monotonic()
+                                yield last
+                            received = ReceivedMetadata(rpc.initial_metadata(), rpc.trailing_metadata())
+                            call.succeeded(last, received)
+                            return
+                        except grpc.RpcError as error:
+                            if call.cancelled:
+                                raise call.ended_here(last) from error
+                            delay = call.failed(error, last)
+                            if delay is None:
+                                return
+                        except ValueError as error:  # gRPC's word for a channel that was closed a moment ago
+                            if call.cancelled:
+                                raise call.ended_here(last) from error
+                            raise
+                        except BaseException:
+                            if rpc is not None:
+                                rpc.cancel()
+                            raise
+                        finally:
+                            call.interrupt = None
+                            lanes.give(lane)
+                    else:
+                        delay = call.token_failed(authorization)
+                    connection.wait(call, threading.Event(), delay)
+            finally:
+                if line is not None:
+                    line.leave()
+        finally:
+            connection.calls.discard(call)
+
+    def _authorization(self, call: Call) -> str | BaseException:
+        """What to send as ``authorization``, or why there is nothing to send."""
+        credentials = self.settings.credentials
+        if credentials.header is not None:
+            return credentials.header
+        header = credentials.refresher.header(
+            partial(credentials.fetch, IamExchange(self.settings)), refused=call.refused
+        )
+        if isinstance(header, str):
+            return header
+        event = threading.Event()
+        header.add_done_callback(lambda _: event.set())
+        if not self.connection.wait(call, event, call.remaining()):
+            raise call.expired("while waiting for a token")
+        return header.exception() or header.result()
+
+    def _get_in_line(self, line: Line, call: Call) -> None:
+        """Wait for a place among ``max_concurrency``."""
+        event = threading.Event()
+        waiter = line.enter(event.set)
+        if waiter is None:
+            return
+        try:
+            if not self.connection.wait(call, event, call.remaining()):
+                raise call.expired(f"in line, behind max_concurrency={self.settings.max_concurrency} calls")
+        except BaseException:
+            line.abandon(waiter)
+            raise
+
+    def _open_raw_channel(self, endpoint: Endpoint) -> grpc.Channel:
+        channel = open_channel(endpoint, self.settings.channel_options, self.settings.interceptors)
+        self.connection.raw_channels.append(channel)
+        return grpc.intercept_channel(channel, _Authorize(self))
+
+    def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        call = self.calls.new(GENERATE, "raw", timeout=UNSET, attempt_timeout=UNSET, metadata=(), request_id=None)
+        authorization = self._authorization(call)
+        if not isinstance(authorization, str):
+            raise authorization
+        return call.attempt(authorization).metadata
+
+
+class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Adds the client's metadata to the calls of the raw stubs."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return continuation(with_metadata(client_call_details, self._driver.raw_metadata()), request)
+
+    intercept_unary_stream = intercept_unary_unary
