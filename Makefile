@@ -2,6 +2,8 @@
 # PYTHON chooses the interpreter the environments are made with: make test PYTHON=python3.13
 PYTHON ?= python3
 VENV   ?= .venv
+# Tests wait more than they work: several processes, whatever the number of cores.
+WORKERS ?= 4
 BIN    := $(VENV)/bin
 # Source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or `wheel`.
 CLOUDAPI ?=
@@ -22,14 +24,14 @@ demo: $(VENV)/.installed ## a unary answer, a stream, and a stream that revises 
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed ## the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(WORKERS)
 
 check: $(VENV)/.installed ## formatting, lint, strict types, coverage
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage run -m pytest -q -n $(WORKERS)
 	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
 
@@ -50,7 +52,7 @@ bench: $(VENV)/.installed ## cost of a call, a stream and the import, against th
 	@$(BIN)/python bench/run.py
 
 reliability: $(VENV)/.installed ## every fault in every phase, for both clients: writes docs/reliability.md
-	@$(BIN)/python scripts/reliability.py
+	@GRPC_VERBOSITY=NONE $(BIN)/python scripts/reliability.py
 
 clean: ## remove environments and caches
 	@rm -rf .venv .cache build dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -459,9 +459,9 @@ def test_violations_are_all_named_up_to_ten_and_quote_little(emulator: Emulator)
 
 def test_other_methods_are_unimplemented(emulator: Emulator) -> None:
     with grpc.insecure_channel(emulator.endpoint) as channel:
-        tokenizer = text_generation_service_pb2_grpc.TokenizerServiceStub(channel)
+        batch = text_generation_service_pb2_grpc.TextGenerationBatchServiceStub(channel)
         with pytest.raises(grpc.RpcError) as caught:
-            tokenizer.Tokenize(text_generation_service_pb2.TokenizeRequest(text="а"), metadata=AUTHORIZATION)
+            batch.Completion(text_generation_service_pb2.BatchCompletionRequest(), metadata=AUTHORIZATION)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

@@ -19,55 +19,83 @@ from yandexgpt._version import __version__
 if TYPE_CHECKING:
     from yandexgpt import credentials, emulator, errors
     from yandexgpt.aio import AsyncClient
+    from yandexgpt.chat import AsyncChat, Chat
     from yandexgpt.client import Client
-    from yandexgpt.completion import Alternative, Completion, Status, Usage
+    from yandexgpt.completion import Alternative, Completion, Status, Token, Usage
     from yandexgpt.errors import (
         APIError,
         AuthenticationError,
         CancelledError,
         ConfigurationError,
+        ContentFilterError,
         DeadlineExceededError,
         FailedPreconditionError,
         InternalServerError,
+        InvalidAnswerError,
         InvalidArgumentError,
         NotFoundError,
+        OperationFailed,
+        OperationTimeout,
         PermissionDeniedError,
+        PromptTooLongError,
         QuotaExceededError,
         RevisedError,
+        ToolRoundsError,
+        TruncatedError,
         UnavailableError,
         UnimplementedError,
         YandexGPTError,
     )
     from yandexgpt.folding import Chunk
-    from yandexgpt.messages import Message, ToolCall
+    from yandexgpt.messages import Message, ToolCall, ToolResult
+    from yandexgpt.operation import AsyncOperation, Operation
     from yandexgpt.request import load_request
+    from yandexgpt.response import Response
     from yandexgpt.retry import Retry
     from yandexgpt.streaming import AsyncStream, Stream
+    from yandexgpt.structure import Parsed
+    from yandexgpt.tools import Tool, tool
 
 __all__ = [
     "APIError",
     "Alternative",
+    "AsyncChat",
     "AsyncClient",
+    "AsyncOperation",
     "AsyncStream",
     "AuthenticationError",
     "CancelledError",
+    "Chat",
     "Chunk",
     "Client",
     "Completion",
     "ConfigurationError",
+    "ContentFilterError",
     "DeadlineExceededError",
     "FailedPreconditionError",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidArgumentError",
     "Message",
     "NotFoundError",
+    "Operation",
+    "OperationFailed",
+    "OperationTimeout",
+    "Parsed",
     "PermissionDeniedError",
+    "PromptTooLongError",
     "QuotaExceededError",
+    "Response",
     "Retry",
     "RevisedError",
     "Status",
     "Stream",
+    "Token",
+    "Tool",
     "ToolCall",
+    "ToolResult",
+    "ToolRoundsError",
+    "TruncatedError",
     "UnavailableError",
     "UnimplementedError",
     "Usage",
@@ -77,34 +105,47 @@ __all__ = [
     "emulator",
     "errors",
     "load_request",
+    "tool",
 ]
 
 _MODULES = ("credentials", "emulator", "errors")
 _HOME = {
+    "AsyncChat": "chat",
     "AsyncClient": "aio",
     "AsyncStream": "streaming",
+    "Chat": "chat",
     "Client": "client",
     "Stream": "streaming",
     "Alternative": "completion",
     "Completion": "completion",
     "Status": "completion",
+    "Token": "completion",
     "Usage": "completion",
     "Chunk": "folding",
     "Message": "messages",
     "ToolCall": "messages",
+    "ToolResult": "messages",
+    "AsyncOperation": "operation",
+    "Operation": "operation",
     "load_request": "request",
+    "Response": "response",
     "Retry": "retry",
+    "Parsed": "structure",
+    "Tool": "tools",
+    "tool": "tools",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module 'yandexgpt' has no attribute {name!r}")
-    if name in _MODULES:
-        return importlib.import_module(f"yandexgpt.{name}")
-    value = getattr(importlib.import_module(f"yandexgpt.{_HOME.get(name, 'errors')}"), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # a checker that saw it would take any name for one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module 'yandexgpt' has no attribute {name!r}")
+        if name in _MODULES:
+            return importlib.import_module(f"yandexgpt.{name}")
+        value = getattr(importlib.import_module(f"yandexgpt.{_HOME.get(name, 'errors')}"), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from yandexgpt.aio_driver import AsyncDriver
 from yandexgpt.base import BaseClient
-from yandexgpt.settings import UNSET, Metadata, Unset, check_seconds
+from yandexgpt.calls import with_idempotency_key
+from yandexgpt.checks import Metadata
+from yandexgpt.completion import Token
+from yandexgpt.methods import GENERATE, SUBMIT, TOKENIZE, TOKENIZE_PROMPT
+from yandexgpt.request import CompletionRequest, build_request, build_tokenization
+from yandexgpt.settings import UNSET, Unset
 from yandexgpt.streaming import AsyncStream
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from typing_extensions import Self
+    from pydantic import TypeAdapter
+    from typing_extensions import Self, Unpack
 
+    from yandexgpt.chat import AsyncChat
     from yandexgpt.completion import Completion
+    from yandexgpt.messages import Message
+    from yandexgpt.operation import AsyncOperation
+    from yandexgpt.options import ParseOptions, RunOptions
     from yandexgpt.raw import Raw
-    from yandexgpt.request import Prompt, Reasoning, ResponseFormat
+    from yandexgpt.request import Prompt, Reasoning, ResponseFormat, ToolLike
+    from yandexgpt.responses import AsyncResponses
+    from yandexgpt.structure import Parsed
 
 __all__ = ["AsyncClient"]
+
+T = TypeVar("T")
 
 
 class AsyncClient(BaseClient):
@@ -64,10 +78,11 @@ class AsyncClient(BaseClient):
         temperature: float | None = None,
         max_tokens: int | None = None,
         reasoning: Reasoning | None = None,
-        tools: Iterable[Mapping[str, Any]] | None = None,
+        tools: Iterable[ToolLike] | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool | None = None,
         response_format: ResponseFormat | None = None,
+        max_context_tokens: int | None = None,
         timeout: float | Unset | None = UNSET,
         attempt_timeout: float | Unset | None = UNSET,
         metadata: Metadata = (),
@@ -84,11 +99,14 @@ class AsyncClient(BaseClient):
             temperature: 0 to 1; by default the service's (0.3).
             max_tokens: the longest answer, in tokens (> 0); by default the model's.
             reasoning: ``"disabled"`` or ``"hidden"``; by default the service's (disabled).
-            tools: functions that the model may call: mappings with ``name``, ``description`` and ``parameters``, a
-                JSON Schema.
+            tools: functions that the model may call: made by :func:`yandexgpt.tool`, or mappings with ``name``,
+                ``description`` and ``parameters``, a JSON Schema. :meth:`run_tools` calls them, this does not.
             tool_choice: ``"none"``, ``"auto"``, ``"required"``, or the name of one of the tools.
             parallel_tool_calls: whether one answer may hold several calls; by default the service's (it may).
-            response_format: ``"json"``, a JSON Schema as a mapping, or a pydantic model.
+            response_format: ``"json"``, a JSON Schema as a mapping, or a pydantic model, a dataclass or another type
+                that pydantic understands.
+            max_context_tokens: how many tokens the prompt may have, and ``max_tokens`` if given, together (> 0): the
+                prompt is counted by the service first, within the same deadline. By default nothing is counted.
             timeout: seconds for the whole call, retries included (> 0), or None; by default the client's.
             attempt_timeout: seconds for one attempt (> 0), or None; by default the client's.
             metadata: pairs to send besides the client's.
@@ -98,10 +116,14 @@ class AsyncClient(BaseClient):
             ValueError: an argument has an impossible value. Nothing was sent.
             ConfigurationError: there is no folder to make the model's URI with, or no credential; or the client is
                 closed. Nothing was sent.
+            PromptTooLongError: the prompt was counted, and does not fit. Nothing was generated.
             APIError: the call failed.
         """
-        request, call = self._begin(
+        settings = self._driver.settings
+        request = build_request(
             prompt,
+            folder_id=settings.folder_id,
+            default_model=settings.model,
             stream=False,
             system=system,
             model=model,
@@ -112,11 +134,9 @@ class AsyncClient(BaseClient):
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
-            timeout=timeout,
-            attempt_timeout=attempt_timeout,
-            metadata=metadata,
-            request_id=request_id,
         )
+        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        call.must_fit(max_context_tokens)
         await self._driver.unary(call, request)
         return call.completion()
 
@@ -129,10 +149,11 @@ class AsyncClient(BaseClient):
         temperature: float | None = None,
         max_tokens: int | None = None,
         reasoning: Reasoning | None = None,
-        tools: Iterable[Mapping[str, Any]] | None = None,
+        tools: Iterable[ToolLike] | None = None,
         tool_choice: str | None = None,
         parallel_tool_calls: bool | None = None,
         response_format: ResponseFormat | None = None,
+        max_context_tokens: int | None = None,
         timeout: float | Unset | None = UNSET,
         attempt_timeout: float | Unset | None = UNSET,
         metadata: Metadata = (),
@@ -144,8 +165,11 @@ class AsyncClient(BaseClient):
             ValueError, ConfigurationError: as for :meth:`complete`. Nothing was sent; nor is it before the stream is
                 iterated over, which raises ``APIError`` if the call fails.
         """
-        request, call = self._begin(
+        settings = self._driver.settings
+        request = build_request(
             prompt,
+            folder_id=settings.folder_id,
+            default_model=settings.model,
             stream=True,
             system=system,
             model=model,
@@ -156,12 +180,272 @@ class AsyncClient(BaseClient):
             tool_choice=tool_choice,
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
+        )
+        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        call.must_fit(max_context_tokens)
+        return AsyncStream(self._driver.responses(call, request), call)
+
+    @property
+    def responses(self) -> AsyncResponses:
+        """For code written for openai's client: ``responses.create(...)``, ``retrieve(id)``, ``cancel(id)``."""
+        from yandexgpt.responses import AsyncResponses
+
+        return AsyncResponses(self)
+
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        reasoning: Reasoning | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: ResponseFormat | None = None,
+        messages: Iterable[Message | Completion | Mapping[str, Any]] = (),
+    ) -> AsyncChat:
+        """Begin a conversation, whose history is kept on this side. Asks nothing yet.
+
+        Args:
+            system, model, temperature, max_tokens, reasoning, tools, tool_choice, parallel_tool_calls,
+                response_format: as for :meth:`complete`, for every turn.
+            messages: what was said before, as for :meth:`complete`.
+
+        Raises:
+            ValueError: an argument has an impossible value.
+            ConfigurationError: there is no folder to make the model's URI with.
+        """
+        from yandexgpt.chat import AsyncChat
+        from yandexgpt.history import body
+
+        request = body(
+            self._driver.settings,
+            messages,
+            system=system,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            reasoning=reasoning,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+        )
+        return AsyncChat(self, request)
+
+    async def run_tools(
+        self, prompt: Prompt, tools: Iterable[ToolLike], *, max_rounds: int = 5, **options: Unpack[RunOptions]
+    ) -> Completion:
+        """Ask, call the functions that the model wants called, give it their results, and so on until it answers.
+
+        The calls of one answer are made at the same time: by the synchronous client in up to eight threads, by the
+        asynchronous one in a task each (a function that is not a coroutine function runs in a thread). What fails is
+        told to the model in place of a result: an exception of a function (its type and message, and no traceback: a
+        message that holds a secret gives it away), arguments that do not fit, a name that is no tool's. The logger
+        ``yandexgpt`` has the exception's type on WARNING, and all of it on DEBUG. A function's text goes as it is,
+        any other result as JSON.
+
+        Args:
+            prompt: as for :meth:`complete`.
+            tools: functions made into tools by :func:`yandexgpt.tool`.
+            max_rounds: how often the model may ask for calls (>= 1).
+            options: as for :meth:`complete`. A ``tool_choice`` that demands a call holds for the first round;
+                ``timeout``, ``attempt_timeout``, ``metadata`` and ``request_id`` are those of each call to the model.
+
+        Returns:
+            The last answer.
+
+        Raises:
+            ValueError: an argument has an impossible value, or a tool has no function. Nothing was sent.
+            TruncatedError, ContentFilterError: an answer was cut, or filtered.
+            ToolRoundsError: after ``max_rounds`` rounds the model asked for more; the answer that does is in it.
+            APIError: a call to the model failed.
+        """
+        from yandexgpt.rounds import ToolRun, run_rounds_async
+
+        return await run_rounds_async(self.complete, ToolRun(self._driver.settings, prompt, tools, max_rounds, options))
+
+    async def parse(
+        self, prompt: Prompt, answer_type: type[T] | TypeAdapter[T], **options: Unpack[ParseOptions]
+    ) -> Parsed[T]:
+        """Ask for an answer of a certain structure, and validate it. Needs the extra ``yandexgpt[pydantic]``.
+
+        Args:
+            prompt: as for :meth:`complete`.
+            answer_type: a pydantic model, a dataclass, or another type that pydantic understands; or a
+                ``pydantic.TypeAdapter``, which type checkers need for a union. The model gets its JSON Schema.
+            options: as for :meth:`complete`.
+
+        Raises:
+            ValueError: an argument has an impossible value. Nothing was sent.
+            ConfigurationError: pydantic is not installed; or as for :meth:`complete`. Nothing was sent.
+            TruncatedError, ContentFilterError: the answer was cut, or filtered.
+            InvalidAnswerError: the answer is not such a value; the ``pydantic.ValidationError`` is its cause.
+            APIError: the call failed.
+        """
+        from yandexgpt.structure import Structure
+
+        structure = Structure(answer_type)
+        return structure.parse(await self.complete(prompt, response_format=structure.schema, **options))
+
+    async def submit(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        reasoning: Reasoning | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: ResponseFormat | None = None,
+        max_context_tokens: int | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> AsyncOperation:
+        """Ask for a whole answer in asynchronous mode: cheaper, slower, and it goes on without this process.
+
+        The submission carries an ``idempotency-key``, the same for all its attempts, so that one which is sent again
+        makes one operation; a key of your own in ``metadata`` takes its place. Results are kept for three days.
+
+        Args:
+            prompt, system, model, temperature, max_tokens, reasoning, tools, tool_choice, parallel_tool_calls,
+                response_format, max_context_tokens: as for :meth:`complete`.
+            timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`, of the submission.
+
+        Returns:
+            The operation, to be waited for (:meth:`Operation.wait`, :meth:`wait_all`), or stored as its ``id``.
+
+        Raises:
+            ValueError, ConfigurationError, APIError: as for :meth:`complete`.
+        """
+        from yandexgpt.operation import AsyncOperation
+
+        settings = self._driver.settings
+        request = build_request(
+            prompt,
+            folder_id=settings.folder_id,
+            default_model=settings.model,
+            stream=False,
+            system=system,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            reasoning=reasoning,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+        )
+        metadata = with_idempotency_key(metadata)
+        call = self._driver.begin(SUBMIT, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        call.must_fit(max_context_tokens)
+        await self._driver.unary(call, request)
+        return AsyncOperation(self._driver, call.answer.id, call)
+
+    def operation(self, operation_id: str) -> AsyncOperation:
+        """An operation that was submitted before, by this process or another. Asks nothing yet.
+
+        Args:
+            operation_id: :attr:`Operation.id`.
+
+        Raises:
+            ValueError: it cannot be the id of an operation.
+        """
+        from yandexgpt.operation import AsyncOperation, check_id
+
+        return AsyncOperation(self._driver, check_id(operation_id))
+
+    def wait_all(
+        self, operations: Iterable[AsyncOperation], timeout: float | None = 600.0
+    ) -> AsyncIterator[AsyncOperation]:
+        """Wait for many operations: each is handed out when it has ended.
+
+        They are looked up one after another, each at intervals that grow from half a second to ten. All look-ups of a
+        client keep within the 50 a second that the service allows: with more operations than that the intervals grow.
+
+        Args:
+            operations: of :meth:`submit` or :meth:`operation`. Those that have ended already come first.
+            timeout: seconds for all of them, from this call on (> 0), or None for as long as it takes.
+
+        Returns:
+            An iterator. Those that failed, were cancelled, or are not known to the service any more come out too:
+            :attr:`Operation.error` says why, and ``result()`` raises it.
+
+        Raises:
+            ValueError: an impossible timeout.
+            TypeError: something among the operations is none.
+            OperationTimeout: while iterating, the time was over; those that are not done are in its ``operations``.
+            CancelledError: while iterating, the client was closed.
+            APIError: while iterating, a look-up failed. The operations go on, and can be waited for again.
+        """
+        from yandexgpt.operation import AsyncOperation, schedule, wait_for_all_async
+
+        return wait_for_all_async(self._driver, schedule(operations, AsyncOperation, timeout))
+
+    async def tokenize(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> tuple[Token, ...]:
+        """The tokens of a text, or of a prompt as the model gets it.
+
+        Args:
+            prompt: a ``str``: the text itself. A sequence of messages or a ``CompletionRequest``, as for
+                :meth:`complete`: all that the model reads, with the tokens that stand between the messages.
+            system: a system message to put before the prompt; a ``str`` is then a user message.
+            model: whose tokens, as for :meth:`complete`; by default the client's.
+            tools: as for :meth:`complete`; a ``str`` is then a user message.
+            timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`.
+
+        Raises:
+            ValueError, ConfigurationError, APIError: as for :meth:`complete`.
+        """
+        settings = self._driver.settings
+        request = build_tokenization(
+            prompt, folder_id=settings.folder_id, default_model=settings.model, system=system, model=model, tools=tools
+        )
+        method = TOKENIZE_PROMPT if isinstance(request, CompletionRequest) else TOKENIZE
+        call = self._driver.begin(method, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        return tuple(map(Token, (await self._driver.unary(call, request)).tokens))
+
+    async def count_tokens(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> int:
+        """How many tokens a text or a prompt has. Arguments and errors as for :meth:`tokenize`."""
+        tokens = await self.tokenize(
+            prompt,
+            system=system,
+            model=model,
+            tools=tools,
             timeout=timeout,
             attempt_timeout=attempt_timeout,
             metadata=metadata,
             request_id=request_id,
         )
-        return AsyncStream(self._driver.responses(call, request), call)
+        return len(tokens)
 
     @property
     def raw(self) -> Raw:
@@ -180,7 +464,6 @@ class AsyncClient(BaseClient):
         Raises:
             UnavailableError: it was not open within that time.
         """
-        check_seconds("timeout", timeout)
         await self._driver.connect(timeout)
 
     async def close(self) -> None:

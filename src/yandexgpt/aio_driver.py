@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import time
@@ -15,17 +16,20 @@ import grpc
 
 from yandexgpt import errors, forks
 from yandexgpt.calls import CallFactory
+from yandexgpt.checks import Metadata
 from yandexgpt.completion import ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.iam import IamExchange
-from yandexgpt.methods import GENERATE
+from yandexgpt.methods import GENERATE, TOKENIZE_PROMPT
 from yandexgpt.raw import Raw
-from yandexgpt.settings import UNSET, Endpoint, Settings
-from yandexgpt.transport import Lanes, inherited, keep_core, open_aio_channel
+from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
+from yandexgpt.transport import Lanes, inherited, keep_core, open_aio_channel, went_silent
 
 if TYPE_CHECKING:
     from yandexgpt.calls import Call
+    from yandexgpt.checks import Metadata
     from yandexgpt.line import Line
+    from yandexgpt.methods import Method
 
 __all__ = ["AsyncDriver"]
 
@@ -42,7 +46,10 @@ class AsyncConnection(forks.Forkable):
         self._loops = weakref.WeakKeyDictionary()
         self.closed = False
         self.calls: dict[Call, asyncio.AbstractEventLoop] = {}
+        self.pauses: dict[Callable[[], Any], CallFactory] = {}
         self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
+        self.raws: weakref.WeakKeyDictionary[AsyncDriver, tuple[tuple[int, asyncio.AbstractEventLoop], Raw]]
+        self.raws = weakref.WeakKeyDictionary()
         forks.register(self)
 
     def before_fork(self) -> bool:
@@ -54,12 +61,14 @@ class AsyncConnection(forks.Forkable):
             keep_core()
             self._loops.clear()
             self.raw_channels.clear()
+            self.raws.clear()
             gc.collect()  # what refers to a channel may be in cycles
         return bool(self.calls)
 
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
         self.calls = {}
+        self.pauses = {}
         inherited.extend(channel for channel, _ in self.raw_channels)
         self.raw_channels = []
 
@@ -68,6 +77,9 @@ class AsyncConnection(forks.Forkable):
         loop = asyncio.get_running_loop()
         endpoints = self._loops.get(loop)
         if endpoints is None:
+            for old in list(self._loops):
+                if old.is_closed():  # nobody can close its channels any more; they go with the last reference
+                    self._loops.pop(old, None)
             endpoints = self._loops[loop] = {}
         lanes = endpoints.get(endpoint)
         if lanes is None:
@@ -84,23 +96,26 @@ class AsyncConnection(forks.Forkable):
         """
         call.interrupt = from_any_thread(event.set)
         if not call.cancelled:
-            # Not wait_for: it may swallow a cancellation that comes together with the event (before Python 3.12).
-            waiting = asyncio.ensure_future(event.wait())
-            try:
-                await asyncio.wait({waiting}, timeout=timeout)
-            finally:
-                waiting.cancel()
+            await wait_for_event(event, timeout)
         call.interrupt = None
         if call.cancelled:
             raise call.ended_here()
         return event.is_set()
 
+    def cancel(self, factory: CallFactory | None = None) -> None:
+        """End the calls that are under way, and the waits between calls, or those of one client."""
+        for call, loop in list(self.calls.items()):
+            if (factory is None or call.factory is factory) and not loop.is_closed():
+                call.cancel()
+        for wake, its in list(self.pauses.items()):
+            if factory is None or its is factory:
+                with contextlib.suppress(RuntimeError):  # its event loop has closed: nobody is waiting there any more
+                    wake()
+
     async def close(self) -> None:
         """End the calls that are under way, and the connections, in whichever loop they are."""
         self.closed = True
-        for call, loop in list(self.calls.items()):
-            if not loop.is_closed():
-                call.cancel()
+        self.cancel()
         channels = [
             (channel, loop)
             for loop, endpoints in list(self._loops.items())
@@ -133,7 +148,6 @@ class AsyncDriver:
             AsyncConnection(settings) if parent is None or self.owns_connection else parent.connection
         )
         self.closed = False
-        self._raw: tuple[tuple[int, asyncio.AbstractEventLoop], Raw] | None = None
 
     def check_open(self) -> None:
         """Refuse to make calls where they cannot be made.
@@ -145,37 +159,89 @@ class AsyncDriver:
         if self.closed or self.connection.closed:
             raise ConfigurationError("the client is closed")
 
+    def begin(
+        self,
+        method: Method,
+        subject: str,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> Call:
+        """Begin a call: its deadline runs from now.
+
+        Raises:
+            ConfigurationError: as :meth:`check_open`.
+            ValueError: an argument has an impossible value.
+        """
+        self.check_open()
+        return self.calls.new(method, subject, timeout, attempt_timeout, metadata, request_id)
+
     async def close(self) -> None:
-        """End what is in flight and close the connection, unless it is another client's."""
+        """End what is in flight and close the connection; if that is another client's, end the calls of this one."""
         self.closed = True
         if self.owns_connection:
             await self.connection.close()
+        else:
+            self.connection.cancel(self.calls)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between two calls; the end of the client ends the wait.
+
+        Raises:
+            CancelledError: the client was closed meanwhile.
+        """
+        event = asyncio.Event()
+        wake = from_any_thread(event.set)
+        self.connection.pauses[wake] = self.calls
+        try:
+            if not (self.closed or self.connection.closed):
+                await wait_for_event(event, seconds)
+        finally:
+            self.connection.pauses.pop(wake, None)
+        if self.closed or self.connection.closed:
+            raise errors.closed_meanwhile(self.settings.operation_endpoint.target)
 
     async def connect(self, timeout: float | None) -> None:
-        """Open the connection to the service.
+        """Open the connection to the service, by asking it for its health; whatever it answers, it is there.
 
         Raises:
             UnavailableError: it was not open in time.
         """
-        self.check_open()
-        lanes = self.connection.lanes(self.settings.endpoint)
+        call = self.begin(GENERATE, "connect", UNSET if timeout is None else timeout)
+        lanes = self.connection.lanes(call.endpoint)
         lane = lanes.take()
-        started = time.monotonic()
+        self.connection.calls[call] = asyncio.get_running_loop()
         try:
-            limit = self.settings.timeout if timeout is None else timeout
-            await asyncio.wait_for(lane.channel.channel_ready(), limit)
-        except asyncio.TimeoutError as error:
-            raise errors.not_connected(self.settings.endpoint.target, time.monotonic() - started) from error
+            rpc = lane.channel.unary_stream("/grpc.health.v1.Health/Check")(
+                b"", timeout=call.remaining(), wait_for_ready=True
+            )
+            call.interrupt = from_any_thread(rpc.cancel)
+            try:
+                async for _ in rpc:
+                    pass
+            except grpc.RpcError as error:
+                if call.cancelled:
+                    raise call.ended_here() from error
+                if error.code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                    raise call.not_connected() from error
+            except asyncio.CancelledError:
+                rpc.cancel()
+                if call.cancelled and not task_cancelled():
+                    raise call.ended_here() from None
+                raise
         finally:
+            self.connection.calls.pop(call, None)
             lanes.give(lane)
 
     def raw(self) -> Raw:
         """The generated stubs for this process and the running loop."""
         self.check_open()
         here = os.getpid(), asyncio.get_running_loop()
-        if self._raw is None or self._raw[0] != here:
-            self._raw = here, Raw(self.settings, self._open_raw_channel)
-        return self._raw[1]
+        kept = self.connection.raws.get(self)
+        if kept is None or kept[0] != here:
+            kept = self.connection.raws[self] = here, Raw(self.settings, self._open_raw_channel)
+        return kept[1]
 
     async def unary(self, call: Call, request: Any) -> Any:
         """The one message of a call that has one."""
@@ -188,9 +254,11 @@ class AsyncDriver:
         self.check_open()
         connection, method = self.connection, call.method
         lanes = connection.lanes(call.endpoint)
-        line = self.calls.line if method.generates else None
+        line = self.calls.line_of(method)
         connection.calls[call] = asyncio.get_running_loop()
         try:
+            if call.max_context_tokens is not None:
+                await self._count(call, request)
             if line is not None:
                 await self._get_in_line(line, call)
             try:
@@ -198,6 +266,8 @@ class AsyncDriver:
                     delay: float | None
                     authorization = await self._authorization(call)
                     if isinstance(authorization, str):
+                        if method.paced and (turn := call.turn()):
+                            await connection.wait(call, asyncio.Event(), turn)
                         lane = lanes.take()
                         rpc: Any = None
                         last: Any = None
@@ -217,6 +287,8 @@ class AsyncDriver:
                         except grpc.RpcError as error:
                             if call.cancelled:
                                 raise call.ended_here(last) from error
+                            if went_silent(error):
+                                lanes.retire(lane)
                             delay = call.failed(error, last)
                             if delay is None:
                                 return
@@ -264,15 +336,31 @@ class AsyncDriver:
             raise call.expired("while waiting for a token")
         return header.exception() or header.result()
 
+    async def _count(self, call: Call, request: Any) -> None:
+        """Count the prompt of a call before it is sent.
+
+        Raises:
+            PromptTooLongError: it does not fit.
+        """
+        counting = call.preceding(TOKENIZE_PROMPT)
+        call.interrupt = counting.cancel
+        if call.cancelled:
+            counting.cancel()
+        try:
+            tokens = (await self.unary(counting, request)).tokens
+        finally:
+            call.interrupt = None
+        call.fits(request, len(tokens))
+
     async def _get_in_line(self, line: Line, call: Call) -> None:
-        """Wait for a place among ``max_concurrency``."""
+        """Wait for a place in it."""
         event = asyncio.Event()
         waiter = line.enter(from_any_thread(event.set))
         if waiter is None:
             return
         try:
             if not await self.connection.wait(call, event, call.remaining()):
-                raise call.expired(f"in line, behind max_concurrency={self.settings.max_concurrency} calls")
+                raise call.expired(f"in line, behind {self.calls.ahead_of(call.method)}")
         except BaseException:
             line.abandon(waiter)
             raise
@@ -284,7 +372,7 @@ class AsyncDriver:
         return channel
 
     async def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        call = self.calls.new(GENERATE, "raw", timeout=UNSET, attempt_timeout=UNSET, metadata=(), request_id=None)
+        call = self.begin(GENERATE, "raw")
         authorization = await self._authorization(call)
         if not isinstance(authorization, str):
             raise authorization
@@ -308,6 +396,18 @@ class _AuthorizeUnary(_Authorize, grpc.aio.UnaryUnaryClientInterceptor):
 
 class _AuthorizeStream(_Authorize, grpc.aio.UnaryStreamClientInterceptor):
     intercept_unary_stream = _Authorize._continue
+
+
+async def wait_for_event(event: asyncio.Event, timeout: float | None) -> None:
+    """Wait for the event, or for so many seconds.
+
+    Not ``wait_for``: it may swallow a cancellation that comes together with the event (before Python 3.12).
+    """
+    waiting = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({waiting}, timeout=timeout)
+    finally:
+        waiting.cancel()
 
 
 def from_any_thread(function: Callable[[], Any]) -> Callable[[], Any]:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from yandexgpt.methods import GENERATE
-from yandexgpt.request import build_request
+from yandexgpt.checks import Metadata
 from yandexgpt.retry import DEFAULT_RETRY, Retry
-from yandexgpt.settings import Metadata, Settings, Unset
+from yandexgpt.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from typing_extensions import Self
 
-    from yandexgpt.calls import Call
     from yandexgpt.credentials import Credentials
-    from yandexgpt.request import CompletionRequest, Prompt
 
 __all__ = ["BaseClient"]
 
@@ -88,30 +85,3 @@ class BaseClient:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a client cannot be pickled or copied: make one in each process, or let fork inherit it")
-
-    def _begin(
-        self,
-        prompt: Prompt,
-        *,
-        stream: bool,
-        timeout: float | Unset | None,
-        attempt_timeout: float | Unset | None,
-        metadata: Metadata,
-        request_id: str | None,
-        **options: Any,
-    ) -> tuple[CompletionRequest, Call]:
-        """Check the arguments of a generation; its deadline runs from here."""
-        self._driver.check_open()
-        settings = self._driver.settings
-        request = build_request(
-            prompt, folder_id=settings.folder_id, default_model=settings.model, stream=stream, **options
-        )
-        call = self._driver.calls.new(
-            GENERATE,
-            request.model_uri,
-            timeout=timeout,
-            attempt_timeout=attempt_timeout,
-            metadata=metadata,
-            request_id=request_id,
-        )
-        return request, call

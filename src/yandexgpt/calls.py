@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import random
 import time
-import uuid
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from yandexgpt import errors
+from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds
 from yandexgpt.completion import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
 from yandexgpt.folding import whole_characters
 from yandexgpt.line import Line
+from yandexgpt.pacer import LOOK_UP_INTERVAL, LOOK_UPS_AT_ONCE, Pacer
+from yandexgpt.request import positive_int
 from yandexgpt.retry import Budget, backoff, is_transient
-from yandexgpt.settings import Metadata, Settings, Unset, check_metadata, check_seconds
+from yandexgpt.settings import Settings, Unset
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,9 +30,13 @@ if TYPE_CHECKING:
 
     from yandexgpt.errors import APIError, FailedCall
     from yandexgpt.methods import Method
+    from yandexgpt.request import CompletionRequest
     from yandexgpt.settings import Endpoint
 
-__all__ = ["Attempt", "Call", "CallFactory"]
+__all__ = ["IDEMPOTENCY_KEY", "Attempt", "Call", "CallFactory", "new_id", "with_idempotency_key"]
+
+IDEMPOTENCY_KEY = "idempotency-key"
+"""Metadata by which the service knows an attempt of a call that creates something from a second such call."""
 
 logger = logging.getLogger("yandexgpt")
 logger.addHandler(logging.NullHandler())  # a library does not print: without a handler, logging would write to stderr
@@ -40,6 +47,25 @@ class Attempt(NamedTuple):
 
     timeout: float | None
     metadata: tuple[tuple[str, str | bytes], ...]
+
+
+def new_id() -> str:
+    """A random UUID (version 4), at a third of the cost of ``uuid.uuid4()``: it is made for every call."""
+    number = random.getrandbits(128) & ~(0xF000 << 64 | 0xC000 << 48) | 0x4000 << 64 | 0x8000 << 48
+    digits = f"{number:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def with_idempotency_key(metadata: Metadata) -> Metadata:
+    """The metadata of a call that creates something: with a key that is the call's own, unless the caller gave one.
+
+    Raises:
+        ValueError: it is not metadata.
+    """
+    pairs = check_metadata(metadata)
+    if any(key == IDEMPOTENCY_KEY for key, _ in pairs):
+        return pairs
+    return (*pairs, (IDEMPOTENCY_KEY, new_id()))
 
 
 class CallFactory:
@@ -57,12 +83,25 @@ class CallFactory:
             self.line: Line | None = parent.line
         else:
             self.line = Line(settings.max_concurrency) if settings.max_concurrency else None
+        self.pacer: Pacer = parent.pacer if parent else Pacer(LOOK_UP_INTERVAL)
+        self.look_ups: Line = parent.look_ups if parent else Line(LOOK_UPS_AT_ONCE)
+
+    def line_of(self, method: Method) -> Line | None:
+        """The line in which calls of a method wait for their turn, if they do."""
+        if method.generates:
+            return self.line
+        return self.look_ups if method.paced else None
+
+    def ahead_of(self, method: Method) -> str:
+        """What they wait behind."""
+        if method.paced:
+            return f"{LOOK_UPS_AT_ONCE} other look-ups of operations"
+        return f"max_concurrency={self.settings.max_concurrency} calls"
 
     def new(
         self,
         method: Method,
         subject: str,
-        *,
         timeout: float | Unset | None,
         attempt_timeout: float | Unset | None,
         metadata: Metadata,
@@ -83,14 +122,17 @@ class CallFactory:
         else:
             check_seconds("attempt_timeout", attempt_timeout)
         if request_id is None:
-            request_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+            request_id = new_id()
         elif not isinstance(request_id, str) or not request_id:
             raise ValueError(f"request_id must be a str that is not empty, got {request_id!r}")
         else:
             check_metadata((("x-client-request-id", request_id),))
+        sent = self.metadata
         if metadata:
-            metadata = check_metadata(metadata)
-        return Call(self, method, subject, timeout, attempt_timeout, (*self.metadata, *metadata), request_id)
+            sent = (*sent, *check_metadata(metadata))
+            if carries_secret(metadata):
+                settings.check_encrypted()
+        return Call(self, method, subject, timeout, attempt_timeout, sent, request_id)
 
 
 class Call:
@@ -100,7 +142,6 @@ class Call:
         "_attempt_timeout",
         "_base_metadata",
         "_deadline",
-        "_factory",
         "_failures",
         "_own_deadline",
         "_started",
@@ -110,8 +151,10 @@ class Call:
         "authorization",
         "cancelled",
         "endpoint",
+        "factory",
         "first_message_at",
         "interrupt",
+        "max_context_tokens",
         "method",
         "received",
         "refused",
@@ -128,7 +171,7 @@ class Call:
         metadata: tuple[tuple[str, str | bytes], ...],
         request_id: str,
     ) -> None:
-        self._factory = factory
+        self.factory = factory
         self.method = method
         self.endpoint: Endpoint = getattr(factory.settings, method.endpoint)
         self._subject = subject
@@ -151,6 +194,46 @@ class Call:
         self.interrupt: Callable[[], Any] | None = None
         """Ends what the driver is waiting for just now; may be called from any thread."""
         self.cancelled = False
+        self.max_context_tokens: int | None = None
+        """What the tokens of the prompt, counted before it is sent, and of the answer may be together."""
+
+    def must_fit(self, max_context_tokens: int | None) -> None:
+        """Have the prompt counted before it is sent, unless None.
+
+        Raises:
+            ValueError: it is not a number of tokens.
+        """
+        if max_context_tokens is not None:
+            self.max_context_tokens = positive_int("max_context_tokens", max_context_tokens)
+
+    def fits(self, request: CompletionRequest, tokens: int) -> None:
+        """The prompt was counted.
+
+        Raises:
+            PromptTooLongError: it does not fit.
+        """
+        limit, wanted = self.max_context_tokens, request.completion_options.max_tokens.value
+        if limit is not None and tokens + wanted > limit:
+            raise errors.PromptTooLongError(tokens, wanted, limit)
+
+    def preceding(self, method: Method) -> Call:
+        """A call to be made before this one, on its behalf: with its metadata, within its deadline."""
+        metadata = tuple(pair for pair in self._base_metadata if pair[0] != IDEMPOTENCY_KEY)
+        call = Call(self.factory, method, self._subject, None, self._attempt_timeout, metadata, new_id())
+        call._deadline = self._deadline
+        return call
+
+    def turn(self) -> float:
+        """Seconds to wait before the next attempt, so that it keeps its distance from others (>= 0).
+
+        Raises:
+            DeadlineExceededError: its turn would come too late.
+        """
+        now = time.monotonic()
+        moment = self.factory.pacer.reserve(now, math.inf if self._deadline is None else self._deadline)
+        if moment is None:
+            raise self.expired("behind other look-ups of operations")
+        return moment - now
 
     def remaining(self) -> float | None:
         """Seconds to the deadline (never negative), or None without one."""
@@ -199,7 +282,7 @@ class Call:
 
             raise self._ended(self._error(grpc.StatusCode.INTERNAL, "the service ended the call without an answer"))
         self.answer = last
-        self._factory.budget.success()
+        self.factory.budget.success()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("call succeeded: %s", self._facts(last))
 
@@ -232,10 +315,12 @@ class Call:
                 attempts=self.attempts,
                 elapsed=self.elapsed,
             )
+            if self.method.not_found and isinstance(error, errors.NotFoundError):
+                error.advice = self.method.not_found
         if last is not None:
             if not self.method.generates or first_alternative(last).status > Status.PARTIAL:
                 logger.info("the connection broke after the final message, which stands: %s", error)
-                self.answer, self.received = last, ReceivedMetadata(initial, trailing)
+                self.succeeded(last, ReceivedMetadata(initial, trailing))
                 return None
             error.partial = Completion(whole_characters(last), self.request_id)
             raise self._ended(error) from failure
@@ -262,6 +347,12 @@ class Call:
 
         return self._ended(self._error(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed {where}"))
 
+    def not_connected(self) -> APIError:
+        """There was no connection within the time there was for it."""
+        import grpc
+
+        return self._ended(self._error(grpc.StatusCode.UNAVAILABLE, "no connection could be opened in time"))
+
     def ended_here(self, last: Any = None) -> APIError:
         """The call was cancelled on this side: by ``close()`` of its stream or of the client."""
         import grpc
@@ -277,7 +368,7 @@ class Call:
         return time.monotonic() - self._started
 
     def _delay(self, error: APIError, pushback: str | None) -> float | None:
-        settings = self._factory.settings
+        settings = self.factory.settings
         policy = settings.retry
         if error.code.name == "UNAUTHENTICATED":
             if settings.credentials.header is not None or self.refused is not None or self.authorization is None:
@@ -287,7 +378,7 @@ class Call:
         if not is_transient(policy, error, own_deadline=self._own_deadline):
             return None
         self._failures += 1  # not the attempts: where no token can be got, there are none
-        if not self._factory.budget.failure() or self._failures >= policy.attempts:
+        if not self.factory.budget.failure() or self._failures >= policy.attempts:
             return None
         delay = backoff(policy, self._failures, error, pushback)
         remaining = self.remaining()
@@ -314,14 +405,19 @@ class Call:
         return error
 
     def _ended(self, error: APIError) -> APIError:
-        logger.warning("call failed: %s %s: %s", self.method.name, self._subject, error)
+        logger.warning("call failed: %s %s%s: %s", self.method.name, self._subject, self._first_message(), error)
         return error
 
     def _facts(self, last: Any) -> str:
-        facts = [f"{self.method.name} {self._subject}", f"attempts={self.attempts}", f"elapsed={self.elapsed:.3f}s"]
-        if self.first_message_at:
-            facts.append(f"first_message={self.first_message_at - self._started:.3f}s")
+        facts = [
+            f"{self.method.name} {self._subject}",
+            f"attempts={self.attempts}",
+            f"elapsed={self.elapsed:.3f}s{self._first_message()}",
+        ]
         if self.method.generates:
             facts.append(f"tokens={last.usage.input_text_tokens}+{last.usage.completion_tokens}")
         facts.append(f"request_id={self.request_id} server_request_id={self.received.get('x-request-id')}")
         return " ".join(facts)
+
+    def _first_message(self) -> str:
+        return f" first_message={self.first_message_at - self._started:.3f}s" if self.first_message_at else ""

@@ -16,7 +16,7 @@ from yandexgpt.messages import Message, ToolCall
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["NO_METADATA", "Alternative", "Completion", "ReceivedMetadata", "Status", "Usage"]
+__all__ = ["NO_METADATA", "Alternative", "Completion", "ReceivedMetadata", "Status", "Token", "Usage"]
 
 CompletionResponse = text_generation_service_pb2.CompletionResponse
 
@@ -82,6 +82,30 @@ class Usage(View[text_common_pb2.ContentUsage]):
             f"Usage(input_tokens={self.input_tokens}, completion_tokens={self.completion_tokens}, "
             f"total_tokens={self.total_tokens}, reasoning_tokens={self.reasoning_tokens})"
         )
+
+
+class Token(View[text_common_pb2.Token]):
+    """A piece of text as a model reads it. Frozen."""
+
+    __slots__ = ()
+
+    @property
+    def id(self) -> int:
+        """Its number in the model's vocabulary."""
+        return self._proto.id
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return self._proto.text
+
+    @property
+    def special(self) -> bool:
+        """Whether it stands for something other than text, such as the beginning of a message."""
+        return self._proto.special
+
+    def __repr__(self) -> str:
+        return f"Token(id={self.id}, text={self.text!r}, special={self.special})"
 
 
 class Alternative(View[text_common_pb2.Alternative]):
@@ -237,9 +261,12 @@ class Completion(View[CompletionResponse]):
         Raises:
             ValueError: it is not such an answer; the message names the field.
         """
+        body = data.get("result", data) if isinstance(data, Mapping) else data
+        if not isinstance(body, Mapping):
+            raise ValueError(f"not an answer of the REST API: it is a JSON object, this is {type(body).__name__}")
         proto = CompletionResponse()
         try:
-            json_format.ParseDict(dict(data.get("result", data)), proto)
+            json_format.ParseDict(dict(body), proto)
         except json_format.ParseError as error:
             raise ValueError(f"not an answer of the REST API: {error}") from error
         return cls(proto)

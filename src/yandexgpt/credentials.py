@@ -7,6 +7,7 @@ secret: not in a ``repr``, not in an error; and credentials cannot be pickled.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -17,8 +18,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
+from yandexgpt.checks import check_seconds
 from yandexgpt.errors import APIError, AuthenticationError, ConfigurationError, UnavailableError
-from yandexgpt.tokens import Refresher, Token
+from yandexgpt.tokens import ExpiringToken, Refresher
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
 __all__ = [
     "ApiKey",
     "Credentials",
+    "ExpiringToken",
     "IamToken",
     "MetadataService",
     "NoCredentials",
     "OAuthToken",
     "ServiceAccountKey",
-    "Token",
     "TokenProvider",
     "YcCli",
     "from_env",
@@ -54,7 +56,7 @@ _METADATA_ANSWER_LIMIT = 65_536  # bytes; a token is about a thousand
 class Exchange(Protocol):
     """The call that turns a proof of identity into an IAM token; the client supplies it."""
 
-    def __call__(self, *, jwt: str = "", oauth_token: str = "") -> Token: ...
+    def __call__(self, *, jwt: str = "", oauth_token: str = "") -> ExpiringToken: ...
 
 
 class Credentials(ABC):
@@ -67,7 +69,7 @@ class Credentials(ABC):
         self.refresher = Refresher()
 
     @abstractmethod
-    def fetch(self, exchange: Exchange) -> Token:
+    def fetch(self, exchange: Exchange) -> ExpiringToken:
         """Get a new IAM token; blocks. Called from a thread of its own, by one caller for all.
 
         Raises:
@@ -129,7 +131,7 @@ class OAuthToken(Credentials):
         super().__init__()
         self._token = _secret(token, "the OAuth token")
 
-    def fetch(self, exchange: Exchange) -> Token:
+    def fetch(self, exchange: Exchange) -> ExpiringToken:
         return exchange(oauth_token=self._token)
 
 
@@ -154,7 +156,7 @@ class ServiceAccountKey(Credentials):
         self._account_id = data["service_account_id"]
         self._private_key = _load_private_key(data["private_key"], where)
 
-    def fetch(self, exchange: Exchange) -> Token:
+    def fetch(self, exchange: Exchange) -> ExpiringToken:
         import jwt
 
         now = int(time.time())
@@ -177,22 +179,23 @@ class MetadataService(Credentials):
 
     def __init__(self, address: str | None = None, *, timeout: float = 5.0) -> None:
         super().__init__()
+        check_seconds("timeout", timeout)
         self._address = address or os.environ.get(_METADATA_VARIABLE) or _METADATA_ADDRESS
         self._timeout = timeout
 
-    def fetch(self, exchange: Exchange) -> Token:  # noqa: ARG002
+    def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         import http.client
 
         host = f"metadata service at {self._address}"
-        connection = http.client.HTTPConnection(self._address, timeout=self._timeout)
         try:
-            connection.request("GET", _METADATA_PATH, headers={"Metadata-Flavor": "Google"})
-            response = connection.getresponse()
-            body = response.read(_METADATA_ANSWER_LIMIT)
+            with contextlib.closing(http.client.HTTPConnection(self._address, timeout=self._timeout)) as connection:
+                connection.request("GET", _METADATA_PATH, headers={"Metadata-Flavor": "Google"})
+                response = connection.getresponse()
+                body = response.read(_METADATA_ANSWER_LIMIT)
+        except (http.client.InvalidURL, UnicodeError) as error:
+            raise ConfigurationError(f"the address of the {host} must be host or host:port") from error
         except (OSError, http.client.HTTPException) as error:
             raise _failed(UnavailableError, f"the {host} did not answer: {error}", self._address) from error
-        finally:
-            connection.close()
         if response.status >= 500:
             raise _failed(UnavailableError, f"the {host} answered {response.status}", self._address)
         if response.status != 200:
@@ -203,11 +206,10 @@ class MetadataService(Credentials):
             )
         try:
             answer = json.loads(body)
-            return Token(_secret(answer["access_token"], "the token"), lifetime=float(answer["expires_in"]))
+            return ExpiringToken(_secret(answer["access_token"], "the token"), lifetime=float(answer["expires_in"]))
         except (ValueError, KeyError, TypeError):
-            # Not chained: the answer may hold a token.
-            message = f"the {host} gave an answer that is not a token"
-            raise _failed(UnavailableError, message, self._address) from None
+            pass  # raised below: the error holds the answer, and the answer may hold a token
+        raise _failed(UnavailableError, f"the {host} gave an answer that is not a token", self._address)
 
     def __repr__(self) -> str:
         return f"MetadataService({self._address!r})"
@@ -224,10 +226,11 @@ class YcCli(Credentials):
 
     def __init__(self, command: str = "yc", *, profile: str | None = None, timeout: float = 30.0) -> None:
         super().__init__()
-        self._arguments = [command, "iam", "create-token", *(["--profile", profile] if profile else [])]
+        check_seconds("timeout", timeout)
+        self._arguments = [os.fspath(command), "iam", "create-token", *(["--profile", profile] if profile else [])]
         self._timeout = timeout
 
-    def fetch(self, exchange: Exchange) -> Token:  # noqa: ARG002
+    def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         shown = " ".join(self._arguments)
         try:
             done = subprocess.run(  # noqa: S603  (the command is the user's own)
@@ -242,12 +245,13 @@ class YcCli(Credentials):
         except OSError as error:
             raise ConfigurationError(f"`{shown}` cannot be run: {error.strerror or error}") from error
         except subprocess.TimeoutExpired:
-            # Not chained: the exception holds what the tool had printed.
-            raise _failed(UnavailableError, f"`{shown}` did not finish within {self._timeout} s", None) from None
+            done = None  # raised below: the exception holds what the tool had printed
+        if done is None:
+            raise _failed(UnavailableError, f"`{shown}` did not finish within {self._timeout} s", None)
         if done.returncode != 0:
             words = " ".join(done.stderr.split()) or "it printed nothing to standard error"
             raise _failed(AuthenticationError, f"`{shown}` failed with exit code {done.returncode}: {words}", None)
-        return Token(_secret(done.stdout, f"what `{shown}` printed"))
+        return ExpiringToken(_secret(done.stdout, f"what `{shown}` printed"))
 
 
 class TokenProvider(Credentials):
@@ -256,31 +260,31 @@ class TokenProvider(Credentials):
     Args:
         provider: called without arguments, from a thread of its own, when a token is needed: at first, about once an
             hour or ahead of the token's end, and after the service refused one. It returns the token as a ``str``, or
-            a :class:`Token` with its lifetime; it may be a coroutine function.
+            a :class:`ExpiringToken` with its lifetime; it may be a coroutine function.
     """
 
-    def __init__(self, provider: Callable[[], str | Token | Awaitable[str | Token]]) -> None:
+    def __init__(self, provider: Callable[[], str | ExpiringToken | Awaitable[str | ExpiringToken]]) -> None:
         super().__init__()
         if not callable(provider):
             raise ConfigurationError(f"TokenProvider needs a function, got {type(provider).__name__}")
         self._provider = provider
 
-    def fetch(self, exchange: Exchange) -> Token:  # noqa: ARG002
+    def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         token = self._provider()
         if inspect.isawaitable(token):
             token = asyncio.run(_wait_for(token))
-        if isinstance(token, Token):
-            return Token(_secret(token.value, "the provider's token"), lifetime=token.lifetime)
-        return Token(_secret(token, "the provider's token"))
+        if isinstance(token, ExpiringToken):
+            return ExpiringToken(_secret(token.value, "the provider's token"), lifetime=token.lifetime)
+        return ExpiringToken(_secret(token, "the provider's token"))
 
 
 class _FromEnvironment(MetadataService):
     """The last resort of :func:`from_env`: if it fails, the error says all that was looked for."""
 
-    def fetch(self, exchange: Exchange) -> Token:
+    def fetch(self, exchange: Exchange) -> ExpiringToken:
         try:
             return super().fetch(exchange)
-        except APIError as error:
+        except (APIError, ConfigurationError) as error:
             names = (
                 *_API_KEY_VARIABLES,
                 *_IAM_TOKEN_VARIABLES,
@@ -290,7 +294,7 @@ class _FromEnvironment(MetadataService):
             )
             raise ConfigurationError(
                 f"no credentials: pass credentials=..., or set one of {', '.join(names)}; none of them is set, and "
-                f"{error.message}"
+                f"{getattr(error, 'message', error)}"
             ) from error
 
 
@@ -306,22 +310,23 @@ def from_env(environ: Mapping[str, str] | None = None) -> Credentials:
         ConfigurationError: what a variable holds cannot be used.
     """
     environ = os.environ if environ is None else environ
-    for name in _API_KEY_VARIABLES:
-        if environ.get(name):
-            return ApiKey(environ[name])
-    for name in _IAM_TOKEN_VARIABLES:
-        if environ.get(name):
-            return IamToken(environ[name])
-    if environ.get(_KEY_FILE_VARIABLE):
-        return ServiceAccountKey(environ[_KEY_FILE_VARIABLE])
-    if environ.get(_OAUTH_TOKEN_VARIABLE):
-        return OAuthToken(environ[_OAUTH_TOKEN_VARIABLE])
-    if token := environ.get(_TOKEN_VARIABLE):
-        return IamToken(token) if token.strip().startswith("t1.") else OAuthToken(token)
-    return _FromEnvironment()
+    kinds = (
+        *((name, ApiKey) for name in _API_KEY_VARIABLES),
+        *((name, IamToken) for name in _IAM_TOKEN_VARIABLES),
+        (_KEY_FILE_VARIABLE, ServiceAccountKey),
+        (_OAUTH_TOKEN_VARIABLE, OAuthToken),
+        (_TOKEN_VARIABLE, lambda token: (IamToken if token.strip().startswith("t1.") else OAuthToken)(token)),
+    )
+    for name, kind in kinds:
+        if value := environ.get(name):
+            try:
+                return kind(value)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{name}: {error}") from error
+    return _FromEnvironment(environ.get(_METADATA_VARIABLE))
 
 
-async def _wait_for(token: Awaitable[str | Token]) -> str | Token:
+async def _wait_for(token: Awaitable[str | ExpiringToken]) -> str | ExpiringToken:
     return await token
 
 
@@ -352,13 +357,15 @@ def _load_key(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, 
     if isinstance(source, Mapping):
         return "service account key", source
     where = f"service account key file {os.fspath(source)}"
+    unread = data = object()
     try:
-        data = json.loads(Path(source).read_text(encoding="utf-8"))
+        data = json.loads(Path(source).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"{where}: cannot be read: {error.strerror or error}") from error
     except ValueError:
-        # Not chained: a JSON error holds the document, and the document holds the key.
-        raise ConfigurationError(f"{where}: is not a JSON file") from None
+        pass  # raised below: the error holds the document, and the document holds the key
+    if data is unread:
+        raise ConfigurationError(f"{where}: is not a JSON file")
     if not isinstance(data, dict):
         raise ConfigurationError(f"{where}: must hold a JSON object with id, service_account_id and private_key")
     return where, data
@@ -367,6 +374,7 @@ def _load_key(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, 
 def _load_private_key(text: str, where: str) -> RSAPrivateKey:
     try:
         import jwt  # noqa: F401  (needed to sign, later: its absence is better known now)
+        from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
     except ImportError as error:
@@ -378,7 +386,7 @@ def _load_private_key(text: str, where: str) -> RSAPrivateKey:
         raise ConfigurationError(f"{where}: the field 'private_key' holds no PEM block (-----BEGIN PRIVATE KEY-----)")
     try:
         key = load_pem_private_key(text[start:].encode(), password=None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ConfigurationError(f"{where}: the field 'private_key' is not a PEM private key") from None
     if not isinstance(key, RSAPrivateKey):
         raise ConfigurationError(f"{where}: the field 'private_key' is not an RSA key, which PS256 needs")

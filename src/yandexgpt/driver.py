@@ -13,17 +13,20 @@ import grpc
 
 from yandexgpt import errors, forks
 from yandexgpt.calls import CallFactory
+from yandexgpt.checks import Metadata
 from yandexgpt.completion import ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.iam import IamExchange
-from yandexgpt.methods import GENERATE
+from yandexgpt.methods import GENERATE, TOKENIZE_PROMPT
 from yandexgpt.raw import Raw, with_metadata
-from yandexgpt.settings import UNSET, Endpoint, Settings
-from yandexgpt.transport import Lanes, inherited, open_channel
+from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
+from yandexgpt.transport import Lanes, inherited, open_channel, went_silent
 
 if TYPE_CHECKING:
     from yandexgpt.calls import Call
+    from yandexgpt.checks import Metadata
     from yandexgpt.line import Line
+    from yandexgpt.methods import Method
 
 __all__ = ["Driver"]
 
@@ -36,6 +39,7 @@ class Connection(forks.Forkable):
         self._lanes: dict[Endpoint, Lanes] = {}
         self.closed = False
         self.calls: set[Call] = set()
+        self.pauses: dict[threading.Event, CallFactory] = {}
         self.raw_channels: list[grpc.Channel] = []
         forks.register(self)
 
@@ -45,6 +49,7 @@ class Connection(forks.Forkable):
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
         self.calls = set()
+        self.pauses = {}
         inherited.extend(self.raw_channels)
         self.raw_channels = []
 
@@ -71,11 +76,19 @@ class Connection(forks.Forkable):
             raise call.ended_here()
         return event.is_set()
 
+    def cancel(self, factory: CallFactory | None = None) -> None:
+        """End the calls that are under way, and the waits between calls, or those of one client."""
+        for call in list(self.calls):
+            if factory is None or call.factory is factory:
+                call.cancel()
+        for event, its in list(self.pauses.items()):
+            if factory is None or its is factory:
+                event.set()
+
     def close(self) -> None:
         """End the calls that are under way, and the connections."""
         self.closed = True
-        for call in list(self.calls):
-            call.cancel()
+        self.cancel()
         channels = [channel for lanes in list(self._lanes.values()) for channel in lanes.drain()]
         for channel in (*channels, *self.raw_channels):
             channel.close()
@@ -110,31 +123,73 @@ class Driver:
         if self.closed or self.connection.closed:
             raise ConfigurationError("the client is closed")
 
+    def begin(
+        self,
+        method: Method,
+        subject: str,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> Call:
+        """Begin a call: its deadline runs from now.
+
+        Raises:
+            ConfigurationError: as :meth:`check_open`.
+            ValueError: an argument has an impossible value.
+        """
+        self.check_open()
+        return self.calls.new(method, subject, timeout, attempt_timeout, metadata, request_id)
+
     def close(self) -> None:
-        """End what is in flight and close the connection, unless it is another client's."""
+        """End what is in flight and close the connection; if that is another client's, end the calls of this one."""
         self.closed = True
         if self.owns_connection:
             self.connection.close()
+        else:
+            self.connection.cancel(self.calls)
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two calls; the end of the client ends the wait.
+
+        Raises:
+            CancelledError: the client was closed meanwhile.
+        """
+        event = threading.Event()
+        self.connection.pauses[event] = self.calls
+        try:
+            if not (self.closed or self.connection.closed):
+                event.wait(seconds)
+        finally:
+            self.connection.pauses.pop(event, None)
+        if self.closed or self.connection.closed:
+            raise errors.closed_meanwhile(self.settings.operation_endpoint.target)
 
     def connect(self, timeout: float | None) -> None:
-        """Open the connection to the service.
+        """Open the connection to the service, by asking it for its health; whatever it answers, it is there.
 
         Raises:
             UnavailableError: it was not open in time.
         """
-        self.check_open()
-        lanes = self.connection.lanes(self.settings.endpoint)
+        call = self.begin(GENERATE, "connect", UNSET if timeout is None else timeout)
+        lanes = self.connection.lanes(call.endpoint)
         lane = lanes.take()
-        started = time.monotonic()
+        self.connection.calls.add(call)
         try:
-            ready = grpc.channel_ready_future(lane.channel)
+            rpc = lane.channel.unary_stream("/grpc.health.v1.Health/Check")(
+                b"", timeout=call.remaining(), wait_for_ready=True
+            )
+            call.interrupt = rpc.cancel
             try:
-                ready.result(timeout=self.settings.timeout if timeout is None else timeout)
-            except grpc.FutureTimeoutError as error:
-                raise errors.not_connected(self.settings.endpoint.target, time.monotonic() - started) from error
-            finally:
-                ready.cancel()
+                for _ in rpc:
+                    pass
+            except grpc.RpcError as error:
+                if call.cancelled:
+                    raise call.ended_here() from error
+                if error.code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                    raise call.not_connected() from error
         finally:
+            self.connection.calls.discard(call)
             lanes.give(lane)
 
     def raw(self) -> Raw:
@@ -156,9 +211,11 @@ class Driver:
         self.check_open()
         connection, method = self.connection, call.method
         lanes = connection.lanes(call.endpoint)
-        line = self.calls.line if method.generates else None
+        line = self.calls.line_of(method)
         connection.calls.add(call)
         try:
+            if call.max_context_tokens is not None:
+                self._count(call, request)
             if line is not None:
                 self._get_in_line(line, call)
             try:
@@ -166,6 +223,8 @@ class Driver:
                     delay: float | None
                     authorization = self._authorization(call)
                     if isinstance(authorization, str):
+                        if method.paced and (turn := call.turn()):
+                            connection.wait(call, threading.Event(), turn)
                         lane = lanes.take()
                         rpc: Any = None
                         last: Any = None
@@ -185,6 +244,8 @@ class Driver:
                         except grpc.RpcError as error:
                             if call.cancelled:
                                 raise call.ended_here(last) from error
+                            if went_silent(error):
+                                lanes.retire(lane)
                             delay = call.failed(error, last)
                             if delay is None:
                                 return
@@ -224,15 +285,31 @@ class Driver:
             raise call.expired("while waiting for a token")
         return header.exception() or header.result()
 
+    def _count(self, call: Call, request: Any) -> None:
+        """Count the prompt of a call before it is sent.
+
+        Raises:
+            PromptTooLongError: it does not fit.
+        """
+        counting = call.preceding(TOKENIZE_PROMPT)
+        call.interrupt = counting.cancel
+        if call.cancelled:
+            counting.cancel()
+        try:
+            tokens = self.unary(counting, request).tokens
+        finally:
+            call.interrupt = None
+        call.fits(request, len(tokens))
+
     def _get_in_line(self, line: Line, call: Call) -> None:
-        """Wait for a place among ``max_concurrency``."""
+        """Wait for a place in it."""
         event = threading.Event()
         waiter = line.enter(event.set)
         if waiter is None:
             return
         try:
             if not self.connection.wait(call, event, call.remaining()):
-                raise call.expired(f"in line, behind max_concurrency={self.settings.max_concurrency} calls")
+                raise call.expired(f"in line, behind {self.calls.ahead_of(call.method)}")
         except BaseException:
             line.abandon(waiter)
             raise
@@ -243,7 +320,7 @@ class Driver:
         return grpc.intercept_channel(channel, _Authorize(self))
 
     def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        call = self.calls.new(GENERATE, "raw", timeout=UNSET, attempt_timeout=UNSET, metadata=(), request_id=None)
+        call = self.begin(GENERATE, "raw")
         authorization = self._authorization(call)
         if not isinstance(authorization, str):
             raise authorization

@@ -4,7 +4,13 @@
 
     YandexGPTError
     ├── ConfigurationError (ValueError)          nothing was sent
+    │   └── PromptTooLongError                   max_context_tokens: the prompt was counted, and does not fit
+    ├── OperationFailed                          an asynchronous request ended in an error, or was cancelled
+    ├── OperationTimeout (TimeoutError)          wait(), wait_all(): not done in time; it goes on at the service
     ├── RevisedError                             Stream.text() only: shown text was taken back
+    ├── TruncatedError, ContentFilterError       a whole answer was needed: parse(), run_tools(), Chat.ask()
+    ├── InvalidAnswerError (ValueError)          parse() only: not the JSON that was asked for
+    ├── ToolRoundsError                          run_tools(), Chat.ask(): the model goes on calling tools
     └── APIError                                 the call failed
         ├── InvalidArgumentError    INVALID_ARGUMENT      mend the request
         ├── AuthenticationError     UNAUTHENTICATED       the credential is wrong or has expired
@@ -32,20 +38,28 @@ if TYPE_CHECKING:
     import grpc
 
     from yandexgpt.completion import Completion
+    from yandexgpt.operation import AsyncOperation, Operation
 
 __all__ = [
     "APIError",
     "AuthenticationError",
     "CancelledError",
     "ConfigurationError",
+    "ContentFilterError",
     "DeadlineExceededError",
     "FailedPreconditionError",
     "InternalServerError",
+    "InvalidAnswerError",
     "InvalidArgumentError",
     "NotFoundError",
+    "OperationFailed",
+    "OperationTimeout",
     "PermissionDeniedError",
+    "PromptTooLongError",
     "QuotaExceededError",
     "RevisedError",
+    "ToolRoundsError",
+    "TruncatedError",
     "UnavailableError",
     "UnimplementedError",
     "YandexGPTError",
@@ -58,6 +72,100 @@ class YandexGPTError(Exception):
 
 class ConfigurationError(YandexGPTError, ValueError):
     """The client cannot work as it was set up: nothing was sent."""
+
+
+class PromptTooLongError(ConfigurationError):
+    """The prompt, together with ``max_tokens`` if it was given, has more tokens than ``max_context_tokens``.
+
+    Attributes:
+        tokens: tokens of the prompt, as the service counts them.
+        max_tokens: tokens asked for as an answer, 0 if none were.
+        max_context_tokens: the limit.
+    """
+
+    def __init__(self, tokens: int, max_tokens: int, max_context_tokens: int) -> None:
+        super().__init__(tokens, max_tokens, max_context_tokens)
+        self.tokens = tokens
+        self.max_tokens = max_tokens
+        self.max_context_tokens = max_context_tokens
+
+    def __str__(self) -> str:
+        answer = f" and {self.max_tokens} for the answer (max_tokens)" if self.max_tokens else ""
+        return (
+            f"the prompt has {self.tokens} tokens{answer}, more than max_context_tokens={self.max_context_tokens} in "
+            "all: nothing was generated; shorten the prompt"
+        )
+
+
+class OperationFailed(YandexGPTError):  # noqa: N818  (it is what happened to the operation; the name is settled)
+    """An operation of the service ended without an answer: in an error, or because it was cancelled.
+
+    Attributes:
+        operation: the :class:`~yandexgpt.Operation`; None in a copy of this error that came from another process.
+        operation_id: its id.
+        code: the gRPC status code (``grpc.StatusCode``) that it ended with; CANCELLED if it was cancelled.
+        message: the service's own words, on one line.
+        details: decoded ``google.rpc`` details, as of :class:`APIError`.
+    """
+
+    def __init__(
+        self,
+        operation_id: str,
+        code: grpc.StatusCode,
+        message: str,
+        details: tuple[Any, ...] = (),
+        operation: Operation | AsyncOperation | None = None,
+    ) -> None:
+        super().__init__(operation_id, code, message, details)
+        self.operation_id = operation_id
+        self.code = code
+        self.message = " ".join(message.split())
+        self.details = details
+        self.operation = operation
+
+    def __str__(self) -> str:
+        return f"operation {self.operation_id} ended in {self.code.name}: {self.message or 'no message'}"
+
+    def __reduce__(self) -> tuple[Callable[..., OperationFailed], tuple[Any, ...]]:
+        return OperationFailed, (self.operation_id, self.code, self.message, self.details)
+
+
+class OperationTimeout(YandexGPTError, TimeoutError):  # noqa: N818  (as above)
+    """An operation was not done in the time that :meth:`Operation.wait` or ``wait_all`` was given. It goes on.
+
+    Attributes:
+        operation: the :class:`~yandexgpt.Operation`, of several the first; None in a copy of this error that came from
+            another process.
+        operations: all that were not done.
+        operation_ids: their ids.
+        timeout: seconds that were waited.
+    """
+
+    def __init__(
+        self,
+        operation_ids: tuple[str, ...],
+        timeout: float,
+        operations: tuple[Operation, ...] | tuple[AsyncOperation, ...] = (),
+    ) -> None:
+        super().__init__(operation_ids)  # one argument: an OSError takes two for a number and its text
+        self.operation_ids = operation_ids
+        self.timeout = timeout
+        self.operations = operations
+
+    @property
+    def operation(self) -> Operation | AsyncOperation | None:
+        return self.operations[0] if self.operations else None
+
+    def __str__(self) -> str:
+        ids = self.operation_ids
+        what = f"operation {ids[0]} was" if len(ids) == 1 else f"{len(ids)} operations were"
+        return (
+            f"{what} not done within {self.timeout:g} s, and go{'es' if len(ids) == 1 else ''} on at the service: wait "
+            "again, or attach by id later (results are kept for three days)"
+        )
+
+    def __reduce__(self) -> tuple[Callable[..., OperationTimeout], tuple[Any, ...]]:
+        return OperationTimeout, (self.operation_ids, self.timeout)
 
 
 class RevisedError(YandexGPTError):
@@ -80,6 +188,79 @@ class RevisedError(YandexGPTError):
         )
 
 
+class TruncatedError(YandexGPTError):
+    """A whole answer was needed, and it was cut at ``max_tokens``.
+
+    Attributes:
+        completion: the answer as far as it came.
+    """
+
+    def __init__(self, completion: Completion) -> None:
+        super().__init__(completion)
+        self.completion = completion
+
+    def __str__(self) -> str:
+        return (
+            f"the answer was cut after {self.completion.usage.completion_tokens} tokens "
+            f"(request id {self.completion.request_id}); pass a greater max_tokens"
+        )
+
+
+class ContentFilterError(YandexGPTError):
+    """A whole answer was needed, and the service's content filter put a refusal in its place.
+
+    Attributes:
+        completion: the refusal.
+    """
+
+    def __init__(self, completion: Completion) -> None:
+        super().__init__(completion)
+        self.completion = completion
+
+    def __str__(self) -> str:
+        return f"the content filter refused to answer (request id {self.completion.request_id})"
+
+
+class InvalidAnswerError(YandexGPTError, ValueError):
+    """An answer that does not have the structure that was asked for; what pydantic says is the ``__cause__``.
+
+    Attributes:
+        completion: the answer.
+        reason: what is wrong with it, without the answer's own words.
+    """
+
+    def __init__(self, completion: Completion, reason: str) -> None:
+        super().__init__(completion, reason)
+        self.completion = completion
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the answer does not have the structure asked for (request id {self.completion.request_id}): {self.reason}"
+        )
+
+
+class ToolRoundsError(YandexGPTError):
+    """After ``max_rounds`` rounds of tool calls the model asked for another.
+
+    Attributes:
+        completion: the answer that asks for it; its calls were not made.
+        rounds: how many rounds were made.
+    """
+
+    def __init__(self, completion: Completion, rounds: int) -> None:
+        super().__init__(completion, rounds)
+        self.completion = completion
+        self.rounds = rounds
+
+    def __str__(self) -> str:
+        names = ", ".join(dict.fromkeys(call.name for call in self.completion.tool_calls))
+        return (
+            f"the model still calls tools ({names}) after {self.rounds} rounds "
+            f"(request id {self.completion.request_id}); pass a greater max_rounds"
+        )
+
+
 class APIError(YandexGPTError):
     """A call that failed, at the service or on the way to it.
 
@@ -95,6 +276,7 @@ class APIError(YandexGPTError):
         elapsed: seconds from the start of the call to this error.
         partial: the last whole :class:`~yandexgpt.Completion` seen before a stream broke, or None.
         retry_after: seconds after which the service invites another try, or None.
+        advice: what a person can do about it; may be empty.
     """
 
     def __init__(
@@ -124,6 +306,7 @@ class APIError(YandexGPTError):
         self.elapsed = elapsed
         self.partial = partial
         self.retry_after = retry_after
+        self.advice = _ADVICE.get(code.name, "")
 
     def __str__(self) -> str:
         where = f" from {self.endpoint}" if self.endpoint else ""
@@ -132,7 +315,7 @@ class APIError(YandexGPTError):
             facts.insert(0, f"request id {self.request_id}")
         if self.server_request_id:
             facts.append(f"server request id {self.server_request_id}")
-        advice = f"; {_ADVICE[self.code.name]}" if self.code.name in _ADVICE else ""
+        advice = f"; {self.advice}" if self.advice else ""
         return f"{self.code.name}{where}: {self.message or 'no message'} ({', '.join(facts)}){advice}"
 
     def __reduce__(self) -> tuple[Callable[..., APIError], tuple[Any, ...]]:
@@ -141,6 +324,7 @@ class APIError(YandexGPTError):
 
 def _restore(cls: type[APIError], args: tuple[Any, ...], state: dict[str, Any]) -> APIError:
     error = cls.__new__(cls, *args)
+    error.args = args  # OSError.__new__, under DeadlineExceededError, leaves them to __init__
     error.__dict__.update(state)
     return error
 
@@ -232,7 +416,7 @@ def from_rpc_error(
 ) -> APIError:
     """Map what gRPC raised to the error tree; the caller raises it ``from`` the original."""
     metadata = {**metadata_dict(error.initial_metadata()), **metadata_dict(error.trailing_metadata())}
-    details = _decode_details(metadata.get("grpc-status-details-bin"))
+    details = decode_details(metadata.get("grpc-status-details-bin"))
     code = error.code()
     return error_class(code)(
         error.details() or "",
@@ -249,12 +433,12 @@ def from_rpc_error(
     )
 
 
-def not_connected(endpoint: str, elapsed: float) -> UnavailableError:
-    """No connection could be opened in time."""
+def closed_meanwhile(endpoint: str) -> CancelledError:
+    """The client was closed between two calls of somebody who waits for an operation."""
     import grpc
 
-    message = "no connection could be opened"
-    return UnavailableError(message, code=grpc.StatusCode.UNAVAILABLE, endpoint=endpoint, elapsed=elapsed)
+    message = "the client was closed while an operation was waited for, which goes on at the service"
+    return CancelledError(message, code=grpc.StatusCode.CANCELLED, endpoint=endpoint)
 
 
 def error_class(code: grpc.StatusCode) -> type[APIError]:
@@ -264,10 +448,11 @@ def error_class(code: grpc.StatusCode) -> type[APIError]:
 
 def metadata_dict(metadata: Any) -> dict[str, Any]:
     """The last value of each key of gRPC metadata, which may be None before it has come."""
-    return dict(metadata) if metadata else {}
+    return {key: value for key, value in metadata or ()}  # noqa: C416  (dict() of aio's metadata gives the first)
 
 
-def _decode_details(status_bytes: bytes | None) -> tuple[Any, ...]:
+def decode_details(status_bytes: bytes | None) -> tuple[Any, ...]:
+    """The details in a serialized ``google.rpc.Status``; a type that this process does not know stays an ``Any``."""
     if not status_bytes:
         return ()
     from google.protobuf.message import DecodeError
@@ -277,22 +462,33 @@ def _decode_details(status_bytes: bytes | None) -> tuple[Any, ...]:
         descriptor.full_name: getattr(error_details_pb2, name)
         for name, descriptor in error_details_pb2.DESCRIPTOR.message_types_by_name.items()
     }
+
+    def decoded(detail: Any) -> Any:
+        kind = known.get(detail.TypeName())
+        try:
+            return detail if kind is None else kind.FromString(detail.value)
+        except DecodeError:
+            return detail
+
+    # The status itself has come through; details that cannot be read must not hide it.
     try:
-        packed = status_pb2.Status.FromString(status_bytes).details
-        return tuple(
-            known[name].FromString(detail.value) if (name := detail.TypeName()) in known else detail
-            for detail in packed
-        )
+        return tuple(map(decoded, status_pb2.Status.FromString(status_bytes).details))
     except DecodeError:
-        # The status itself has come through; details that cannot be read must not hide it.
         return ()
 
 
 def _retry_after(details: tuple[Any, ...], pushback_ms: str | None) -> float | None:
     for detail in details:
         if detail.DESCRIPTOR.full_name == "google.rpc.RetryInfo":
+            if not detail.HasField("retry_delay"):
+                continue
             delay = detail.retry_delay
-            return float(delay.seconds + delay.nanos / 1e9)
-    if pushback_ms is not None and pushback_ms.lstrip("-").isdigit() and int(pushback_ms) >= 0:
-        return int(pushback_ms) / 1000
-    return None
+            return max(0.0, float(delay.seconds + delay.nanos / 1e9))
+    return pushback_seconds(pushback_ms)
+
+
+def pushback_seconds(pushback_ms: str | None) -> float | None:
+    """Seconds that ``grpc-retry-pushback-ms`` (a signed 32-bit integer) asks for; None if it asks not to retry."""
+    if pushback_ms is None or not (pushback_ms.isascii() and pushback_ms.isdigit() and len(pushback_ms) <= 10):
+        return None
+    return int(pushback_ms) / 1000

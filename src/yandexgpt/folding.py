@@ -46,7 +46,7 @@ def edit(shown: str, text: str) -> Edit:
 
 def settled(text: str) -> str:
     """The part of a partial's text that can be shown: without the half of a character at its end."""
-    return text.rstrip(_HALF_CHARACTER) if text.endswith(_HALF_CHARACTER) else text
+    return text.rstrip(_HALF_CHARACTER)
 
 
 class _Shown:
@@ -67,9 +67,9 @@ class _Shown:
     def text(self) -> str:
         text = self._text
         if text is None:
-            alternative = first_alternative(self.response)
-            text = alternative.message.text
-            if not self._last and alternative.status <= Status.PARTIAL:
+            alternatives = self.response.alternatives
+            text = alternatives[0].message.text if alternatives else ""
+            if text.endswith(_HALF_CHARACTER) and not self._last and alternatives[0].status <= Status.PARTIAL:
                 text = settled(text)
             self._text = text
         return text
@@ -84,12 +84,13 @@ class Chunk:
     The law: ``shown = shown[:chunk.keep] + chunk.delta`` always equals ``chunk.text``.
     """
 
-    __slots__ = ("_edit", "_previous", "_shown")
+    __slots__ = ("_delta", "_keep", "_previous", "_shown")
 
     def __init__(self, shown: _Shown, previous: _Shown) -> None:
         self._shown = shown
         self._previous = previous
-        self._edit: Edit | None = None
+        self._delta: str | None = None
+        self._keep = 0
 
     @property
     def text(self) -> str:
@@ -99,12 +100,15 @@ class Chunk:
     @property
     def keep(self) -> int:
         """How many characters of the text handed out before still stand."""
-        return (self._edit or self._compute()).keep
+        if self._delta is None:
+            self._compute()
+        return self._keep
 
     @property
     def delta(self) -> str:
         """What to put after them."""
-        return (self._edit or self._compute()).delta
+        delta = self._delta
+        return self._compute() if delta is None else delta
 
     @property
     def revised(self) -> bool:
@@ -126,9 +130,15 @@ class Chunk:
         """The protobuf message that this chunk came from."""
         return self._shown.response
 
-    def _compute(self) -> Edit:
-        self._edit = edit(self._previous.text, self._shown.text)
-        return self._edit
+    def _compute(self) -> str:
+        shown, text = self._previous.text, self._shown.text
+        if text.startswith(shown):  # as in edit(), which is for the rare case: this runs for every chunk
+            self._keep = len(shown)
+            self._delta = delta = text[self._keep :]
+        else:
+            self._keep, self._delta = edit(shown, text)
+            delta = self._delta
+        return delta
 
     def __repr__(self) -> str:
         return f"Chunk(keep={self.keep}, delta={self.delta!r}, status={self.status.name})"
@@ -165,8 +175,9 @@ class Fold:
 
 def whole_characters(response: CompletionResponse) -> CompletionResponse:
     """The message of a stream that broke off, without the half of a character that its text may end in."""
-    text = first_alternative(response).message.text
-    if settled(text) == text:
+    alternative = first_alternative(response)
+    text = alternative.message.text
+    if alternative.status > Status.PARTIAL or not text.endswith(_HALF_CHARACTER):
         return response
     trimmed = CompletionResponse()
     trimmed.CopyFrom(response)

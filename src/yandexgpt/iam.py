@@ -10,7 +10,7 @@ import grpc
 from yandexgpt import errors
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_token_service_pb2_grpc
 from yandexgpt.settings import Settings
-from yandexgpt.tokens import Token
+from yandexgpt.tokens import ExpiringToken
 from yandexgpt.transport import open_channel
 
 __all__ = ["IamExchange"]
@@ -29,7 +29,7 @@ class IamExchange:
         self._endpoint = settings.iam_endpoint
         self._options = settings.channel_options
 
-    def __call__(self, *, jwt: str = "", oauth_token: str = "") -> Token:
+    def __call__(self, *, jwt: str = "", oauth_token: str = "") -> ExpiringToken:
         """Exchange a signed JWT, or a user's OAuth token.
 
         Raises:
@@ -54,4 +54,4 @@ class IamExchange:
             raise error from failure
         finally:
             channel.close()
-        return Token(answer.iam_token, lifetime=answer.expires_at.ToMicroseconds() / 1e6 - time.time())
+        return ExpiringToken(answer.iam_token, lifetime=answer.expires_at.ToMicroseconds() / 1e6 - time.time())

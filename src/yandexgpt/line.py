@@ -64,6 +64,7 @@ class Line(forks.Forkable):
             try:
                 waiter.wake()
             except RuntimeError:  # its event loop has closed: nobody is waiting there any more
+                waiter.admitted = False  # the place goes on to the next: abandon() must not give it back again
                 continue
             return
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import json_format
@@ -11,7 +11,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb
 from yandexgpt._view import View
 from yandexgpt.structs import to_python
 
-__all__ = ["ROLES", "Message", "ToolCall", "encodable"]
+__all__ = ["ROLES", "Message", "ToolCall", "ToolResult", "encodable"]
 
 ROLES = ("system", "user", "assistant")
 """Roles that the service knows (source: ``text_common.proto`` of the pinned interface)."""
@@ -34,6 +34,46 @@ class ToolCall(View[text_common_pb2.ToolCall]):
 
     def __repr__(self) -> str:
         return f"ToolCall(name={self.name!r}, arguments={self.arguments!r})"
+
+
+class ToolResult(View[text_common_pb2.ToolResult]):
+    """What a function that the model called has returned. Frozen.
+
+    Args:
+        name: the function's name, as in the call.
+        content: the result as text; whatever is not text goes as JSON.
+
+    Raises:
+        ValueError: the name is empty, or one of them is not a string of whole characters.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, content: str) -> None:
+        if not encodable(name, "name"):
+            raise ValueError("name must not be empty")
+        result = text_common_pb2.FunctionResult(name=name, content=encodable(content, "content"))
+        super().__init__(text_common_pb2.ToolResult(function_result=result))
+
+    @classmethod
+    def from_proto(cls, proto: text_common_pb2.ToolResult) -> ToolResult:
+        """A view over a result that exists already."""
+        result = cls.__new__(cls)
+        View.__init__(result, proto)
+        return result
+
+    @property
+    def name(self) -> str:
+        """Name of the function."""
+        return self._proto.function_result.name
+
+    @property
+    def content(self) -> str:
+        """The result."""
+        return self._proto.function_result.content
+
+    def __repr__(self) -> str:
+        return f"ToolResult(name={self.name!r}, content={self.content!r})"
 
 
 class Message(View[text_common_pb2.Message]):
@@ -61,6 +101,29 @@ class Message(View[text_common_pb2.Message]):
         View.__init__(message, proto)
         return message
 
+    @classmethod
+    def from_tool_results(cls, results: Iterable[ToolResult], *, role: str = "user") -> Message:
+        """The message that answers a message with tool calls.
+
+        Args:
+            results: one for each call, in the order of the calls: nothing else tells the service which is which.
+            role: who reports them; ``"user"`` is what Yandex Cloud's own SDK sends, ``"assistant"`` is taken as well.
+
+        Raises:
+            ValueError: there are none, one is not a :class:`ToolResult`, or the role is unknown.
+        """
+        protos = []
+        for index, result in enumerate(results):
+            if not isinstance(result, ToolResult):
+                raise ValueError(f"results[{index}] must be a ToolResult, got {result!r}")
+            protos.append(result.proto)
+        if not protos:
+            raise ValueError("results must hold at least one ToolResult")
+        if role not in ROLES:
+            raise ValueError(f"role must be one of {', '.join(ROLES)}, got {role!r}")
+        listed = text_common_pb2.ToolResultList(tool_results=protos)
+        return cls.from_proto(text_common_pb2.Message(role=role, tool_result_list=listed))
+
     @property
     def role(self) -> str:
         """``"system"``, ``"user"`` or ``"assistant"``."""
@@ -76,6 +139,11 @@ class Message(View[text_common_pb2.Message]):
         """The functions that the model wants called."""
         return tuple(map(ToolCall, self._proto.tool_call_list.tool_calls))
 
+    @property
+    def tool_results(self) -> tuple[ToolResult, ...]:
+        """What the functions that the model called have returned."""
+        return tuple(map(ToolResult.from_proto, self._proto.tool_result_list.tool_results))
+
     def to_dict(self) -> dict[str, Any]:
         """The message as in the REST API's JSON (``{"role", "text"}``)."""
         return json_format.MessageToDict(self._proto)
@@ -87,6 +155,8 @@ class Message(View[text_common_pb2.Message]):
         Raises:
             ValueError: an unknown field or role, or a value of the wrong type.
         """
+        if not isinstance(data, Mapping):
+            raise ValueError(f"a message of the REST API is a mapping, this is {type(data).__name__}")
         proto = text_common_pb2.Message()
         try:
             json_format.ParseDict(dict(data), proto)
@@ -101,6 +171,8 @@ class Message(View[text_common_pb2.Message]):
     def __repr__(self) -> str:
         if self.tool_calls:
             return f"Message(role={self.role!r}, tool_calls={self.tool_calls!r})"
+        if self.tool_results:
+            return f"Message(role={self.role!r}, tool_results={self.tool_results!r})"
         return f"Message(role={self.role!r}, text={self.text!r})"
 
 

@@ -6,13 +6,14 @@ The ranges are those of the pinned interface (``text_common.proto``) and of the 
 
 from __future__ import annotations
 
+import functools
 import json
 import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from google.protobuf import json_format
 
@@ -22,16 +23,31 @@ from yandexgpt.completion import Completion
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.messages import ROLES, Message, encodable
 from yandexgpt.structs import checked
+from yandexgpt.structure import Structure, is_type
 
-__all__ = ["CompletionRequest", "Prompt", "build_request", "load_request", "model_uri"]
+__all__ = ["CompletionRequest", "Prompt", "build_request", "load_request", "model_uri", "positive_int"]
 
 CompletionRequest = text_generation_service_pb2.CompletionRequest
+TokenizeRequest = text_generation_service_pb2.TokenizeRequest
 
 Prompt = str | Sequence[Message | Completion | Mapping[str, Any]] | CompletionRequest
 """One user message, a conversation (a completion stands for its assistant message), or a ready request."""
 
 Reasoning = Literal["disabled", "hidden"]
 ResponseFormat = Literal["json"] | Mapping[str, Any] | type
+
+
+class DescribedFunction(Protocol):
+    """A function with its description for the model: a :class:`yandexgpt.Tool`."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+ToolLike = Mapping[str, Any] | DescribedFunction
+"""A function that the model may call: a :class:`yandexgpt.Tool`, or a mapping with name, description and parameters."""
 
 _REASONING = {
     "disabled": text_common_pb2.ReasoningOptions.DISABLED,
@@ -43,7 +59,7 @@ _TOOL_CHOICE_MODES = {
     "required": text_common_pb2.ToolChoice.REQUIRED,
 }
 _MODEL_NAME = re.compile(r"[^\s/<>@:]+(/[^\s/<>@:]+)?(@[^\s/<>@]+)?")
-_MODEL_URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s<>]+")
+_MODEL_URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s<>/][^\s<>]*")
 _MAX_INT64 = 2**63 - 1
 
 
@@ -58,7 +74,7 @@ def build_request(
     temperature: float | None = None,
     max_tokens: int | None = None,
     reasoning: Reasoning | None = None,
-    tools: Iterable[Mapping[str, Any]] | None = None,
+    tools: Iterable[ToolLike] | None = None,
     tool_choice: str | None = None,
     parallel_tool_calls: bool | None = None,
     response_format: ResponseFormat | None = None,
@@ -72,44 +88,85 @@ def build_request(
     """
     request = CompletionRequest()
     if isinstance(prompt, str):
+        # The common case, on the shortest way: it is gone for every call.
         if not prompt:
             raise ValueError("prompt must not be empty")
+        if system is not None:
+            request.messages.add(role="system", text=encodable(system, "system"))
         request.messages.add(role="user", text=encodable(prompt, "prompt"))
-    elif isinstance(prompt, CompletionRequest):
-        request.CopyFrom(prompt)
     else:
-        _add_messages(request, prompt)
-    if not request.messages:
-        raise ValueError("prompt must hold at least one message")
-    if system is not None:
-        if any(message.role == "system" for message in request.messages):
-            raise ValueError("system must not be given for a prompt that has a message of the role system already")
-        request.messages.insert(0, text_common_pb2.Message(role="system", text=encodable(system, "system")))
+        if isinstance(prompt, CompletionRequest):
+            request.CopyFrom(prompt)
+        else:
+            _add_messages(request, prompt)
+        if not request.messages:
+            raise ValueError("prompt must hold at least one message")
+        if system is not None:
+            _add_system(request, system)
 
-    if model is not None or not request.model_uri:
-        request.model_uri = model_uri(model if model is not None else default_model, folder_id)
+    if model is not None:
+        request.model_uri = model_uri(model, folder_id)
+    elif isinstance(prompt, CompletionRequest) and prompt.model_uri:
+        if "://" not in prompt.model_uri:
+            raise ValueError(
+                f"the model URI of the request must be one, such as gpt://<folder>/<name>, got {prompt.model_uri!r}; "
+                "or pass the name as model=..."
+            )
+        _check_uri(prompt.model_uri)
     else:
-        _check_uri(request.model_uri)
+        request.model_uri = model_uri(default_model, folder_id)
 
     options = request.completion_options
     options.stream = stream
     if temperature is not None:
         options.temperature.value = _temperature(temperature)
     if max_tokens is not None:
-        options.max_tokens.value = _positive_int("max_tokens", max_tokens)
+        options.max_tokens.value = positive_int("max_tokens", max_tokens)
     if reasoning is not None:
         options.reasoning_options.mode = _REASONING[_one_of("reasoning", reasoning, _REASONING)]
 
     if tools is not None:
+        if not isinstance(tools, Iterable):
+            raise ValueError(f"tools must be a sequence of mappings, got {tools!r}")
         del request.tools[:]
         for index, tool in enumerate(tools):
             _add_tool(request, tool, f"tools[{index}]")
     if tool_choice is not None:
         _set_tool_choice(request, tool_choice)
     if parallel_tool_calls is not None:
-        request.parallel_tool_calls.value = bool(parallel_tool_calls)
+        if not isinstance(parallel_tool_calls, bool):
+            raise ValueError(f"parallel_tool_calls must be True or False, got {parallel_tool_calls!r}")
+        request.parallel_tool_calls.value = parallel_tool_calls
     if response_format is not None:
         _set_response_format(request, response_format)
+    return request
+
+
+def build_tokenization(
+    prompt: Prompt,
+    *,
+    folder_id: str | None,
+    default_model: str,
+    system: str | None = None,
+    model: str | None = None,
+    tools: Iterable[ToolLike] | None = None,
+) -> CompletionRequest | TokenizeRequest:
+    """The request for the tokens of a text (a ``str`` alone), or of a prompt.
+
+    Raises:
+        ValueError, TypeError, ConfigurationError: as for :func:`build_request`.
+    """
+    request = build_request(
+        prompt,
+        folder_id=folder_id,
+        default_model=default_model,
+        stream=False,
+        system=system,
+        model=model,
+        tools=tools,
+    )
+    if isinstance(prompt, str) and system is None and tools is None:
+        return TokenizeRequest(model_uri=request.model_uri, text=prompt)
     return request
 
 
@@ -120,9 +177,16 @@ def model_uri(model: str, folder_id: str | None) -> str:
         ValueError: it is neither a name, nor ``name/version``, nor a URI.
         ConfigurationError: a name, and no folder.
     """
-    if isinstance(model, str) and "://" in model:
+    if not isinstance(model, str):
+        raise ValueError(f"model must be a name, name/version or a URI such as gpt://<folder>/<name>, got {model!r}")
+    return _uri_of(model, folder_id)
+
+
+@functools.lru_cache(maxsize=128)  # a client has few models, and asks for every call
+def _uri_of(model: str, folder_id: str | None) -> str:
+    if "://" in model:
         return _check_uri(model)
-    if not isinstance(model, str) or not _MODEL_NAME.fullmatch(model):
+    if not _MODEL_NAME.fullmatch(model):
         raise ValueError(f"model must be a name, name/version or a URI such as gpt://<folder>/<name>, got {model!r}")
     if not folder_id:
         raise ConfigurationError(
@@ -162,6 +226,12 @@ def load_request(source: str | os.PathLike[str] | Mapping[str, Any]) -> Completi
     return request
 
 
+def _add_system(request: CompletionRequest, system: str) -> None:
+    if any(message.role == "system" for message in request.messages):
+        raise ValueError("system must not be given for a prompt that has a message of the role system already")
+    request.messages.insert(0, text_common_pb2.Message(role="system", text=encodable(system, "system")))
+
+
 def _add_messages(request: CompletionRequest, prompt: Iterable[Message | Completion | Mapping[str, Any]]) -> None:
     if isinstance(prompt, Mapping | Message | Completion | bytes) or not isinstance(prompt, Iterable):
         raise TypeError(
@@ -172,6 +242,8 @@ def _add_messages(request: CompletionRequest, prompt: Iterable[Message | Complet
         if isinstance(item, Message):
             request.messages.append(item.proto)
         elif isinstance(item, Completion):
+            if not item.alternatives:
+                raise ValueError(f"{where}: the completion has no message: it holds no alternative")
             request.messages.append(item.message.proto)
         elif isinstance(item, Mapping):
             if item.keys() == {"role", "text"}:
@@ -200,13 +272,19 @@ def _temperature(value: object) -> float:
     return float(value)
 
 
-def _positive_int(name: str, value: Any) -> int:
+def positive_int(name: str, value: Any) -> int:
+    """The value, if it is a whole number greater than 0 that 64 bits hold.
+
+    Raises:
+        ValueError: it is not.
+    """
     try:
         number = operator.index(value)
     except TypeError:
         number = 0
     if isinstance(value, bool) or not 0 < number <= _MAX_INT64:
-        raise ValueError(f"{name} must be a whole number greater than 0, got {value!r}")
+        allowed = f"from 1 to {_MAX_INT64}" if number > _MAX_INT64 else "greater than 0"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
     return number
 
 
@@ -216,10 +294,16 @@ def _one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
     return value
 
 
-def _add_tool(request: CompletionRequest, tool: Mapping[str, Any], where: str) -> None:
+def _add_tool(request: CompletionRequest, tool: ToolLike, where: str) -> None:
     if not isinstance(tool, Mapping):
-        raise ValueError(f"{where} must be a mapping with name, description and parameters, got {tool!r}")
+        if not hasattr(tool, "parameters"):
+            raise ValueError(
+                f"{where} must be a mapping with name, description and parameters, or a yandexgpt.Tool, got {tool!r}"
+            )
+        tool = tool.to_dict()
     function = tool.get("function", tool)
+    if not isinstance(function, Mapping):
+        raise ValueError(f"{where}['function'] must be a mapping, got {function!r}")
     unknown = set(function) - {"name", "description", "parameters", "strict"}
     if unknown or not isinstance(function.get("name"), str) or not function["name"]:
         raise ValueError(
@@ -227,14 +311,20 @@ def _add_tool(request: CompletionRequest, tool: Mapping[str, Any], where: str) -
             f"got {', '.join(map(repr, function)) or 'nothing'}"
         )
     proto = request.tools.add().function
-    proto.name = function["name"]
-    proto.description = function.get("description", "")
-    proto.parameters.update(checked(function.get("parameters", {}), f"{where}['parameters']"))
-    proto.strict = function.get("strict", False)
+    proto.name = encodable(function["name"], f"{where}['name']")
+    proto.description = encodable(function.get("description", ""), f"{where}['description']")
+    parameters = function.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")
+    proto.parameters.update(checked(parameters, f"{where}['parameters']"))
+    strict = function.get("strict", False)
+    if not isinstance(strict, bool):
+        raise ValueError(f"{where}['strict'] must be True or False, got {strict!r}")
+    proto.strict = strict
 
 
 def _set_tool_choice(request: CompletionRequest, choice: str) -> None:
-    if choice in _TOOL_CHOICE_MODES:
+    if isinstance(choice, str) and choice in _TOOL_CHOICE_MODES:
         request.tool_choice.mode = _TOOL_CHOICE_MODES[choice]
         return
     names = [tool.function.name for tool in request.tools]
@@ -248,8 +338,13 @@ def _set_response_format(request: CompletionRequest, response_format: Any) -> No
     schema = getattr(response_format, "model_json_schema", None)
     if callable(schema):
         response_format = schema()
+    elif is_type(response_format):
+        response_format = Structure(response_format).schema
     if not isinstance(response_format, Mapping):
         raise ValueError(
-            f'response_format must be "json", a JSON Schema as a mapping, or a pydantic model, got {response_format!r}'
+            'response_format must be "json", a JSON Schema as a mapping, or a pydantic model, a dataclass or another '
+            f"type that pydantic understands, got {response_format!r}"
         )
+    request.json_schema.schema.Clear()
+    request.json_schema.schema.SetInParent()
     request.json_schema.schema.update(checked(response_format, "response_format"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import random
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from yandexgpt import forks
-from yandexgpt.errors import APIError
+from yandexgpt.errors import APIError, pushback_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +68,30 @@ class Retry:
         for name, value, low, high in ranges:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
                 raise ValueError(f"Retry: {name} must be a number from {low} to {high}, got {value!r}")
-        object.__setattr__(self, "codes", frozenset(str(getattr(code, "name", code)).upper() for code in self.codes))
+        for name in ("attempts", "budget"):
+            value = getattr(self, name)
+            if value not in (None, math.inf) and value != int(value):
+                raise ValueError(f"Retry: {name} must be a whole number, got {value!r}")
+        if self.budget_ratio == 0:
+            raise ValueError("Retry: budget_ratio must be greater than 0, got 0")
+        if self.codes != DEFAULT_CODES:
+            object.__setattr__(self, "codes", _code_names(self.codes))
 
     @classmethod
     def none(cls) -> Retry:
         """No second attempt."""
         return cls(attempts=1)
+
+
+def _code_names(codes: Iterable[object]) -> frozenset[str]:
+    import grpc
+
+    if isinstance(codes, str) or not isinstance(codes, Iterable):
+        raise ValueError(f"Retry: codes must be names of gRPC status codes, got {codes!r}")
+    names = frozenset(str(getattr(code, "name", code)).upper() for code in codes)
+    if unknown := names - grpc.StatusCode.__members__.keys():
+        raise ValueError(f"Retry: codes must be names of gRPC status codes, got {', '.join(sorted(unknown))}")
+    return names
 
 
 DEFAULT_RETRY = Retry()
@@ -130,12 +150,11 @@ def backoff(
     ``google.rpc.RetryInfo``.
     """
     if pushback_ms is not None:
-        return int(pushback_ms) / 1000 if pushback_ms.isascii() and pushback_ms.isdigit() else None
+        return pushback_seconds(pushback_ms)
     if error.retry_after is not None:
-        return error.retry_after
+        return max(0.0, error.retry_after)
     bound = policy.maximum
     if policy.initial < bound:
-        # Growth is bounded in the exponent too: multiplier ** attempts overflows long before anybody waits.
-        exponent = min(attempts - 1, 64)
-        bound = min(bound, policy.initial * policy.multiplier**exponent)
+        with contextlib.suppress(OverflowError):  # long before anybody waits so long
+            bound = min(bound, policy.initial * policy.multiplier ** (attempts - 1))
     return bound * (1 - policy.jitter * rng())

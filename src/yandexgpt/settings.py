@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-import math
 import operator
 import os
 import re
@@ -12,20 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds
 from yandexgpt.credentials import ApiKey, Credentials, NoCredentials, from_env
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.request import model_uri
 from yandexgpt.retry import Retry
 
-__all__ = ["UNSET", "Endpoint", "Metadata", "Settings", "Unset", "check_metadata", "check_seconds", "is_loopback"]
+__all__ = ["UNSET", "Endpoint", "Metadata", "Settings", "Unset", "is_loopback"]
 
 ENDPOINT = "llm.api.cloud.yandex.net:443"
 OPERATION_ENDPOINT = "operation.api.cloud.yandex.net:443"
 IAM_ENDPOINT = "iam.api.cloud.yandex.net:443"
 FOLDER_VARIABLES = ("YC_FOLDER_ID", "FOLDER_ID", "YANDEX_CLOUD_FOLDER")
-
-Metadata = Sequence[tuple[str, str | bytes]]
-"""Metadata of a call, as gRPC takes it: pairs of a lower-case key and a value."""
 
 
 class Unset:
@@ -67,7 +64,7 @@ class Settings:
     retry: Retry
     max_concurrency: int | None
     log_data: bool
-    metadata: tuple[tuple[str, str | bytes], ...]
+    metadata: tuple[tuple[str, str | bytes], ...] = dataclasses.field(repr=False)
     channel_options: tuple[tuple[str, Any], ...]
     interceptors: tuple[Any, ...]
 
@@ -98,12 +95,14 @@ class Settings:
         """
         environ = os.environ
         if folder_id is None:
-            folder_id = next((environ[name] for name in FOLDER_VARIABLES if environ.get(name)), None)
+            folder_id = _folder_from_env(environ)
         if endpoint is None:
             endpoint = environ.get("YANDEXGPT_ENDPOINT") or None
         if tls is None:
             tls = _tls_from_env(environ)
         elif not isinstance(tls, bool):
+            if not isinstance(tls, str | os.PathLike):
+                raise ConfigurationError(f"tls must be True, False or the path of a PEM bundle, got {tls!r}")
             tls = os.fspath(tls)
         if isinstance(tls, str) and not Path(tls).is_file():
             raise ConfigurationError(f"tls: there is no file {tls!r} (True, False or the path of a PEM bundle)")
@@ -131,9 +130,9 @@ class Settings:
             retry=retry,
             max_concurrency=max_concurrency,
             log_data=log_data,
-            metadata=tuple(metadata),
-            channel_options=tuple(channel_options),
-            interceptors=tuple(interceptors),
+            metadata=_sequence("metadata", metadata),
+            channel_options=_sequence("channel_options", channel_options),
+            interceptors=_sequence("interceptors", interceptors),
         )
         settings.check()
         return settings
@@ -148,6 +147,10 @@ class Settings:
         merged: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("endpoint", "operation_endpoint", "iam_endpoint"):
             merged[name] = merged[name].target
+        # What followed the endpoint before follows it to its new place.
+        for name, default in (("operation_endpoint", OPERATION_ENDPOINT), ("iam_endpoint", IAM_ENDPOINT)):
+            if merged[name] in (default, self.endpoint.target):
+                merged[name] = None
         merged["tls"] = self.endpoint.tls
         if unknown := changes.keys() - merged.keys():
             raise TypeError(f"with_options() has no argument {', '.join(sorted(unknown))}")
@@ -164,6 +167,11 @@ class Settings:
             raise
         except ValueError as error:
             raise ConfigurationError(str(error)) from error
+        if not isinstance(self.log_data, bool):
+            raise ConfigurationError(f"log_data must be True or False, got {self.log_data!r}")
+        for option in self.channel_options:
+            if not (isinstance(option, tuple) and len(option) == 2 and isinstance(option[0], str)):
+                raise ConfigurationError("channel_options must be pairs of name and value")
         if not isinstance(self.retry, Retry):
             raise ConfigurationError(f"retry must be a yandexgpt.Retry, got {type(self.retry).__name__}")
         if self.max_concurrency is not None:
@@ -171,21 +179,26 @@ class Settings:
                 places = operator.index(self.max_concurrency)
             except TypeError:
                 places = 0
-            if places < 1:
+            if places < 1 or isinstance(self.max_concurrency, bool):
                 raise ConfigurationError(
                     f"max_concurrency must be a whole number greater than 0, or None, got {self.max_concurrency!r}"
                 )
-        secret = not isinstance(self.credentials, NoCredentials) or any(
-            key == "authorization" for key, _ in self.metadata
-        )
-        if secret:
-            for name in ("endpoint", "operation_endpoint", "iam_endpoint"):
-                endpoint: Endpoint = getattr(self, name)
-                if endpoint.tls is False and not is_loopback(endpoint.target):
-                    raise ConfigurationError(
-                        f"tls=False would send the credential to {name} {endpoint} unencrypted; plaintext is for "
-                        "loopback addresses only"
-                    )
+        if not isinstance(self.credentials, NoCredentials) or carries_secret(self.metadata):
+            self.check_encrypted()
+
+    def check_encrypted(self) -> None:
+        """Refuse to send a secret where others can read it.
+
+        Raises:
+            ConfigurationError: an endpoint that is not on this machine is called over plaintext.
+        """
+        for name in ("endpoint", "operation_endpoint", "iam_endpoint"):
+            endpoint: Endpoint = getattr(self, name)
+            if endpoint.tls is False and not is_loopback(endpoint.target):
+                raise ConfigurationError(
+                    f"tls=False would send the credential to {name} {endpoint} unencrypted; plaintext is for "
+                    "loopback addresses only"
+                )
 
     @property
     def connection(self) -> tuple[Any, ...]:
@@ -212,42 +225,12 @@ class Settings:
         return (*own, *self.metadata)
 
 
-def check_seconds(name: str, value: float | None) -> None:
-    """Refuse what is not a time span: a finite number of seconds greater than 0, or None.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{name} must be a number of seconds greater than 0, or None, got {value!r}")
-
-
-_METADATA_KEY = re.compile(r"[a-z0-9_.-]+")
-
-
-def check_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
-    """The metadata as gRPC carries it. Values are not shown in errors: one may be a secret.
-
-    Raises:
-        ValueError: a key or a value that gRPC cannot carry.
-    """
-    if isinstance(metadata, Mapping):
-        raise ValueError("metadata must be pairs of key and value, got a mapping: pass metadata.items()")
-    pairs = tuple(metadata)
-    for pair in pairs:
-        if not (isinstance(pair, tuple) and len(pair) == 2):
-            raise ValueError("metadata must be pairs of key and value")
-        key, value = pair
-        if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key):
-            raise ValueError(f"metadata key {key!r} may hold lower-case letters, digits and _ . - only")
-        if key.endswith("-bin"):
-            if not isinstance(value, bytes):
-                raise ValueError(f"metadata value of {key!r} must be bytes, got {type(value).__name__}")
-        elif not isinstance(value, str) or not all(" " <= character <= "~" for character in value):
-            raise ValueError(f"metadata value of {key!r} must be a str of printable ASCII")
-    return pairs
+def _sequence(name: str, value: Any) -> tuple[Any, ...]:
+    if isinstance(value, Mapping):
+        raise ConfigurationError(f"{name} must be pairs, got a mapping: pass {name}.items()")
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{name} must be a sequence, got {type(value).__name__}")
+    return tuple(value)
 
 
 def _tls_from_env(environ: Mapping[str, str]) -> bool | str:
@@ -259,10 +242,22 @@ def _tls_from_env(environ: Mapping[str, str]) -> bool | str:
     return value
 
 
+def _folder_from_env(environ: Mapping[str, str]) -> str | None:
+    for name in FOLDER_VARIABLES:
+        if environ.get(name):
+            try:
+                return _folder(environ[name])
+            except ConfigurationError as error:
+                raise ConfigurationError(f"{name}: {error}") from error
+    return None
+
+
 def _folder(folder_id: str | None) -> str | None:
     if folder_id is None:
         return None
-    if not isinstance(folder_id, str) or not (folder_id := folder_id.strip()):
+    if not isinstance(folder_id, str):
+        raise ConfigurationError(f"folder_id must be a str, got {folder_id!r}")
+    if not (folder_id := folder_id.strip()):
         raise ConfigurationError("folder_id must not be empty")
     if not re.fullmatch(r"[!-~]+", folder_id) or any(character in "/<>@" for character in folder_id):
         raise ConfigurationError(
@@ -275,10 +270,11 @@ def _endpoint(name: str, target: str, tls: bool | str) -> Endpoint:
     if not isinstance(target, str):
         raise ConfigurationError(f"{name} must be host:port, got {target!r}")
     target = target.strip()
-    if target.startswith("unix:"):
+    if target.startswith("unix:") and target != "unix:":
         return Endpoint(target, tls)
     host, colon, port = target.rpartition(":")
-    if "://" in target or not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    fits = re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536
+    if re.search(r"[\s/@]", target) or not colon or not host or not fits:
         raise ConfigurationError(f"{name} must be host:port, got {target!r}")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise ConfigurationError(f"{name}: an IPv6 address stands in brackets, [::1]:443; got {target!r}")

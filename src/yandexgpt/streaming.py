@@ -236,8 +236,9 @@ class AsyncStream(BaseStream):
         Raises:
             APIError: the call failed.
         """
-        async for response in self._responses:
-            return self._fold.push(response)
-        if (chunk := self._end()) is None:
-            raise StopAsyncIteration
-        return chunk
+        try:
+            return self._fold.push(await self._responses.__anext__())
+        except StopAsyncIteration:
+            if (chunk := self._end()) is None:
+                raise
+            return chunk

@@ -13,6 +13,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct, Value
 
+
+def encodable(text: object, name: str) -> str:
+    """The text, if it is one that the wire can carry.
+
+    Raises:
+        ValueError: it is not a str, or it holds half of a surrogate pair.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"{name} must be a str, got {text!r}")
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{name} holds a lone surrogate at {error.start}, which UTF-8 cannot carry") from error
+    return text
+
+
 __all__ = ["checked", "to_python"]
 
 
@@ -43,8 +60,10 @@ def checked(value: object, where: str) -> Any:
     Raises:
         ValueError: something in it is not JSON, or a number that a double cannot hold; the message names the place.
     """
-    if value is None or isinstance(value, str | bool):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str):
+        return encodable(value, where)
     if isinstance(value, int):
         try:
             exact = int(float(value)) == value
@@ -64,6 +83,7 @@ def checked(value: object, where: str) -> Any:
         for name in value:
             if not isinstance(name, str):
                 raise ValueError(f"{where}: the key {name!r} is not a string")
+            encodable(name, f"{where}: a key")
         return {name: checked(item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         return [checked(item, f"{where}[{index}]") for index, item in enumerate(value)]

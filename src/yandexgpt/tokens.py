@@ -15,7 +15,7 @@ from yandexgpt import forks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Refresher", "Token"]
+__all__ = ["ExpiringToken", "Refresher"]
 
 logger = logging.getLogger("yandexgpt")
 
@@ -25,8 +25,8 @@ _RETRY_AFTER_FAILURE = 10.0
 """Seconds before a refresh that failed is tried again while the old token lives (less, if little life is left)."""
 
 
-class Token:
-    """An IAM token.
+class ExpiringToken:
+    """An IAM token, with how long it lives.
 
     Args:
         value: the token; never shown.
@@ -36,14 +36,16 @@ class Token:
     __slots__ = ("lifetime", "value")
 
     def __init__(self, value: str, *, lifetime: float | None = None) -> None:
+        if lifetime is not None and (isinstance(lifetime, bool) or not isinstance(lifetime, int | float)):
+            raise ValueError(f"lifetime must be a number of seconds, or None, got {type(lifetime).__name__}")
         self.value = value
         self.lifetime = lifetime
 
     def __repr__(self) -> str:
-        return f"Token(..., lifetime={self.lifetime})"
+        return f"ExpiringToken(..., lifetime={self.lifetime})"
 
     def __reduce__(self) -> str:
-        raise TypeError("Token cannot be pickled or copied: it holds a secret")
+        raise TypeError("ExpiringToken cannot be pickled or copied: it holds a secret")
 
 
 class Refresher(forks.Forkable):
@@ -67,7 +69,7 @@ class Refresher(forks.Forkable):
         self._lock = threading.Lock()
         self._pending: Future[str] | None = None
 
-    def header(self, fetch: Callable[[], Token], *, refused: str | None = None) -> str | Future[str]:
+    def header(self, fetch: Callable[[], ExpiringToken], *, refused: str | None = None) -> str | Future[str]:
         """The ``authorization`` to use now, or what to wait for if there is none.
 
         Args:
@@ -85,18 +87,22 @@ class Refresher(forks.Forkable):
                 return self._header
             pending = self._pending
             if pending is None:
-                pending = self._pending = Future()
+                pending = Future()
+                pending.set_running_or_notify_cancel()  # nobody who waits can cancel it for the others
                 threading.Thread(
                     target=self._refresh, args=(fetch, pending), name="yandexgpt-token", daemon=True
                 ).start()
+                self._pending = pending  # only now: a thread that cannot be started leaves nothing to wait for
             if now < self._ends_at and self._header is not None:
                 return self._header
             return pending
 
-    def _refresh(self, fetch: Callable[[], Token], pending: Future[str]) -> None:
+    def _refresh(self, fetch: Callable[[], ExpiringToken], pending: Future[str]) -> None:
         try:
             token = fetch()
-        except Exception as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait)
+            if not isinstance(token, ExpiringToken):
+                raise TypeError(f"fetch() must return an ExpiringToken, got {type(token).__name__}")
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait)
             self._failed(error)
             pending.set_exception(error)
             return
@@ -111,7 +117,7 @@ class Refresher(forks.Forkable):
             self._pending = None
         pending.set_result(header)
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         with self._lock:
             left = self._ends_at - self._clock()
             self._pending = None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from yandexgpt.methods import Method
 
-__all__ = ["Lane", "Lanes", "inherited", "keep_core", "open_aio_channel", "open_channel"]
+__all__ = ["Lane", "Lanes", "inherited", "keep_core", "open_aio_channel", "open_channel", "went_silent"]
 
 STREAMS_PER_CONNECTION = 100
 """Calls that go over one connection at a time; for more, another is opened. HTTP/2 servers commonly allow 100 streams
@@ -35,9 +35,10 @@ _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 0),
-    # After an outage gRPC would stay away for up to 120 s; our own backoff is the one that spares the service.
+    # After an outage gRPC would stay away for up to 120 s, longer than calls are retried; it is the retries' own
+    # backoff that spares the service, and a connection attempt a second costs nobody anything.
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     # An answer is far smaller; the limit is against a peer gone mad (gRPC's own is 4 MB, and counts the whole text).
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.primary_user_agent", f"yandexgpt-python/{__version__}"),
@@ -116,12 +117,26 @@ class Lanes(forks.Forkable):
         with self._lock:
             lane.in_flight -= 1
 
+    def retire(self, lane: Lane) -> None:
+        """Send no further calls over a connection; it closes when those on it have ended."""
+        with self._lock:
+            if lane in self._lanes:
+                self._lanes.remove(lane)
+
     def drain(self) -> list[Any]:
         """The channels, to be closed; none of them is used again."""
         with self._lock:
             self._closed = True
             lanes, self._lanes = self._lanes, []
         return [lane.channel for lane in lanes]
+
+
+def went_silent(error: Any) -> bool:
+    """Whether a call ended at its deadline without a sign of life from the peer.
+
+    Its connection may be dead without anybody having been told; only a keepalive, a minute later, would find out.
+    """
+    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not error.initial_metadata()
 
 
 inherited: list[Any] = []

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from yandexgpt.emulator.identity import Identity
     from yandexgpt.emulator.recording import Metadata
 
-__all__ = ["ROLES", "check_authorization", "check_request", "is_authorization"]
+__all__ = ["ROLES", "check_authorization", "check_request", "check_tokenize_request", "is_authorization"]
 
 ROLES = ("system", "user", "assistant")
 
@@ -62,7 +62,15 @@ def check_request(request: text_generation_service_pb2.CompletionRequest) -> Ref
     return invalid_argument(violations[:_VIOLATIONS_SHOWN]) if violations else None
 
 
-def _model(request: text_generation_service_pb2.CompletionRequest) -> list[tuple[str, str]]:
+def check_tokenize_request(request: text_generation_service_pb2.TokenizeRequest) -> Refusal | None:
+    """INVALID_ARGUMENT with a violation for each wrong field, or None if all is well."""
+    violations = [*_model(request), *([] if request.text else [("text", "must not be empty")])]
+    return invalid_argument(violations) if violations else None
+
+
+def _model(
+    request: text_generation_service_pb2.CompletionRequest | text_generation_service_pb2.TokenizeRequest,
+) -> list[tuple[str, str]]:
     if _MODEL_URI.fullmatch(request.model_uri):
         return []
     wanted = "must be gpt://<folder>/<model>[/<version>][@<suffix>] or ds://<id>"

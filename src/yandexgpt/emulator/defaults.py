@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -24,7 +24,7 @@ from yandexgpt.emulator.answers import (
 from yandexgpt.emulator.schema import example
 from yandexgpt.structs import to_python
 
-__all__ = ["default_answer", "input_words"]
+__all__ = ["default_answer", "input_texts", "input_words"]
 
 _FINAL = text_common_pb2.Alternative.ALTERNATIVE_STATUS_FINAL
 _TRUNCATED = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TRUNCATED_FINAL
@@ -69,11 +69,15 @@ def default_answer(request: text_generation_service_pb2.CompletionRequest, delay
 
 def input_words(request: text_generation_service_pb2.CompletionRequest) -> int:
     """The words of every text and every tool result of a prompt."""
-    words = 0
+    return sum(map(count_words, input_texts(request)))
+
+
+def input_texts(request: text_generation_service_pb2.CompletionRequest) -> Iterator[str]:
+    """Every text and every tool result of a prompt."""
     for message in request.messages:
-        words += count_words(message.text)
-        words += sum(count_words(result.function_result.content) for result in message.tool_result_list.tool_results)
-    return words
+        yield message.text
+        for result in message.tool_result_list.tool_results:
+            yield result.function_result.content
 
 
 def _spoken(

@@ -11,13 +11,11 @@ import grpc
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import encode
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.checks import check_authorization, check_request
+from yandexgpt.emulator.checks import check_request
 from yandexgpt.emulator.defaults import default_answer, input_words
-from yandexgpt.emulator.identity import Identity
 from yandexgpt.emulator.quota import Quota, Slot
-from yandexgpt.emulator.recording import Recorder
 from yandexgpt.emulator.refusal import Refusal
-from yandexgpt.emulator.script import Script
+from yandexgpt.emulator.service import Service
 
 __all__ = ["TextGeneration"]
 
@@ -31,29 +29,14 @@ class TextGeneration:
     """The service's behaviour; :meth:`handler` is what a gRPC server takes.
 
     Args:
-        recorder: where calls are noted.
-        script: what comes next.
+        service: what it has in common with others.
         quota: what may run.
-        authorization: the one value accepted, or None for any of the right form.
-        identity: what knows the IAM tokens that were issued here.
         delay: seconds before each message of an answer that is not scripted.
     """
 
-    def __init__(
-        self,
-        *,
-        recorder: Recorder,
-        script: Script,
-        quota: Quota,
-        authorization: str | None,
-        identity: Identity,
-        delay: float,
-    ) -> None:
-        self._recorder = recorder
-        self._script = script
+    def __init__(self, service: Service, *, quota: Quota, delay: float) -> None:
+        self._service = service
         self._quota = quota
-        self._authorization = authorization
-        self._identity = identity
         self._delay = delay
         self._encode = functools.lru_cache(maxsize=_ANSWERS_KEPT)(encode)
 
@@ -68,12 +51,8 @@ class TextGeneration:
     def _completion(
         self, request: text_generation_service_pb2.CompletionRequest, context: grpc.ServicerContext
     ) -> Iterator[bytes]:
-        call = Call(self._recorder, _COMPLETION, request, context)
-        admitted = (
-            check_authorization(call.recorded.metadata, self._authorization, self._identity)
-            or check_request(request)
-            or self._quota.enter()
-        )
+        call, refusal = self._service.receive(_COMPLETION, request, context, check_request)
+        admitted = refusal or self._quota.enter()
         if isinstance(admitted, Refusal):
             call.refuse(admitted)
             return
@@ -86,7 +65,7 @@ class TextGeneration:
     def _answer(
         self, call: Call, request: text_generation_service_pb2.CompletionRequest, slot: Slot
     ) -> Iterator[bytes]:
-        failure, answer = self._script.take()
+        failure, answer = self._service.script.take()
         if failure is not None and not failure.after:
             if call.pause(failure.delay):
                 call.refuse(failure.refusal)

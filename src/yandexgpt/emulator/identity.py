@@ -160,7 +160,7 @@ class Identity:
         public = private.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
-        key_id, account = _identifier(), _identifier()
+        key_id, account = new_id("aje"), new_id("aje")
         with self._lock:
             self._keys[key_id] = _Key(account, public.decode())
         return {
@@ -247,9 +247,9 @@ def _moment(claims: dict[str, Any], name: str) -> float:
     return value
 
 
-def _identifier() -> str:
-    """Return twenty letters and digits, as the cloud's ids are."""
-    return "aje" + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(17))
+def new_id(prefix: str) -> str:
+    """Return three letters and seventeen more letters and digits, as the cloud's ids are."""
+    return prefix + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(17))
 
 
 class _IamTokenService(iam_grpc.IamTokenServiceServicer):

@@ -33,12 +33,17 @@ class Refusal:
 
     def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
         """Everything for the trailing metadata; a ``RequestInfo`` with this request id is added to the details."""
+        status = self.status(error_details_pb2.RequestInfo(request_id=request_id))
+        return (*self.metadata, (STATUS_DETAILS_KEY, status.SerializeToString()))
+
+    def status(self, *more_details: Message) -> status_pb2.Status:
+        """The refusal as a ``google.rpc.Status``."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
-        for detail in (*self.details, error_details_pb2.RequestInfo(request_id=request_id)):
+        for detail in (*self.details, *more_details):
             packed = AnyMessage()
             packed.Pack(detail)
             status.details.append(packed)
-        return (*self.metadata, (STATUS_DETAILS_KEY, status.SerializeToString()))
+        return status
 
 
 def unauthenticated(message: str) -> Refusal:

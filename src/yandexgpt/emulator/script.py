@@ -43,11 +43,13 @@ class Failure:
         refusal: the status to end with.
         after: partials sent before it.
         delay: seconds before it.
+        operation: whether it is what an operation ends in, rather than a call.
     """
 
     refusal: Refusal
     after: int
     delay: float
+    operation: bool = False
 
 
 class Script:
@@ -71,10 +73,32 @@ class Script:
     def take(self) -> tuple[Failure | None, Answer | None]:
         """What the script says of one more call; a failure before the first partial leaves the answers alone."""
         with self._lock:
-            failure = _take(self._failures)
+            failure = self._failure(operation=False)
             if failure is not None and not failure.after:
                 return failure, None
             return failure, _take(self._answers)
+
+    def take_failure(self) -> Failure | None:
+        """What one more call fails with that uses up no answer."""
+        with self._lock:
+            return self._failure(operation=False)
+
+    def take_outcome(self) -> tuple[Failure | None, Answer | None]:
+        """What one more operation ends in; a failure leaves the answers alone."""
+        with self._lock:
+            failure = self._failure(operation=True)
+            return failure, None if failure is not None else _take(self._answers)
+
+    def _failure(self, *, operation: bool) -> Failure | None:
+        """The next failure of an operation, or of a call; those of the other kind keep their place."""
+        for index, (failure, times) in enumerate(self._failures):
+            if failure.operation is operation:
+                if times > 1:
+                    self._failures[index] = (failure, times - 1)
+                else:
+                    del self._failures[index]
+                return failure
+        return None
 
     def clear(self) -> None:
         """Forget what has not been used."""
@@ -140,6 +164,7 @@ def failure(
     retry_after: float | None,
     pushback: int | None,
     delay: float,
+    operation: bool = False,
 ) -> Failure:
     """The arguments of :meth:`Emulator.fail` as a :class:`Failure`.
 
@@ -158,12 +183,15 @@ def failure(
         packed.append(retry_info(seconds("retry_after", retry_after)))
     if pushback is not None and (isinstance(pushback, bool) or not isinstance(pushback, int)):
         raise ValueError(f"pushback must be a whole number of milliseconds, not {pushback!r}")
+    if operation and (after or pushback is not None):
+        raise ValueError("after and pushback are for calls that fail, not for an operation")
     words = f"scripted {status.name}" if message is None else _text("message", message)
     metadata = () if pushback is None else ((_PUSHBACK_KEY, str(pushback)),)
     return Failure(
         refusal=Refusal(status, words, tuple(packed), metadata),
         after=count("after", after, least=0),
         delay=seconds("delay", delay),
+        operation=bool(operation),
     )
 
 

@@ -20,8 +20,11 @@ from yandexgpt.emulator.certificates import issue
 from yandexgpt.emulator.checks import is_authorization
 from yandexgpt.emulator.generation import TextGeneration
 from yandexgpt.emulator.identity import Identity
+from yandexgpt.emulator.operations import Operations
 from yandexgpt.emulator.quota import Quota
 from yandexgpt.emulator.recording import RecordedRequest, Recorder
+from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -65,6 +68,14 @@ class Emulator:
     script. Every call gets ``x-request-id`` and ``x-server-trace-id``, in initial and in trailing metadata, and every
     error a ``RequestInfo``. Methods that are not emulated answer UNIMPLEMENTED and are not recorded.
 
+    **Asynchronous mode.** An operation is pending for ``operation_time`` and the ``delay`` of its answer; then it is
+    done, with the next scripted answer or the default one, or with what :meth:`fail` with ``operation=True`` says. A
+    second submission with the same ``idempotency-key`` gets the first one's operation. One that is cancelled ends at
+    once. See :attr:`operations` for ways to end or to forget one.
+
+    **Tokens.** A text's tokens are its words, each with the white space before it. A prompt's are those of all its
+    texts, and special ones at the beginning where a guide prints more: as many as its answer's usage counts.
+
     Args:
         host: the address to listen on: a name or an IP address.
         port: the port, 0 for a free one. After :meth:`stop`, :meth:`start` takes the same port again.
@@ -75,6 +86,7 @@ class Emulator:
         max_concurrent: generations that may run at once; None: any number.
         rate: generations that may start per second (a token bucket, one second deep); None: any number.
         delay: seconds before each message of an answer that is not scripted.
+        operation_time: seconds that an operation takes, besides the delay of its answer; see also :attr:`operations`.
         options: further gRPC server arguments, such as
             ``[("grpc.http2.min_ping_interval_without_data_ms", 300_000)]`` for how strict it is about keepalive.
 
@@ -93,6 +105,7 @@ class Emulator:
         max_concurrent: int | None = None,
         rate: float | None = None,
         delay: float = 0.0,
+        operation_time: float = 0.0,
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         if script.count("port", port, least=0) > _HIGHEST_PORT:
@@ -116,14 +129,12 @@ class Emulator:
         self._quota = Quota(max_concurrent, rate)
         self.identity = Identity()
         """The identity service that this emulator plays: keys and tokens that it knows, and faults of its own."""
-        self._generation = TextGeneration(
-            recorder=self._recorder,
-            script=self._script,
-            quota=self._quota,
-            authorization=authorization,
-            identity=self.identity,
-            delay=script.seconds("delay", delay),
-        )
+        service = Service(self._recorder, self._script, authorization, self.identity)
+        delay = script.seconds("delay", delay)
+        self._generation = TextGeneration(service, quota=self._quota, delay=delay)
+        self.operations = Operations(service, time=script.seconds("operation_time", operation_time), delay=delay)
+        """What was submitted in asynchronous mode: how long it takes, and ways to end or to forget it."""
+        self._tokenizer = Tokenizer(service)
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
         self._workers: futures.ThreadPoolExecutor | None = None
@@ -132,7 +143,7 @@ class Emulator:
 
     def _handlers(self) -> list[grpc.GenericRpcHandler]:
         """The services of this server; another one is added here."""
-        return [self._generation.handler()]
+        return [self._generation.handler(), *self.operations.handlers(), self._tokenizer.handler()]
 
     # Life
 
@@ -325,6 +336,7 @@ class Emulator:
         retry_after: float | None = None,
         pushback: int | None = None,
         delay: float = 0.0,
+        operation: bool = False,
     ) -> None:
         """Script the next calls to fail; failures come before scripted answers, and in the order scripted.
 
@@ -334,16 +346,26 @@ class Emulator:
             times: how many calls fail so.
             after: partials sent before the failure, those of the next scripted answer (which is used up) or of the
                 default one; if it has fewer, all of them. 0: no message at all, and no scripted answer is used up.
+                Of a call with one answer: 1 or more lets it have its effect, such as an operation that is made, and
+                only its answer is lost.
             details: ``google.rpc.error_details_pb2`` messages for ``grpc-status-details-bin``.
             retry_after: seconds, sent as a ``RetryInfo`` detail.
             pushback: milliseconds, sent as ``grpc-retry-pushback-ms``; negative: do not retry.
             delay: seconds before the failure.
+            operation: not a call fails, but the next operation that is submitted ends so, in place of an answer.
 
         Raises:
             ValueError: an argument is not as above.
         """
         failure = script.failure(
-            code, message, after=after, details=details, retry_after=retry_after, pushback=pushback, delay=delay
+            code,
+            message,
+            after=after,
+            details=details,
+            retry_after=retry_after,
+            pushback=pushback,
+            delay=delay,
+            operation=operation,
         )
         self._script.add_failure(failure, script.count("times", times))
 

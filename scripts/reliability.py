@@ -1,0 +1,485 @@
+"""Break the network and the service in every way the emulator knows, and count what the client does wrong.
+
+    python scripts/reliability.py [--runs N] [--workers N] [--only WORDS] [--output FILE]
+
+Writes docs/reliability.md: a row for each fault, phase, call and client. Exits with 1 if any count is not zero, or if
+a fault could not be played as often as asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import datetime
+import logging
+import pickle
+import platform
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import google.protobuf
+import grpc
+
+import yandexgpt
+from yandexgpt import errors
+from yandexgpt.credentials import ExpiringToken, OAuthToken, TokenProvider
+from yandexgpt.emulator import Emulator
+from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
+
+OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
+CONNECT, FIRST, MIDDLE, LAST = "connect", "before the first message", "mid-stream", "after the last message"
+COLUMNS = ("hung", "wrong text", "leaked calls", "leaked secrets", "other errors")
+HANGS, TEXT, CALLS, SECRETS, ERRORS = COLUMNS
+TIMEOUT, SHORT = 3.0, 0.6  # seconds for a call; the short one where it is bound to pass
+GRACE = 1.0  # seconds after its deadline at which a call hangs
+LEAK = 2.0  # seconds after its end at which a call that still runs at the server is leaked
+HOLD = 0.15  # seconds before a fault, so that the messages before it surely were read, and an RST is not overlooked
+TRIES = 3  # how often a run is made, at most, until its fault was played
+# A connection is tried again by gRPC after 100 ms and more: attempts made before that fail without having tried.
+RETRY = yandexgpt.Retry(initial=0.1, maximum=0.4, jitter=0.1)
+AFTER = 2  # where "mid-stream" is: after the second partial of each of the answers below
+ANSWERS = tuple(
+    (f"{n} озеро", f"{n} озёра России", f"{n} озёра России: Байкал\ufffd", f"{n} озёра России: Байкал, Ладога")
+    for n in range(10)
+)
+"""The texts of a stream in order, the last one final. Each call, and each attempt of it, gets the next: text of two
+attempts cannot be taken for that of one."""
+HUNG: Any = object()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A fault in a phase, and what is to come of it."""
+
+    fault: str
+    phase: str
+    expected: type[errors.APIError] | None = None  # None: the whole answer
+    wire: Fault | None = None  # played by the network `times` times, None: until the call has ended
+    fail: Mapping[str, Any] | None = None  # arguments of Emulator.fail
+    times: int | None = 1
+    outcome: str | None = None  # what the server has seen if the fault was really played; None: any call
+    timeout: float = TIMEOUT
+    client: Mapping[str, Any] = field(default_factory=dict)  # arguments of the client
+    emulator: Mapping[str, Any] = field(default_factory=dict)  # arguments of the emulator
+    token: Callable[[Emulator], Any] | None = None  # makes the credentials; None: an API key
+    at_once: int = 1  # calls made at the same time
+    big: int = 99  # the message of the answer from which on it is over the size limit
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """Where the fault can be played: an answer that is not streamed is one message."""
+        return ("stream",) if self.phase == MIDDLE else ("complete", "stream")
+
+
+def network() -> Iterator[Cell]:
+    """What TCP and HTTP/2 may do."""
+    hasty = {"retry": yandexgpt.Retry(attempts=2, initial=0.1, jitter=0.1)}  # ends before gRPC stays away for long
+    broken, late = errors.UnavailableError, errors.DeadlineExceededError
+    yield Cell("connection refused, for 0.15 s", CONNECT, None, Fault("refuse", seconds=0.15))
+    yield Cell("connection refused, for good", CONNECT, broken, Fault("refuse"), client=hasty)
+    yield Cell("accepted, then silent", CONNECT, late, Fault("stall", "connect"), times=None, timeout=SHORT)
+    impatient = {"attempt_timeout": 0.3}  # another connection is tried when the first gives no sign of life
+    yield Cell("accepted, then silent, once", CONNECT, None, Fault("stall", "connect"), client=impatient)
+    yield Cell("stall, once", FIRST, None, Fault("stall"), client=impatient)
+    for name, fin in (("TCP broken by RST", False), ("TCP broken by FIN", True)):
+        at_once, held = Fault("break", "connect", fin=fin), Fault("break", seconds=HOLD, fin=fin)
+        yield Cell(name, CONNECT, None, at_once)
+        yield Cell(f"{name}, each time", CONNECT, broken, at_once, times=None, client=hasty)
+        yield from everywhere(name, broken, "break", seconds=HOLD, fin=fin)
+        yield Cell(f"{name}, each time", FIRST, broken, held, times=None)
+        yield Cell(f"{name}, after the headers", FIRST, None, Fault("break", 0, seconds=HOLD, fin=fin))
+        yield Cell(f"{name}, after the trailers", LAST, None, Fault("break", "end", fin=fin))
+    calm = ErrorCode.ENHANCE_YOUR_CALM
+    yield from everywhere("GOAWAY, graceful", None, "goaway")
+    yield from everywhere("GOAWAY, graceful, then closed", broken, "goaway", close=True)
+    yield from everywhere("GOAWAY, last stream 0", broken, "goaway", last_stream=0)
+    too_many = {"code": calm, "debug": b"too_many_pings", "last_stream": 0}
+    yield from everywhere("GOAWAY, ENHANCE_YOUR_CALM", broken, "goaway", **too_many)
+    internal, cancelled, busy = errors.InternalServerError, errors.CancelledError, errors.QuotaExceededError
+    yield from everywhere("RST_STREAM, INTERNAL_ERROR", internal, "reset", code=ErrorCode.INTERNAL_ERROR)
+    yield from everywhere("RST_STREAM, REFUSED_STREAM", broken, "reset", code=ErrorCode.REFUSED_STREAM)
+    yield from everywhere("RST_STREAM, CANCEL", cancelled, "reset", code=ErrorCode.CANCEL)
+    yield from everywhere("RST_STREAM, ENHANCE_YOUR_CALM", busy, "reset", code=calm)
+    yield Cell("stall", FIRST, late, Fault("stall"), timeout=SHORT)
+    yield Cell("stall", MIDDLE, late, Fault("stall", AFTER), timeout=SHORT)
+    yield Cell("stall (the answer comes at the deadline)", LAST, None, Fault("stall", "last"), timeout=SHORT)
+    yield Cell("stall, after the trailers", LAST, None, Fault("stall", "end"))
+    yield Cell("held up for 0.2 s", CONNECT, None, Fault("delay", "connect", seconds=0.2))
+    yield from everywhere("held up for 0.2 s", None, "delay", seconds=0.2)
+    yield Cell("slow, over the deadline", FIRST, late, Fault("delay", seconds=1.0), timeout=SHORT)
+    yield Cell("slow, over the deadline", MIDDLE, late, Fault("delay", AFTER, seconds=1.0), timeout=SHORT)
+    impatient = {"attempt_timeout": 0.3}
+    yield Cell("slow, over the attempt's timeout", FIRST, None, Fault("delay", seconds=0.4), client=impatient)
+    yield Cell("slow drip", CONNECT, None, Fault("drip", "connect", seconds=0.002, size=16))
+    yield from everywhere("slow drip", None, "drip", seconds=0.002, size=16)
+
+
+def everywhere(name: str, error: type[errors.APIError] | None, kind: Any, **how: Any) -> Iterator[Cell]:
+    """A fault of a call in each of its phases: an error only in the middle, None for none there either."""
+    yield Cell(name, FIRST, None, Fault(kind, **how))
+    held = {"seconds": HOLD, **how}
+    yield Cell(name, MIDDLE, error, Fault(kind, AFTER, **held))
+    yield Cell(name, LAST, None, Fault(kind, "last", **held))
+
+
+def service() -> Iterator[Cell]:
+    """What the service may answer."""
+    refused, busy, down = errors.AuthenticationError, errors.QuotaExceededError, errors.UnavailableError
+    again: tuple[tuple[str, type[errors.APIError]], ...] = (("UNAVAILABLE", down), ("RESOURCE_EXHAUSTED", busy))
+    at_once = ("INTERNAL", errors.InternalServerError), ("UNAUTHENTICATED", refused)
+    for code, error in again:
+        yield Cell(f"status {code}, twice", FIRST, None, fail={"code": code}, times=2)
+        yield Cell(f"status {code}, each time", FIRST, error, fail={"code": code}, times=99)
+        yield Cell(f"status {code}", MIDDLE, error, fail={"code": code, "after": AFTER})
+    for code, error in at_once:
+        yield Cell(f"status {code}", FIRST, error, fail={"code": code})
+        yield Cell(f"status {code}", MIDDLE, error, fail={"code": code, "after": AFTER})
+    quota, auth = {"code": "RESOURCE_EXHAUSTED"}, {"code": "UNAUTHENTICATED"}
+    yield Cell("RESOURCE_EXHAUSTED, RetryInfo 0.05 s", FIRST, None, fail={**quota, "retry_after": 0.05})
+    yield Cell("RESOURCE_EXHAUSTED, RetryInfo over the deadline", FIRST, busy, fail={**quota, "retry_after": 60.0})
+    yield Cell("RESOURCE_EXHAUSTED, pushback 50 ms", FIRST, None, fail={**quota, "pushback": 50})
+    yield Cell("RESOURCE_EXHAUSTED, negative pushback", FIRST, busy, fail={**quota, "pushback": -1})
+    yield Cell("token refused once, then refreshed", FIRST, None, fail=auth, token=partial(tokens, ended=0))
+    yield Cell("token refused, and the next", FIRST, refused, fail=auth, times=2, token=partial(tokens, ended=0))
+    yield Cell("token has expired at the server", FIRST, None, outcome=auth["code"], token=partial(tokens, ended=1))
+    yield Cell("token expired, and the next", FIRST, refused, outcome=auth["code"], token=partial(tokens, ended=2))
+    yield Cell("token exchange UNAVAILABLE once", FIRST, None, outcome="OK", token=exchange_fails)
+    limit = {"channel_options": (("grpc.max_receive_message_length", 2000),)}
+    yield Cell("message over the size limit", FIRST, busy, client=limit, big=0)
+    yield Cell("message over the size limit", MIDDLE, busy, client=limit, big=AFTER)
+    two: dict[str, Any] = {"emulator": {"max_concurrent": 2}, "at_once": 4}
+    ours = {"max_concurrency": 2}
+    yield Cell("quota of 2 at once, 4 calls, max_concurrency=2", FIRST, None, outcome="OK", client=ours, **two)
+    yield Cell("quota of 2 at once, 4 calls, no limit of ours", FIRST, None, outcome=quota["code"], **two)
+
+
+def tokens(emulator: Emulator, ended: int) -> TokenProvider:
+    """Tokens of which the first seem to live, and have ended."""
+    lifetimes = iter([0.0] * ended)
+    return TokenProvider(lambda: ExpiringToken(emulator.identity.issue(next(lifetimes, None)), lifetime=3600))
+
+
+def exchange_fails(emulator: Emulator) -> OAuthToken:
+    """An OAuth token whose first exchange finds the identity service out of order."""
+    emulator.identity.fail("UNAVAILABLE")
+    return OAuthToken(emulator.identity.oauth_token())
+
+
+class Shown:
+    """What a reader has been shown."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.lawful = True
+        self.states: set[str] = set()
+
+    def add(self, chunk: yandexgpt.Chunk) -> None:
+        """Follow a chunk."""
+        self.text = self.text[: chunk.keep] + chunk.delta
+        self.lawful = self.lawful and self.text == chunk.text
+        self.states.add(self.text)
+
+
+class Sync:
+    """Calls of a `Client`, each in a thread of its own that nobody has to wait for."""
+
+    client = yandexgpt.Client
+
+    def close(self) -> None:
+        """Nothing is left."""
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Call a function; the future holds what it returns or raises."""
+        future: Future[Any] = Future()
+        future.set_running_or_notify_cancel()  # from here on it cannot be cancelled
+
+        def body() -> None:
+            try:
+                future.set_result(function(*arguments))
+            except BaseException as error:  # noqa: BLE001 - it is for whoever asks
+                future.set_exception(error)
+
+        threading.Thread(target=body, daemon=True).start()
+        return future
+
+    def call(self, client: yandexgpt.Client, call: str, prompt: str, shown: Shown) -> str:
+        """Make a call and return the text of its answer."""
+        if call == "complete":
+            return client.complete(prompt).text
+        with client.stream(prompt) as stream:
+            for chunk in stream:
+                shown.add(chunk)
+        return stream.completion.text
+
+
+class Async:
+    """Calls of an `AsyncClient`, as tasks of one loop in a thread of its own."""
+
+    client = yandexgpt.AsyncClient
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the loop."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        """Await a coroutine function; the future holds what it returns or raises."""
+        return asyncio.run_coroutine_threadsafe(function(*arguments), self._loop)
+
+    async def call(self, client: yandexgpt.AsyncClient, call: str, prompt: str, shown: Shown) -> str:
+        """Make a call and return the text of its answer."""
+        if call == "complete":
+            return (await client.complete(prompt)).text
+        async with client.stream(prompt) as stream:
+            async for chunk in stream:
+                shown.add(chunk)
+        return stream.completion.text
+
+
+@contextmanager
+def logged() -> Iterator[list[str]]:
+    """Turn the package's log on, at level DEBUG; yield its lines as they would be printed."""
+    logger, handler, lines = logging.getLogger("yandexgpt"), logging.Handler(), list[str]()
+    handler.emit = lambda record: lines.append(handler.format(record))  # type: ignore[method-assign]
+    level, propagate = logger.level, logger.propagate
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+@dataclass
+class Row:
+    """A row of the table, and the runs it is made of: a cell, for one call and client."""
+
+    cell: Cell
+    call: str
+    side: Sync | Async
+    log: list[str]
+    runs: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def measure(self, runs: int) -> None:
+        """Make so many runs. One counts if its fault was played, and once in a column however much went wrong."""
+        with Emulator(**self.cell.emulator) as emulator, FaultProxy(emulator.endpoint) as proxy:
+            for _ in range(runs * TRIES):
+                if self.runs == runs or self.counts[HANGS] >= 3:  # what hangs holds threads and time
+                    break
+                played, wrongs = self.one(emulator, proxy)
+                self.runs += played
+                self.counts.update({column for column, _ in wrongs})
+                self.notes += [f"{column}: {note}" for column, note in wrongs]
+
+    def one(self, emulator: Emulator, proxy: FaultProxy) -> tuple[bool, list[tuple[str, str]]]:
+        """Make one run; return whether the fault was played, and what went wrong: column and words."""
+        cell, side, lines, faults = self.cell, self.side, len(self.log), len(proxy.faults_played)
+        key, prompt = secrets.token_hex(20), secrets.token_hex(20)
+        texts = [[text + "!" * 4000 * (n >= cell.big) for n, text in enumerate(answer)] for answer in ANSWERS]
+        options: dict[str, Any] = {"timeout": cell.timeout, "retry": RETRY, "tls": False, "folder_id": "b1g"}
+        options |= {"endpoint": proxy.endpoint, "iam_endpoint": emulator.endpoint, **cell.client}
+        client: Any = side.client(credentials=cell.token(emulator) if cell.token else key, **options)
+        for *partials, final in texts:
+            emulator.reply(final, partials=partials, delay=0.02 * (cell.at_once > 1))
+        if cell.fail is not None:
+            emulator.fail(**cell.fail, times=cell.times or 1)
+        if cell.wire is not None:
+            proxy.inject(cell.wire, cell.times)
+        shown = [Shown() for _ in range(cell.at_once)]
+        results = watch([side.run(side.call, client, self.call, prompt, each) for each in shown], cell.timeout + GRACE)
+        wrongs = [wrong for end, seen in zip(results, shown, strict=True) for wrong in self.judge(end, seen, texts)]
+        played = until(lambda: self.was_played(emulator, proxy, faults), 1.0)
+        if cell.wire is not None and cell.wire.kind == "stall":
+            proxy.clear()  # the server cannot know before the connection is broken
+        wrongs += leaked(emulator)
+        proxy.clear()
+        emulator.clear()
+        emulator.reply("снова", times=RETRY.attempts)
+        again = client.with_options(timeout=TIMEOUT, retry=RETRY)
+        results += watch([side.run(side.call, again, "complete", prompt, Shown())], TIMEOUT + GRACE)
+        if results[-1] != "снова":
+            wrongs.append((HANGS if results[-1] is HUNG else ERRORS, f"the next call: {results[-1]!r}"))
+        wrongs += leaked(emulator)
+        emulator.clear()
+        if watch([side.run(client.close)], 10.0) != [None]:
+            wrongs.append((HANGS, "close()"))
+        said = [("the log", "\n".join(self.log[lines:]))]
+        said += [pair for error in results if isinstance(error, BaseException) for pair in words(error)]
+        hidden = [key, prompt, *emulator.identity.issued[-4:]]
+        wrongs += [(SECRETS, f"in {where}") for where, text in said for secret in hidden if secret in text]
+        return played, wrongs
+
+    def was_played(self, emulator: Emulator, proxy: FaultProxy, before: int) -> bool:
+        """Tell whether the fault has really happened."""
+        if self.cell.wire is not None:
+            return any(played.fault is self.cell.wire for played in proxy.faults_played[before:])
+        wanted = self.cell.outcome if self.cell.fail is None else self.cell.fail["code"]
+        return any(wanted in (None, request.outcome) for request in emulator.requests)
+
+    def judge(self, end: Any, shown: Shown, texts: list[list[str]]) -> Iterator[tuple[str, str]]:
+        """Compare what came of a call, and what its reader was shown, with what is to come of it."""
+        expected = self.cell.expected
+        if end is HUNG:
+            yield HANGS, "the call"
+            return
+        if isinstance(end, str):
+            right = end in [answer[-1] for answer in texts]
+            wanted = end if self.call == "stream" else ""
+        else:
+            wanted = getattr(getattr(end, "partial", None), "text", "")
+            right = wanted in ([answer[AFTER - 1] for answer in texts] if self.cell.phase == MIDDLE else [""])
+        one_answer = any(shown.states <= {text.rstrip("\ufffd") for text in answer} for answer in texts)
+        if not (right and shown.text == wanted and shown.lawful and one_answer):
+            yield TEXT, f"shown {shown.text[:99]!r}, then {end!r}"
+        if type(end) is not (expected or str):
+            yield ERRORS, f"{end!r}"
+        elif isinstance(end, errors.APIError) and not (end.request_id and end.endpoint and end.attempts):
+            yield ERRORS, f"without request id, endpoint or attempts: {end!r}"
+
+
+def watch(futures: Sequence[Future[Any]], seconds: float) -> list[Any]:
+    """Return results and errors of the futures, HUNG for one that has not ended in so many seconds."""
+    wait(futures, seconds)
+    for future in futures:
+        future.cancel()  # does nothing to one that has ended
+    return [
+        HUNG if future.cancelled() or not future.done() else future.exception() or future.result() for future in futures
+    ]
+
+
+def until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait for a condition that nobody announces; tell whether it came true in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.002)
+    return True
+
+
+def leaked(emulator: Emulator) -> list[tuple[str, str]]:
+    """Return a complaint if a call still runs at the server long after its end."""
+    ended = until(lambda: not emulator.in_flight and all(request.outcome for request in emulator.requests), LEAK)
+    return [] if ended else [(CALLS, f"{emulator.requests}, {emulator.in_flight} in flight")]
+
+
+def words(error: BaseException) -> Iterator[tuple[str, str]]:
+    """Yield what an error may show of itself."""
+    yield "str", str(error)
+    yield "repr", repr(error)
+    yield "traceback", "".join(traceback.format_exception(error))
+    yield "pickle", pickle.dumps(error).decode("latin-1")
+
+
+def measure(cells: Sequence[Cell], runs: int, workers: int) -> list[Row]:
+    """Make all the runs of the cells, many at a time, and return a row for each cell, call and client."""
+    sides = (Sync(), Async())
+    with logged() as log, ThreadPoolExecutor(workers) as pool:
+        rows = [Row(cell, call, side, log) for cell in cells for call in cell.calls for side in sides]
+        # The longest first, so that none of them is left alone at the end.
+        list(pool.map(lambda row: row.measure(runs), sorted(rows, key=lambda row: row.cell.timeout)))
+    for side in sides:
+        side.close()
+    return rows
+
+
+def document(rows: Sequence[Row], runs: int, seconds: float) -> str:
+    """The table, with what it takes to repeat it."""
+    head = ["fault", "phase", "call", "client", "expected outcome", "runs", *COLUMNS]
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * 5}{'--:|' * (len(head) - 5)}"]
+    total = Counter[str]()
+    for row in rows:
+        cell = row.cell
+        outcome = f"`{cell.expected.__name__}`" if cell.expected else "the whole answer"
+        outcome += " with `.partial`" if cell.expected and cell.phase == MIDDLE else ""
+        what = [cell.fault, cell.phase, f"`{row.call}`", f"`{row.side.client.__name__}`", outcome, str(row.runs)]
+        lines.append(f"| {' | '.join([*what, *(str(row.counts[column]) for column in COLUMNS)])} |")
+        total += row.counts
+    return PAGE.format(
+        table="\n".join(lines),
+        rows=len(rows),
+        runs=runs,
+        total=sum(row.runs for row in rows),
+        sums=", ".join(f"{column} {total[column]}" for column in COLUMNS),
+        versions=f"grpcio {grpc.__version__}, protobuf {google.protobuf.__version__}",
+        python=platform.python_version(),
+        date=datetime.datetime.now(datetime.timezone.utc).date(),
+        seconds=round(seconds),
+    )
+
+
+PAGE = f"""# Reliability
+
+What the clients do when the network or the service fails. Each run makes a call through a proxy that breaks the
+connection at an exact point of it, or to a service that fails to order, and counts only if the fault was really
+played. Then the same client makes another call, which has to work. Of all runs, {{total}} in {{rows}} rows: {{sums}}.
+
+- **hung**: the call had not ended {GRACE:g} s after its deadline, or `close()` did not end.
+- **wrong text**: the answer was not that of one attempt from beginning to end, the reader of the stream was shown
+  anything else than the answer (or, with an error, than its `.partial`), or a message that had come was lost.
+- **leaked calls**: the call still ran at the server {LEAK:g} s after its end at the client. (Where the network stalls,
+  the server cannot know, and has to once the connection is broken; only then is the next call made.)
+- **leaked secrets**: the API key, a token or the prompt stood in `str`, `repr`, traceback or pickle of an error, or in
+  the log at level DEBUG.
+- **other errors**: anything but the expected outcome, or the next call failed.
+
+"{LAST}" is before the status, unless the trailers are named. Before the first message a call is sent again, after it
+never. An RST comes {HOLD:g} s after the last byte before it: some grpcio below 1.79 overlook one that follows at once,
+and such a call ends at its deadline.
+
+{{table}}
+
+To repeat it: `make reliability`, or `python scripts/reliability.py --runs N --only WORDS`. This one: {{date}},
+{{versions}}, Python {{python}}; {{total}} runs, {{runs}} a row, in {{seconds}} s.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write, and tell whether all is well."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--runs", type=int, default=50, help="runs of each row")
+    parser.add_argument("--workers", type=int, default=16, help="rows measured at once")
+    parser.add_argument("--only", default="", help="only rows whose fault and phase hold these words; writes nothing")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args(arguments)
+    cells = [cell for cell in (*network(), *service()) if options.only in f"{cell.fault}, {cell.phase}"]
+    began = time.monotonic()
+    rows = measure(cells, options.runs, options.workers)
+    seconds = time.monotonic() - began
+    wrong = [row for row in rows if any(row.counts.values()) or row.runs < options.runs]
+    for row in wrong:
+        name = row.side.client.__name__
+        print(f"{row.cell.fault}, {row.cell.phase}, {row.call}, {name}: {row.runs} runs, {dict(row.counts)}")
+        for note, times in Counter(row.notes).most_common(3):
+            print(f"    {times} x {note[:1000]}")
+    if not options.only:
+        options.output.parent.mkdir(exist_ok=True)
+        options.output.write_text(document(rows, options.runs, seconds))
+    print(f"{len(rows)} rows, {sum(row.runs for row in rows)} runs in {seconds:.0f} s; {len(wrong)} rows not all zeros")
+    return 1 if wrong or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,55 @@
+"""Checks of arguments that more than one place takes."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Metadata", "carries_secret", "check_metadata", "check_seconds"]
+
+Metadata = Sequence[tuple[str, str | bytes]]
+"""Metadata of a call, as gRPC takes it: pairs of a lower-case key and a value."""
+
+
+def check_seconds(name: str, value: float | None) -> None:
+    """Refuse what is not a time span: a number of seconds greater than 0 that a clock can count, or None.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= threading.TIMEOUT_MAX:
+        raise ValueError(f"{name} must be a number of seconds greater than 0, or None, got {value!r}")
+
+
+_METADATA_KEY = re.compile(r"[a-z0-9_.-]+")
+
+
+def check_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    """The metadata as gRPC carries it. Values are not shown in errors: one may be a secret.
+
+    Raises:
+        ValueError: a key or a value that gRPC cannot carry.
+    """
+    if isinstance(metadata, Mapping):
+        raise ValueError("metadata must be pairs of key and value, got a mapping: pass metadata.items()")
+    pairs = tuple(metadata)
+    for pair in pairs:
+        if not (isinstance(pair, tuple) and len(pair) == 2):
+            raise ValueError("metadata must be pairs of key and value")
+        key, value = pair
+        if not isinstance(key, str) or not _METADATA_KEY.fullmatch(key):
+            raise ValueError(f"metadata key {key!r} may hold lower-case letters, digits and _ . - only")
+        if key.endswith("-bin"):
+            if not isinstance(value, bytes):
+                raise ValueError(f"metadata value of {key!r} must be bytes, got {type(value).__name__}")
+        elif not isinstance(value, str) or not all(" " <= character <= "~" for character in value):
+            raise ValueError(f"metadata value of {key!r} must be a str of printable ASCII")
+    return pairs
+
+
+def carries_secret(metadata: Metadata) -> bool:
+    """Whether somebody sends a credential of their own."""
+    return any(key == "authorization" for key, _ in metadata)

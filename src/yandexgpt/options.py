@@ -1,0 +1,58 @@
+"""Keywords of the calls that stand on ``complete()``, for type checkers: what each means stands there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+from yandexgpt.checks import Metadata
+from yandexgpt.request import Reasoning, ResponseFormat, ToolLike
+from yandexgpt.settings import Unset
+
+__all__ = ["AskOptions", "CallOptions", "ParseOptions", "RunOptions", "TurnOptions"]
+
+
+class CallOptions(TypedDict, total=False):
+    """Of every call."""
+
+    timeout: float | Unset | None
+    attempt_timeout: float | Unset | None
+    metadata: Metadata
+    request_id: str | None
+
+
+class ModelOptions(CallOptions, total=False):
+    """Of every generation."""
+
+    model: str | None
+    temperature: float | None
+    max_tokens: int | None
+    reasoning: Reasoning | None
+    tool_choice: str | None
+    parallel_tool_calls: bool | None
+    max_context_tokens: int | None
+
+
+class AskOptions(ModelOptions, total=False):
+    """Of ``Chat.ask``."""
+
+    response_format: ResponseFormat | None
+
+
+class TurnOptions(AskOptions, total=False):
+    """Of ``Chat.send`` and ``Chat.stream``."""
+
+    tools: Iterable[ToolLike] | None
+
+
+class RunOptions(AskOptions, total=False):
+    """Of ``run_tools``."""
+
+    system: str | None
+
+
+class ParseOptions(ModelOptions, total=False):
+    """Of ``parse``."""
+
+    system: str | None
+    tools: Iterable[ToolLike] | None

@@ -1,0 +1,168 @@
+"""Functions that the model may call. How they are called: :mod:`yandexgpt.rounds`.
+
+@yandexgpt.tool
+def weather(city: str) -> str:
+    "Current weather in a city."
+    ...
+
+client.run_tools("Какая погода в Москве?", tools=[weather]).text
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
+
+from yandexgpt.structs import checked
+from yandexgpt.structure import need_pydantic
+
+__all__ = ["Tool", "tool"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_EXACT = 2**53
+"""Beyond it a double, which is how the service carries arguments, may not be the integer that the model wrote."""
+
+
+class Tool(Generic[P, R_co]):
+    """A function with its description for the model; calling it calls the function. Made by :func:`tool`.
+
+    Attributes:
+        function: the function itself.
+        name, description: what the model knows it by.
+        parameters: the JSON Schema of its arguments.
+    """
+
+    def __init__(
+        self, function: Callable[P, R_co], name: str | None, description: str | None, parameters: Any | None
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name: str = getattr(function, "__name__", "") if name is None else name
+        if not isinstance(self.name, str) or not (name or self.name.isidentifier()):  # a lambda is called "<lambda>"
+            raise ValueError(f"a tool needs a name, and {function!r} has none: pass name=...")
+        self.description: str = (inspect.getdoc(function) or "") if description is None else description
+        self._arguments: Any = None  # a pydantic.TypeAdapter
+        if parameters is None:
+            self._arguments = _arguments_of(function, self.name)
+            parameters = self._arguments.json_schema(schema_generator=_schema_generator())
+            parameters = {key: value for key, value in parameters.items() if key != "title"}
+        elif not isinstance(parameters, Mapping):
+            raise ValueError(f"parameters must be a JSON Schema as a mapping, got {parameters!r}")
+        self.parameters: Mapping[str, Any] = checked(parameters, f"the parameters of {self.name}")
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
+        return self.function(*args, **kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The description as in the REST API's JSON: ``{"function": {"name", "description", "parameters"}}``."""
+        return {"function": {"name": self.name, "description": self.description, "parameters": self.parameters}}
+
+    def bind(self, arguments: Mapping[str, Any]) -> functools.partial[R_co]:
+        """The function with the arguments of a call, validated if the schema is made of its types.
+
+        Raises:
+            ValueError: they do not fit; what is wrong is for the model to read.
+        """
+        _refuse_inexact(arguments, "")
+        valid = arguments if self._arguments is None else self._arguments.validate_python(dict(arguments))
+        return functools.partial(cast("Callable[..., R_co]", self.function), **valid)
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+
+@overload
+def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
+@overload
+def tool(
+    *, name: str | None = None, description: str | None = None, parameters: Mapping[str, Any] | None = None
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+) -> Any:
+    """Make a tool of a function, synchronous or not: ``@tool``, or ``@tool(name=..., ...)``.
+
+    The schema is made of the types of the parameters by pydantic (the extra ``yandexgpt[pydantic]``), and the model's
+    arguments are validated and converted to them; ``Annotated[int, pydantic.Field(description=..., ge=1)]`` says more
+    about one. With ``parameters=`` pydantic is not needed, and arguments come as the model gave them.
+
+    Args:
+        function: the function; every parameter must have a type, and be one that can be passed by name.
+        name: what the model calls it by; by default the function's name.
+        description: what it is for; by default the function's docstring.
+        parameters: a JSON Schema of the arguments, instead of one made of the types.
+
+    Raises:
+        ValueError: no name or schema can be made of the function, or an integer in the schema does not fit a double,
+            which is how the service carries numbers.
+        ConfigurationError: the schema is to be made of the types, and pydantic is not installed.
+    """
+    if function is not None:
+        return Tool(function, name, description, parameters)
+    return lambda function: Tool(function, name, description, parameters)
+
+
+def _refuse_inexact(value: object, where: str) -> None:
+    """Refuse integers that may have been changed on their way here."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _refuse_inexact(item, f"{where}.{name}" if where else name)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _refuse_inexact(item, f"{where}[{index}]")
+    elif isinstance(value, int) and abs(value) > _EXACT:
+        raise ValueError(f"{where}: a number beyond 2**53 does not arrive exactly; pass it as a string")
+
+
+def _arguments_of(function: Callable[..., Any], name: str) -> Any:
+    """A ``pydantic.TypeAdapter`` of the function's arguments, as a TypedDict of them.
+
+    A model would not do: a parameter may be called ``json`` or ``copy``, which a model has methods of.
+    """
+    need_pydantic(f"the tool {name}, without parameters=...,")
+    import pydantic
+    from typing_extensions import NotRequired, TypedDict  # pydantic brings it, and wants its TypedDict before 3.12
+
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except NameError as error:
+        raise ValueError(f"the tool {name}: a type cannot be looked up, {error}; pass parameters=...") from error
+    fields: dict[str, Any] = {}
+    for parameter in signature.parameters.values():
+        where = f"the tool {name}: the parameter {parameter.name}"
+        if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise ValueError(f"{where} cannot be passed by name")
+        kind = parameter.annotation
+        if kind is parameter.empty:
+            raise ValueError(f"{where} has no type: annotate it, or pass parameters=...")
+        fields[parameter.name] = kind if parameter.default is parameter.empty else NotRequired[kind]
+    arguments = cast("Any", TypedDict)("arguments", fields)
+    arguments.__pydantic_config__ = pydantic.ConfigDict(extra="forbid")
+    try:
+        adapter = pydantic.TypeAdapter(arguments)
+        adapter.json_schema()
+    except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
+        raise ValueError(f"the tool {name}: pydantic cannot make a schema of its types: {error.message}") from error
+    return adapter
+
+
+def _schema_generator() -> Any:
+    from pydantic.json_schema import GenerateJsonSchema
+
+    class WithoutTitles(GenerateJsonSchema):
+        """A title that repeats the name of its field says nothing to the model, and costs tokens."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
+            return False
+
+    return WithoutTitles

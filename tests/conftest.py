@@ -1,0 +1,46 @@
+"""What the tests have in common: a clean environment, an emulator, and a client of either kind."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from driver import Driver
+
+from yandexgpt.emulator import Emulator
+
+_MEANINGFUL = re.compile(
+    r"(YC|YANDEXGPT|YANDEX_CLOUD)_.*|(API_KEY|IAM_TOKEN|FOLDER_ID)|GRPC_(VERBOSITY|TRACE)|(GRPC|HTTPS?|ALL|NO)_PROXY",
+    re.IGNORECASE,
+)
+"""Variables that mean something to the client or to gRPC."""
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the developer's own account or network."""
+    for name in list(os.environ):
+        if _MEANINGFUL.fullmatch(name):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture(params=["sync", "async"])
+def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
+    """Makes clients of either kind; they are used alike, and closed at the end."""
+    made = Driver(request.param)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def client(driver: Driver, emulator: Emulator) -> Any:
+    return driver.client(emulator)

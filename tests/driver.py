@@ -1,0 +1,399 @@
+"""One test body for both clients: an ``AsyncClient`` driven, through a loop in a thread of its own, like a ``Client``.
+
+The synchronous client needs no adapter: it is what a test body is written for. The asynchronous one gets one that only
+waits. Calls made from several threads are so many tasks of one loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any
+
+import yandexgpt
+from yandexgpt.emulator import Emulator
+
+PATIENCE = 30.0
+"""Seconds after which something hangs; nothing here takes a tenth of it."""
+FOREVER = 3600.0
+FAST = yandexgpt.Retry(initial=0.01, maximum=0.02)
+_END: Any = object()
+
+
+class Loop:
+    """An event loop in a thread of its own; what it has to complain about is an error at the end."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._complaints: list[dict[str, Any]] = []
+        self._loop.set_exception_handler(lambda _, context: self._complaints.append(context))
+        self._thread = threading.Thread(target=self._loop.run_forever, name="test-loop")
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result(PATIENCE * 2)
+        except TimeoutError:
+            if not future.done():
+                future.cancel()
+                raise AssertionError(f"{coroutine} hangs") from None
+            raise
+
+    def close(self) -> None:
+        left = self.run(_tasks_left())
+        self.run(self._loop.shutdown_asyncgens())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        assert not left, left
+        assert not self._complaints, self._complaints
+
+
+async def _tasks_left() -> list[str]:
+    """The tasks that do not end although everything was closed."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    pending = (await asyncio.wait(tasks, timeout=5.0))[1] if tasks else set()
+    # gRPC hands what comes for a loop that has ended to the next one, which complains.
+    await asyncio.sleep(0.01)
+    return [str(task) for task in pending]
+
+
+def run_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Run it; afterwards no task may be left, and the loop may have nothing to complain about."""
+    complaints: list[dict[str, Any]] = []
+
+    async def guarded() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        result = await main()
+        left = await _tasks_left()
+        assert not left, left
+        return result
+
+    result = asyncio.run(guarded())
+    assert not complaints, complaints
+    return result
+
+
+class BlockingStream:
+    """An ``AsyncStream`` with the methods of a ``Stream``."""
+
+    def __init__(self, loop: Loop, stream: yandexgpt.AsyncStream) -> None:
+        self._loop = loop
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def finish(self) -> yandexgpt.Completion:
+        return self._loop.run(self._stream.finish())
+
+    def text(self, *, holdback: int = 0) -> Iterator[str]:
+        return BlockingIterator(self._loop, self._stream.text(holdback=holdback))
+
+    def close(self) -> None:
+        self._loop.run(self._stream.close())
+
+    def __enter__(self) -> BlockingStream:
+        self._loop.run(self._stream.__aenter__())
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._loop.run(self._stream.__aexit__(*error))
+
+    def __iter__(self) -> BlockingStream:
+        return self
+
+    def __next__(self) -> yandexgpt.Chunk:
+        return _next(self._loop, self._stream)
+
+
+class BlockingIterator:
+    """An asynchronous iterator, iterated over from outside of its loop."""
+
+    def __init__(self, loop: Loop, iterator: Any) -> None:
+        self._loop = loop
+        self._iterator = iterator
+
+    def __iter__(self) -> BlockingIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return _next(self._loop, self._iterator)
+
+
+def _next(loop: Loop, iterator: Any) -> Any:
+    async def step() -> Any:
+        return await anext(iterator, _END)
+
+    item = loop.run(step())
+    if item is _END:
+        raise StopIteration
+    return item
+
+
+class BlockingMethods:
+    """An object of the asynchronous side, whose methods wait here."""
+
+    def __init__(self, loop: Loop, inner: Any) -> None:
+        self._loop = loop
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inner, name)
+        if not inspect.iscoroutinefunction(value):
+            return value
+        return lambda *arguments, **options: self._loop.run(value(*arguments, **options))
+
+
+class BlockingChat(BlockingMethods):
+    """An ``AsyncChat`` with the methods of a ``Chat``."""
+
+    def stream(self, text: Any, **options: Any) -> BlockingStream:
+        return BlockingStream(self._loop, self._inner.stream(text, **options))
+
+    def __repr__(self) -> str:
+        return repr(self._inner)
+
+
+class BlockingOperation:
+    """An ``AsyncOperation`` with the methods of an ``Operation``."""
+
+    def __init__(self, loop: Loop, operation: yandexgpt.AsyncOperation) -> None:
+        self._loop = loop
+        self.inner = operation
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def refresh(self, **options: Any) -> BlockingOperation:
+        assert self._loop.run(self.inner.refresh(**options)) is self.inner
+        return self
+
+    def cancel(self, **options: Any) -> BlockingOperation:
+        assert self._loop.run(self.inner.cancel(**options)) is self.inner
+        return self
+
+    def wait(self, *arguments: Any, **options: Any) -> yandexgpt.Completion:
+        return self._loop.run(self.inner.wait(*arguments, **options))
+
+    def __repr__(self) -> str:
+        return repr(self.inner).removeprefix("Async")
+
+    def __eq__(self, other: object) -> bool:
+        return self.inner == getattr(other, "inner", other)
+
+    def __hash__(self) -> int:
+        return hash(self.inner)
+
+    def __reduce__(self) -> Any:
+        return self.inner.__reduce__()
+
+
+class BlockingClient:
+    """An ``AsyncClient`` with the methods of a ``Client``."""
+
+    def __init__(self, loop: Loop, client: yandexgpt.AsyncClient) -> None:
+        self._loop = loop
+        self._client = client
+
+    def complete(self, prompt: Any, **options: Any) -> yandexgpt.Completion:
+        return self._loop.run(self._client.complete(prompt, **options))
+
+    def stream(self, prompt: Any, **options: Any) -> BlockingStream:
+        return BlockingStream(self._loop, self._client.stream(prompt, **options))
+
+    def submit(self, prompt: Any, **options: Any) -> BlockingOperation:
+        return BlockingOperation(self._loop, self._loop.run(self._client.submit(prompt, **options)))
+
+    def operation(self, operation_id: Any) -> BlockingOperation:
+        return BlockingOperation(self._loop, self._client.operation(operation_id))
+
+    def wait_all(self, operations: Any, *arguments: Any, **options: Any) -> Iterator[BlockingOperation]:
+        given = list(operations)
+        iterator = self._client.wait_all((getattr(each, "inner", each) for each in given), *arguments, **options)
+        ended = BlockingIterator(self._loop, iterator)
+        return (next(each for each in given if each.inner is operation) for operation in ended)
+
+    def tokenize(self, prompt: Any, **options: Any) -> tuple[yandexgpt.Token, ...]:
+        return self._loop.run(self._client.tokenize(prompt, **options))
+
+    def count_tokens(self, prompt: Any, **options: Any) -> int:
+        return self._loop.run(self._client.count_tokens(prompt, **options))
+
+    @property
+    def responses(self) -> BlockingMethods:
+        return BlockingMethods(self._loop, self._client.responses)
+
+    def chat(self, **options: Any) -> BlockingChat:
+        return BlockingChat(self._loop, self._client.chat(**options))
+
+    def chat_from_dict(self, data: Any) -> BlockingChat:
+        """What ``Chat.from_dict`` is for the other client."""
+        return BlockingChat(self._loop, yandexgpt.AsyncChat.from_dict(self._client, data))
+
+    def run_tools(self, prompt: Any, tools: Any, **options: Any) -> yandexgpt.Completion:
+        return self._loop.run(self._client.run_tools(prompt, tools, **options))
+
+    def parse(self, prompt: Any, answer_type: Any, **options: Any) -> Any:
+        return self._loop.run(self._client.parse(prompt, answer_type, **options))
+
+    @property
+    def raw(self) -> Any:
+        async def get() -> Any:
+            return self._client.raw
+
+        return self._loop.run(get())
+
+    def connect(self, timeout: float | None = None) -> None:
+        self._loop.run(self._client.connect(timeout))
+
+    def with_options(self, **options: Any) -> BlockingClient:
+        return BlockingClient(self._loop, self._client.with_options(**options))
+
+    def close(self) -> None:
+        self._loop.run(self._client.close())
+
+    def __enter__(self) -> BlockingClient:
+        self._loop.run(self._client.__aenter__())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._loop.run(self._client.__aexit__(kind, error, traceback))
+
+    def __repr__(self) -> str:
+        return repr(self._client)
+
+    def __reduce__(self) -> Any:
+        return self._client.__reduce__()
+
+
+class Driver:
+    """Makes clients of one kind, and closes them."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._loop = Loop() if kind == "async" else None
+        self._clients: list[Any] = []
+
+    def make(self, **arguments: Any) -> Any:
+        """A client with these arguments and no others."""
+        client: Any
+        if self._loop is None:
+            client = yandexgpt.Client(**arguments)
+        else:
+            client = BlockingClient(self._loop, yandexgpt.AsyncClient(**arguments))
+        self._clients.append(client)
+        return client
+
+    def client(self, emulator: Emulator, **arguments: Any) -> Any:
+        """A client of the emulator, as ``Emulator.client`` makes it; retries hardly wait."""
+        arguments = {"retry": FAST, **arguments}
+        client: Any
+        if self._loop is None:
+            client = emulator.client(**arguments)
+        else:
+            client = BlockingClient(self._loop, emulator.async_client(**arguments))
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        try:
+            for client in self._clients:
+                client.close()
+        finally:
+            self._clients.clear()
+            if self._loop is not None:
+                self._loop.close()
+
+
+class Background:
+    """A function in a thread: to be waited for, with its result or its error."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        self._future: Future[Any] = Future()
+        self._thread = threading.Thread(
+            target=self._run, args=(function, arguments, options), name="test-background", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, function: Callable[..., Any], arguments: Any, options: Any) -> None:
+        try:
+            self._future.set_result(function(*arguments, **options))
+        except BaseException as error:  # noqa: BLE001  (it is for whoever asks)
+            self._future.set_exception(error)
+
+    def until_it_waits(self) -> Background:
+        """Return when the thread waits for another one: in line, for a token, for the time to pass."""
+        until(lambda: self._future.done() or _waits(sys._current_frames().get(self._thread.ident or 0)))
+        return self
+
+    def result(self) -> Any:
+        return self._future.result(PATIENCE)
+
+    def error(self) -> BaseException | None:
+        return self._future.exception(PATIENCE)
+
+
+def _waits(frame: Any) -> bool:
+    return frame is not None and frame.f_code.co_name == "wait" and frame.f_code.co_filename == threading.__file__
+
+
+def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
+    """Return when it holds, for conditions that nobody announces."""
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end, "it never comes true"
+        time.sleep(0.001)
+
+
+def in_threads(number: int, function: Callable[[int], Any]) -> list[Any]:
+    """``function(0)`` to ``function(number - 1)``, each in a thread, all begun at once."""
+    start = threading.Barrier(number)
+
+    def one(index: int) -> Any:
+        start.wait(PATIENCE)
+        return function(index)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(one, range(number)))
+
+
+def stall_after(emulator: Emulator, partials: int, *, times: int = 1) -> None:
+    """Let the next calls send so many partials of "раз два три", and then nothing."""
+    if partials:
+        emulator.reply("раз два три", partials=["раз", "раз два"], times=times)
+    emulator.fail("UNAVAILABLE", after=partials, delay=FOREVER, times=times)
+
+
+def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:
+    """A Python program in a process of its own, with the environment set up for the emulator."""
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", source, *arguments],
+        env={**os.environ, **emulator.environment()},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output_of(process: subprocess.Popen[str], timeout: float = PATIENCE) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error; a process that hangs is ended and is a failure."""
+    try:
+        out, err = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        raise AssertionError(f"the process hangs; it wrote {out!r} and {err!r}") from None
+    return process.returncode, out, err

@@ -1,0 +1,610 @@
+"""However a call is given up, the server is told, and nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from driver import FOREVER, PATIENCE, Background, Driver, output_of, program, run_loop, stall_after, until
+
+import yandexgpt
+from yandexgpt import Retry
+from yandexgpt.credentials import TokenProvider
+from yandexgpt.emulator import Emulator
+from yandexgpt.emulator.wire import Fault, FaultProxy
+
+SOON = 5.0
+"""Seconds in which the server has to know; it takes some milliseconds."""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(emulator: Emulator) -> Iterator[None]:
+    yield
+    until(lambda: emulator.in_flight == 0)
+    until(lambda: not [thread for thread in threading.enumerate() if thread.name == "yandexgpt-token"])
+
+
+def begun(client: Any, emulator: Emulator, number: int = 1) -> Any:
+    """A stream that has given its first chunk and will give no other."""
+    stall_after(emulator, 1)
+    stream = client.stream("раз два три")
+    assert next(stream).text == "раз"
+    assert len(emulator.requests) == number
+    return stream
+
+
+# Both clients
+
+
+def test_close(client: Any, emulator: Emulator) -> None:
+    stream = begun(client, emulator)
+    stream.close()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+    stream.close()
+    assert list(stream) == []
+    assert stream.partial.text == "раз"
+    with pytest.raises(yandexgpt.YandexGPTError):
+        stream.finish()
+
+
+def test_leaving_the_with(client: Any, emulator: Emulator) -> None:
+    with begun(client, emulator):
+        pass
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_leaving_the_with_by_an_error(client: Any, emulator: Emulator) -> None:
+    with pytest.raises(ZeroDivisionError), begun(client, emulator):
+        raise ZeroDivisionError
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_break_and_no_reference(client: Any, emulator: Emulator) -> None:
+    stall_after(emulator, 1)
+    for chunk in client.stream("раз два три"):
+        assert chunk.text == "раз"
+        break
+    gc.collect()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_a_dropped_stream(client: Any, emulator: Emulator) -> None:
+    stream = begun(client, emulator)
+    del stream
+    gc.collect()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_a_dropped_text_iterator(client: Any, emulator: Emulator) -> None:
+    stall_after(emulator, 1)
+    pieces = client.stream("раз два три").text()
+    assert next(pieces) == "раз"
+    del pieces
+    gc.collect()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_a_text_iterator_keeps_its_stream(client: Any, emulator: Emulator) -> None:
+    pieces = client.stream("раз два три").text()
+    gc.collect()
+    assert "".join(pieces) == "раз два три"
+    assert emulator.requests[0].wait(SOON) == "OK"
+
+
+def test_a_stream_in_a_cycle(client: Any, emulator: Emulator) -> None:
+    cycle: list[Any] = [begun(client, emulator)]
+    cycle.append(cycle)
+    del cycle
+    gc.collect()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_closing_the_client(client: Any, emulator: Emulator) -> None:
+    stream = begun(client, emulator)
+    client.close()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+    with pytest.raises(yandexgpt.CancelledError):
+        next(stream)
+
+
+def test_dropping_the_client_keeps_its_stream(driver: Driver, emulator: Emulator) -> None:
+    stream = driver.client(emulator).with_options(timeout=20.0).stream("раз два три")
+    assert next(stream).text == "раз"
+    gc.collect()
+    assert stream.finish().text == "раз два три"
+
+
+def test_close_ends_the_read_of_another_thread(client: Any, emulator: Emulator) -> None:
+    stream = begun(client, emulator)
+    reader = Background(next, stream)
+    stream.close()
+    error = reader.error()
+    assert isinstance(error, yandexgpt.CancelledError | StopIteration)
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+    assert list(stream) == []
+
+
+def test_close_ends_a_read_before_the_first_message(client: Any, emulator: Emulator) -> None:
+    stall_after(emulator, 0)
+    stream = client.stream("раз два три")
+    reader = Background(next, stream)
+    emulator.wait_for_requests(1)
+    stream.close()
+    error = reader.error()
+    assert type(error) is yandexgpt.CancelledError
+    assert error.partial is None
+    assert error.attempts == 1
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_close_against_a_reader_at_full_speed(client: Any, emulator: Emulator) -> None:
+    text = " ".join(map(str, range(300)))
+    for _ in range(30):
+        stream = client.stream(text)
+        next(stream)
+        reader = Background(lambda stream=stream: [chunk.text for chunk in stream])
+        stream.close()
+        assert isinstance(reader.error(), yandexgpt.CancelledError | None)
+
+
+def test_close_ends_a_wait_for_the_next_attempt(driver: Driver, emulator: Emulator) -> None:
+    client = driver.client(emulator, retry=Retry(initial=FOREVER, maximum=FOREVER, jitter=0), timeout=None)
+    emulator.fail("UNAVAILABLE")
+    stream = client.stream("раз два три")
+    reader = Background(next, stream)
+    assert emulator.wait_for_requests(1)[0].wait() == "UNAVAILABLE"
+    reader.until_it_waits()
+    stream.close()
+    assert type(reader.error()) is yandexgpt.CancelledError
+
+
+def test_close_ends_a_wait_for_the_connection(driver: Driver, emulator: Emulator) -> None:
+    with FaultProxy(upstream=emulator.endpoint) as proxy:
+        proxy.inject(Fault("stall", after="connect"), times=None)
+        client = driver.client(emulator, endpoint=proxy.endpoint, timeout=None)
+        stream = client.stream("раз два три")
+        reader = Background(next, stream)
+        until(lambda: proxy.connections)
+        stream.close()
+        assert type(reader.error()) is yandexgpt.CancelledError
+        client.close()
+
+
+def test_close_after_the_end_changes_nothing(client: Any, emulator: Emulator) -> None:
+    stream = client.stream("раз два три")
+    completion = stream.finish()
+    stream.close()
+    assert stream.completion == completion
+    assert emulator.requests[0].wait(SOON) == "OK"
+
+
+def test_close_before_the_beginning_sends_nothing(client: Any, emulator: Emulator) -> None:
+    stream = client.stream("раз два три")
+    stream.close()
+    assert list(stream) == []
+    assert emulator.requests == []
+
+
+def test_the_client_goes_on_after_cancellations(client: Any, emulator: Emulator) -> None:
+    for number in range(1, 21):
+        begun(client, emulator, number).close()
+    assert client.complete("раз").text == "раз"
+    assert [request.wait(SOON) for request in emulator.requests] == ["CANCELLED"] * 20 + ["OK"]
+    assert len({request.peer for request in emulator.requests}) == 1
+
+
+# Tasks
+
+
+async def ended(emulator: Emulator, number: int = 0) -> str:
+    """How the server saw a call end, without a thread that waits in the loop."""
+    return await asyncio.to_thread(emulator.requests[number].wait, SOON)
+
+
+async def arrived(emulator: Emulator, number: int = 1) -> None:
+    await asyncio.to_thread(emulator.wait_for_requests, number)
+
+
+async def a_begun_stream(client: yandexgpt.AsyncClient, emulator: Emulator) -> yandexgpt.AsyncStream:
+    stall_after(emulator, 1)
+    stream = client.stream("раз два три")
+    assert (await anext(stream)).text == "раз"
+    return stream
+
+
+def test_a_cancelled_task_in_complete(emulator: Emulator) -> None:
+    async def main() -> None:
+        stall_after(emulator, 0)
+        async with emulator.async_client() as client:
+            task = asyncio.create_task(client.complete("Привет"))
+            await arrived(emulator)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await ended(emulator) == "CANCELLED"
+
+    run_loop(main)
+
+
+def test_a_cancelled_task_in_a_stream(emulator: Emulator) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            stream = await a_begun_stream(client, emulator)
+            task = asyncio.create_task(stream.finish())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await ended(emulator) == "CANCELLED"
+            assert stream.partial is not None
+            assert stream.partial.text == "раз"
+
+    run_loop(main)
+
+
+def test_a_cancelled_task_that_reads_in_a_with(emulator: Emulator) -> None:
+    async def main() -> None:
+        seen = []
+        first = asyncio.Event()
+
+        async def read(client: yandexgpt.AsyncClient) -> None:
+            async with client.stream("раз два три") as stream:
+                async for piece in stream.text():
+                    seen.append(piece)
+                    first.set()
+
+        stall_after(emulator, 1)
+        async with emulator.async_client() as client:
+            task = asyncio.create_task(read(client))
+            await first.wait()
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await ended(emulator) == "CANCELLED"
+        assert seen == ["раз"]
+
+    run_loop(main)
+
+
+def test_wait_for(emulator: Emulator) -> None:
+    async def main() -> None:
+        stall_after(emulator, 0)
+        async with emulator.async_client() as client:
+            with pytest.raises(asyncio.TimeoutError) as caught:
+                await asyncio.wait_for(client.complete("Привет"), 0.3)
+            assert not isinstance(caught.value, yandexgpt.YandexGPTError)
+            assert await ended(emulator) == "CANCELLED"
+
+    run_loop(main)
+
+
+def test_a_failing_sibling_cancels_the_others(emulator: Emulator) -> None:
+    async def main() -> None:
+        stall_after(emulator, 0, times=3)
+        async with emulator.async_client() as client:
+            tasks = [asyncio.create_task(client.complete("Привет")) for _ in range(3)]
+            await arrived(emulator, 3)
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [type(result) for result in results] == [asyncio.CancelledError] * 3
+            assert [await ended(emulator, number) for number in range(3)] == ["CANCELLED"] * 3
+
+    run_loop(main)
+
+
+def test_aclosing(emulator: Emulator) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            async with contextlib.aclosing(await a_begun_stream(client, emulator)):
+                pass
+            assert await ended(emulator) == "CANCELLED"
+
+    run_loop(main)
+
+
+def test_break_in_a_task(emulator: Emulator) -> None:
+    async def main() -> None:
+        stall_after(emulator, 1, times=2)
+        async with emulator.async_client() as client:
+            async for _ in client.stream("раз два три"):
+                break
+            gc.collect()
+            assert await ended(emulator) == "CANCELLED"
+            async for _ in client.stream("раз два три").text():
+                break
+            gc.collect()
+            assert await ended(emulator, 1) == "CANCELLED"
+
+    run_loop(main)
+
+
+def test_close_by_another_task(emulator: Emulator) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            stream = await a_begun_stream(client, emulator)
+            task = asyncio.create_task(stream.finish())
+            await asyncio.sleep(0)
+            await stream.close()
+            with pytest.raises(yandexgpt.CancelledError) as caught:
+                await task
+            assert caught.value.partial is not None
+            assert caught.value.partial.text == "раз"
+            assert not task.cancelled()
+            assert await ended(emulator) == "CANCELLED"
+
+    run_loop(main)
+
+
+def test_closing_the_client_in_another_task(emulator: Emulator) -> None:
+    async def main() -> None:
+        stall_after(emulator, 0)
+        client = emulator.async_client()
+        task = asyncio.create_task(client.complete("Привет"))
+        await arrived(emulator)
+        await client.close()
+        with pytest.raises(yandexgpt.CancelledError):
+            await task
+        assert await ended(emulator) == "CANCELLED"
+
+    run_loop(main)
+
+
+def test_a_task_cancelled_while_the_client_closes_is_cancelled(emulator: Emulator) -> None:
+    async def main() -> None:
+        stall_after(emulator, 0)
+        client = emulator.async_client()
+        task = asyncio.create_task(client.complete("Привет"))
+        await arrived(emulator)
+        task.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    run_loop(main)
+
+
+def test_a_task_cancelled_between_attempts(emulator: Emulator) -> None:
+    async def main() -> None:
+        emulator.fail("UNAVAILABLE")
+        retry = Retry(initial=FOREVER, maximum=FOREVER, jitter=0)
+        async with emulator.async_client(retry=retry, timeout=None) as client:
+            task = asyncio.create_task(client.complete("Привет"))
+            await arrived(emulator)
+            assert await ended(emulator) == "UNAVAILABLE"
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        assert len(emulator.requests) == 1
+
+    run_loop(main)
+
+
+def test_a_task_cancelled_while_it_waits_for_a_token_leaves_the_token_to_others(emulator: Emulator) -> None:
+    async def main() -> None:
+        asked, release = threading.Event(), threading.Event()
+
+        def provide() -> str:
+            asked.set()
+            release.wait(PATIENCE)
+            return "t1.abc"
+
+        async with emulator.async_client(credentials=TokenProvider(provide)) as client:
+            impatient = asyncio.create_task(client.complete("раз"))
+            patient = asyncio.create_task(client.complete("два"))
+            assert await asyncio.to_thread(asked.wait, PATIENCE)
+            impatient.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await impatient
+            release.set()
+            assert (await patient).text == "два"
+        assert len(emulator.requests) == 1
+
+    run_loop(main)
+
+
+# Whole programs
+
+SYNC_STREAM = """
+import yandexgpt
+with yandexgpt.Client() as client:
+    with client.stream("раз два три", timeout=None) as stream:
+        for piece in stream.text():
+            print(piece, flush=True)
+"""
+
+SYNC_COMPLETE = """
+import yandexgpt
+with yandexgpt.Client() as client:
+    print("раз", flush=True)
+    client.complete("раз два три", timeout=None)
+"""
+
+SYNC_BARE = """
+import yandexgpt
+client = yandexgpt.Client(timeout=None)
+for chunk in client.stream("раз два три"):
+    print(chunk.text, flush=True)
+"""
+
+ASYNC_STREAM = """
+import asyncio, yandexgpt
+async def main():
+    async with yandexgpt.AsyncClient() as client:
+        async with client.stream("раз два три", timeout=None) as stream:
+            async for piece in stream.text():
+                print(piece, flush=True)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("source", [SYNC_STREAM, SYNC_COMPLETE, SYNC_BARE, ASYNC_STREAM])
+def test_ctrl_c(emulator: Emulator, source: str) -> None:
+    stall_after(emulator, 0 if source is SYNC_COMPLETE else 1)
+    process = program(source, emulator)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "раз\n"
+    emulator.wait_for_requests(1)
+    process.send_signal(signal.SIGINT)
+    sent = time.monotonic()
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+    assert time.monotonic() - sent < 1.0
+    code, out, err = output_of(process)
+    assert code in (-signal.SIGINT, 130)
+    assert out == ""
+    lines = err.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert lines[-1].startswith("KeyboardInterrupt")
+    assert sum(line.startswith("Traceback") for line in lines) <= (1 if source is not ASYNC_STREAM else 2)
+    for noise in ("Exception ignored", "never awaited", "RpcError", "Rendezvous", "E0000", "Task exception"):
+        assert noise not in err
+
+
+def test_ctrl_c_between_attempts(emulator: Emulator) -> None:
+    emulator.fail("UNAVAILABLE")
+    source = """
+import yandexgpt
+with yandexgpt.Client(timeout=None, retry=yandexgpt.Retry(initial=3600, maximum=3600, jitter=0)) as client:
+    client.complete("Привет")
+"""
+    process = program(source, emulator)
+    assert emulator.wait_for_requests(1, PATIENCE)[0].wait() == "UNAVAILABLE"
+    process.send_signal(signal.SIGINT)
+    code, _, err = output_of(process)
+    assert code in (-signal.SIGINT, 130)
+    assert err.splitlines()[-1] == "KeyboardInterrupt"
+    assert len(emulator.requests) == 1
+
+
+EXITS = {
+    "stream kept in the module": """
+import yandexgpt
+client = yandexgpt.Client(timeout=None)
+stream = client.stream("раз два три")
+print(next(stream).text)
+""",
+    "stream of a client closed": """
+import yandexgpt
+with yandexgpt.Client(timeout=None) as client:
+    stream = client.stream("раз два три")
+    print(next(stream).text)
+""",
+    "stream read in a daemon thread": """
+import threading, yandexgpt
+client = yandexgpt.Client(timeout=None)
+first = threading.Event()
+def read():
+    for chunk in client.stream("раз два три"):
+        print(chunk.text)
+        first.set()
+threading.Thread(target=read, daemon=True).start()
+first.wait()
+""",
+    "sys.exit in the middle": """
+import sys, yandexgpt
+client = yandexgpt.Client(timeout=None)
+for chunk in client.stream("раз два три"):
+    print(chunk.text)
+    sys.exit()
+""",
+    "stream kept when its loop ends": """
+import asyncio, yandexgpt
+client = yandexgpt.AsyncClient(timeout=None)
+stream = client.stream("раз два три")
+async def main():
+    print((await anext(stream)).text)
+asyncio.run(main())
+""",
+    "stream in a background task": """
+import asyncio, yandexgpt
+async def read(client, first):
+    async for chunk in client.stream("раз два три"):
+        print(chunk.text)
+        first.set()
+async def main():
+    client = yandexgpt.AsyncClient(timeout=None)
+    first = asyncio.Event()
+    task = asyncio.create_task(read(client, first))
+    await first.wait()
+asyncio.run(main())
+""",
+    "loop abandoned without an end": """
+import asyncio, threading, yandexgpt
+client = yandexgpt.AsyncClient(timeout=None)
+first = threading.Event()
+async def read():
+    async for chunk in client.stream("раз два три"):
+        print(chunk.text)
+        first.set()
+threading.Thread(target=lambda: asyncio.run(read()), daemon=True).start()
+first.wait()
+""",
+}
+
+
+@pytest.mark.parametrize("case", EXITS)
+def test_an_answer_in_flight_does_not_keep_the_interpreter(emulator: Emulator, case: str) -> None:
+    stall_after(emulator, 1)
+    process = program(EXITS[case], emulator)
+    code, out, err = output_of(process)
+    assert (code, out, err) == (0, "раз\n", "")
+    assert emulator.requests[0].wait(SOON) == "CANCELLED"
+
+
+def test_a_token_on_its_way_does_not_keep_the_interpreter(emulator: Emulator) -> None:
+    source = """
+import threading, yandexgpt
+from yandexgpt.credentials import TokenProvider
+client = yandexgpt.Client(credentials=TokenProvider(threading.Event().wait))
+try:
+    client.complete("Привет", timeout=0.2)
+except yandexgpt.DeadlineExceededError:
+    print("раз")
+"""
+    assert output_of(program(source, emulator)) == (0, "раз\n", "")
+
+
+def test_connecting_twice_and_closing_is_silent(emulator: Emulator) -> None:
+    source = """
+import time, yandexgpt
+with yandexgpt.Client() as client:
+    client.connect()
+    client.connect()
+    print(client.complete("раз").text)
+time.sleep(0.5)
+"""
+    assert output_of(program(source, emulator)) == (0, "раз\n", "")
+
+
+def test_after_close_no_thread_is_left(emulator: Emulator) -> None:
+    source = """
+import asyncio, threading, time, yandexgpt
+from yandexgpt.credentials import TokenProvider
+with yandexgpt.Client(credentials=TokenProvider(lambda: "t1.abc")) as client:
+    client.connect()
+    client.complete("раз")
+    with client.stream("раз два") as stream:
+        next(stream)
+async def main():
+    async with yandexgpt.AsyncClient(credentials=TokenProvider(lambda: "t1.abc")) as client:
+        await client.connect()
+        await client.complete("раз")
+        async with client.stream("раз два") as stream:
+            await anext(stream)
+asyncio.run(main())
+end = time.monotonic() + 5.0
+while threading.active_count() > 1 and time.monotonic() < end:
+    time.sleep(0.01)
+print(threading.enumerate())
+"""
+    code, out, err = output_of(program(source, emulator))
+    assert (code, err) == (0, "")
+    assert out.startswith("[<_MainThread(MainThread, ")
+    assert out.count("<") == 1

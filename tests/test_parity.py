@@ -1,0 +1,74 @@
+"""Every method of the generated stubs has a call here, or a reason why not."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import yandexgpt
+from yandexgpt import _proto, credentials, methods
+from yandexgpt.emulator import Emulator
+
+FACADE: dict[str, Callable[[yandexgpt.Client], Any]] = {
+    "yandex.cloud.ai.foundation_models.v1.TextGenerationService/Completion": lambda client: client.complete("раз"),
+    "yandex.cloud.ai.foundation_models.v1.TextGenerationAsyncService/Completion": lambda client: client.submit("раз"),
+    "yandex.cloud.ai.foundation_models.v1.TokenizerService/Tokenize": lambda client: client.tokenize("раз"),
+    "yandex.cloud.ai.foundation_models.v1.TokenizerService/TokenizeCompletion": lambda client: client.count_tokens(
+        [{"role": "user", "text": "раз"}]
+    ),
+    "yandex.cloud.operation.OperationService/Get": lambda client: client.submit("раз").refresh(),
+    "yandex.cloud.operation.OperationService/Cancel": lambda client: client.submit("раз").cancel(),
+}
+"""What a user calls for each."""
+CREDENTIALS = {"yandex.cloud.iam.v1.IamTokenService/Create": credentials.OAuthToken}
+"""What is called by credentials, not by a user."""
+NOT_HERE = {
+    "yandex.cloud.ai.foundation_models.v1.TextGenerationBatchService/Completion": "upstream has not implemented it",
+    "yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount": "tokens of other accounts: no part of generation",
+    "yandex.cloud.iam.v1.IamTokenService/Revoke": "the client's own tokens end by themselves; client.raw has it",
+    "yandex.cloud.endpoint.ApiEndpointService/Get": "for emulators that the official SDK can discover",
+    "yandex.cloud.endpoint.ApiEndpointService/List": "for emulators that the official SDK can discover",
+}
+"""What has no call, and why."""
+
+
+def generated() -> dict[str, Any]:
+    """The methods in the generated modules, by their full names."""
+    found = {}
+    for module in pkgutil.walk_packages(_proto.__path__, f"{_proto.__name__}."):
+        file = getattr(importlib.import_module(module.name), "DESCRIPTOR", None)
+        for service in file.services_by_name.values() if file is not None else ():
+            assert _proto.POOL.FindServiceByName(service.full_name) is service
+            found.update({f"{service.full_name}/{method.name}": method for method in service.methods})
+    return found
+
+
+def test_every_method_has_a_call_or_a_reason() -> None:
+    assert {*FACADE, *CREDENTIALS, *NOT_HERE} == set(generated())
+    assert len(FACADE) + len(CREDENTIALS) + len(NOT_HERE) == len(generated())
+
+
+@pytest.mark.parametrize("name", FACADE)
+def test_the_call_reaches_the_method(name: str, emulator: Emulator) -> None:
+    with emulator.client() as client:
+        FACADE[name](client)
+    assert emulator.requests[-1].method == f"/{name}"
+    assert emulator.requests[-1].wait() == "OK"
+
+
+def test_credentials_call_the_token_service(emulator: Emulator) -> None:
+    with emulator.client(
+        credentials=CREDENTIALS["yandex.cloud.iam.v1.IamTokenService/Create"](emulator.identity.oauth_token())
+    ) as client:
+        client.complete("раз")
+    assert emulator.identity.exchanges == 1
+
+
+def test_the_drivers_know_every_method_that_has_a_call() -> None:
+    made = [each for each in vars(methods).values() if isinstance(each, methods.Method)]
+    names = {f"{each.stub.__name__.removesuffix('Stub')}/{each.name}" for each in made}
+    assert names == {name.rpartition(".")[-1] for name in FACADE}

@@ -1,0 +1,398 @@
+"""One token for everybody: refreshed once, ahead of its end, and used for as long as it lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yandexgpt.credentials import TokenProvider
+from yandexgpt.tokens import ExpiringToken, Refresher
+
+SECRET = "t1.s3cr3t"
+PATIENCE = 20.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Issuer:
+    """Gives out tokens a1, a2, ...; can be told to fail, and to wait until it is let go."""
+
+    def __init__(self, lifetime: float | None = 1000.0) -> None:
+        self.lifetime = lifetime
+        self.count = 0
+        self.failure: BaseException | None = None
+        self.go = threading.Event()
+        self.go.set()
+        self.asked = threading.Semaphore(0)
+
+    def __call__(self) -> ExpiringToken:
+        self.count += 1
+        number = self.count
+        self.asked.release()
+        assert self.go.wait(PATIENCE)
+        if self.failure is not None:
+            raise self.failure
+        return ExpiringToken(f"{SECRET}-{number}", lifetime=self.lifetime)
+
+
+def bearer(number: int) -> str:
+    return f"Bearer {SECRET}-{number}"
+
+
+def use(refresher: Refresher, fetch: Callable[[], ExpiringToken], **refused: str) -> str:
+    """The header, waited for as a client would."""
+    header = refresher.header(fetch, **refused)
+    return header.result(PATIENCE) if isinstance(header, Future) else header
+
+
+def refreshed(refresher: Refresher, issuer: Issuer) -> None:
+    """Wait until the refresh under way, which nobody waits for, has come to its end."""
+    pending = refresher._pending
+    issuer.go.set()
+    if pending is not None:
+        pending.exception(PATIENCE)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def refresher(clock: Clock) -> Refresher:
+    return Refresher(clock, lambda: 0.0)
+
+
+def test_the_first_caller_waits_and_the_next_has_the_token_at_once(refresher: Refresher) -> None:
+    issuer = Issuer()
+    first = refresher.header(issuer)
+    assert isinstance(first, Future)
+    assert first.result(PATIENCE) == bearer(1)
+    assert refresher.header(issuer) == bearer(1)
+    assert issuer.count == 1
+
+
+def test_one_refresh_serves_all_threads(refresher: Refresher) -> None:
+    issuer, start, headers = Issuer(), threading.Barrier(32), []
+    issuer.go.clear()
+
+    def call() -> None:
+        start.wait(PATIENCE)
+        header = refresher.header(issuer)
+        assert isinstance(header, Future)
+        waiting.release()
+        headers.append(header.result(PATIENCE))
+
+    waiting = threading.Semaphore(0)
+    threads = [threading.Thread(target=call) for _ in range(32)]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert waiting.acquire(timeout=PATIENCE)
+    issuer.go.set()
+    for thread in threads:
+        thread.join()
+    assert headers == [bearer(1)] * 32
+    assert issuer.count == 1
+
+
+def test_a_caller_who_gives_up_does_not_end_the_refresh_for_the_others(refresher: Refresher) -> None:
+    issuer = Issuer()
+    issuer.go.clear()
+    impatient, patient = refresher.header(issuer), refresher.header(issuer)
+    assert isinstance(impatient, Future)
+    assert isinstance(patient, Future)
+    with pytest.raises(TimeoutError):
+        impatient.result(0)
+    issuer.go.set()
+    assert patient.result(PATIENCE) == bearer(1)
+    assert issuer.count == 1
+
+
+def test_a_token_is_refreshed_ahead_of_its_end_while_nobody_waits(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=1000)
+    use(refresher, issuer)
+    clock.now += 899
+    assert refresher.header(issuer) == bearer(1)
+    assert issuer.count == 1
+    issuer.go.clear()
+    clock.now += 2
+    assert refresher.header(issuer) == bearer(1)
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(2)
+    assert issuer.count == 2
+
+
+def test_a_token_that_has_ended_is_not_used(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=1000)
+    use(refresher, issuer)
+    clock.now += 1000
+    assert isinstance(refresher.header(issuer), Future)
+    assert use(refresher, issuer) == bearer(2)
+
+
+@given(st.floats(1, 10 * 3600), st.floats(0, 1, exclude_max=True))
+@settings(deadline=None, max_examples=40)
+def test_clients_of_a_fleet_refresh_at_different_times_always_ahead(lifetime: float, share: float) -> None:
+    clock, issuer = Clock(), Issuer(lifetime=lifetime)
+    refresher = Refresher(clock, lambda: share)
+    use(refresher, issuer)
+    started = clock.now
+    life = min(lifetime, 3600)
+    clock.now = started + 0.69 * life
+    assert refresher.header(issuer) == bearer(1)
+    assert issuer.count == 1
+    clock.now = started + 0.91 * life
+    assert refresher.header(issuer) == bearer(1)
+    assert issuer.asked.acquire(timeout=PATIENCE)
+    assert issuer.asked.acquire(timeout=PATIENCE)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(2)
+
+
+@pytest.mark.parametrize("lifetime", [None, 12 * 3600])
+def test_a_token_is_refreshed_each_hour_however_long_it_lives(
+    refresher: Refresher, clock: Clock, lifetime: float | None
+) -> None:
+    issuer = Issuer(lifetime=lifetime)
+    use(refresher, issuer)
+    clock.now += 3200
+    assert refresher.header(issuer) == bearer(1)
+    assert issuer.count == 1
+    clock.now += 100
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(2)
+
+
+def test_a_token_without_a_known_end_is_used_until_there_is_another(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=None)
+    use(refresher, issuer)
+    issuer.failure = LookupError("sealed")
+    clock.now += 30 * 86400
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(1)
+
+
+# When a refresh fails
+
+
+def test_while_a_refresh_fails_and_the_old_token_lives_it_is_used_and_the_failure_logged(
+    refresher: Refresher, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer = Issuer(lifetime=1000)
+    use(refresher, issuer)
+    issuer.failure = LookupError("the vault is sealed")
+    clock.now += 950
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(1)
+    [record] = caplog.records
+    assert (record.name, record.levelno) == ("yandexgpt", logging.WARNING)
+    assert "could not be refreshed" in record.getMessage()
+    assert "the vault is sealed" in record.getMessage()
+    assert SECRET not in caplog.text
+
+
+def test_a_refresh_that_failed_is_not_tried_again_by_every_caller(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=1000)
+    use(refresher, issuer)
+    issuer.failure = LookupError("sealed")
+    clock.now += 910
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    for _ in range(9):
+        clock.now += 1
+        assert refresher.header(issuer) == bearer(1)
+    assert issuer.count == 2
+    issuer.failure = None
+    clock.now += 2
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(3)
+
+
+def test_a_refresh_is_tried_again_before_the_old_token_ends(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=20)
+    use(refresher, issuer)
+    issuer.failure = LookupError("sealed")
+    clock.now += 18.5
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    issuer.failure = None
+    clock.now += 1
+    assert refresher.header(issuer) == bearer(1)
+    refreshed(refresher, issuer)
+    assert refresher.header(issuer) == bearer(3)
+
+
+def test_when_the_old_token_has_ended_the_error_says_why_there_is_no_other(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=1000)
+    use(refresher, issuer)
+    issuer.failure = LookupError("the vault is sealed")
+    clock.now += 1001
+    with pytest.raises(LookupError, match="the vault is sealed"):
+        use(refresher, issuer)
+    issuer.failure = None
+    assert use(refresher, issuer) == bearer(3)
+
+
+def test_a_first_refresh_that_fails_is_an_error_for_all_who_wait_and_is_not_logged(
+    refresher: Refresher, caplog: pytest.LogCaptureFixture
+) -> None:
+    issuer = Issuer()
+    issuer.failure = LookupError("sealed")
+    issuer.go.clear()
+    waiting = [refresher.header(issuer) for _ in range(3)]
+    issuer.go.set()
+    for header in waiting:
+        assert isinstance(header, Future)
+        assert header.exception(PATIENCE) is issuer.failure
+    assert issuer.count == 1
+    assert not caplog.records
+    issuer.failure = None
+    assert use(refresher, issuer) == bearer(2)
+
+
+# When the service refuses a token
+
+
+def test_a_refused_token_forces_one_refresh_for_all(refresher: Refresher) -> None:
+    issuer = Issuer()
+    old = use(refresher, issuer)
+    issuer.go.clear()
+    waiting = [refresher.header(issuer, refused=old) for _ in range(8)]
+    assert all(isinstance(header, Future) for header in waiting)
+    issuer.go.set()
+    assert {header.result(PATIENCE) for header in waiting if isinstance(header, Future)} == {bearer(2)}
+    assert issuer.count == 2
+
+
+def test_a_token_refused_late_does_not_force_another_refresh(refresher: Refresher) -> None:
+    issuer = Issuer()
+    old = use(refresher, issuer)
+    assert use(refresher, issuer, refused=old) == bearer(2)
+    assert refresher.header(issuer, refused=old) == bearer(2)
+    assert refresher.header(issuer) == bearer(2)
+    assert issuer.count == 2
+
+
+def test_a_refused_token_is_not_used_again_while_a_refresh_fails(refresher: Refresher) -> None:
+    issuer = Issuer(lifetime=None)
+    old = use(refresher, issuer)
+    issuer.failure = LookupError("sealed")
+    with pytest.raises(LookupError):
+        use(refresher, issuer, refused=old)
+    with pytest.raises(LookupError):
+        use(refresher, issuer)
+    issuer.failure = None
+    assert use(refresher, issuer) == bearer(4)
+
+
+def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: Refresher, clock: Clock) -> None:
+    issuer = Issuer(lifetime=1000)
+    old = use(refresher, issuer)
+    issuer.go.clear()
+    clock.now += 950
+    assert refresher.header(issuer) == old
+    header = refresher.header(issuer, refused=old)
+    assert isinstance(header, Future)
+    issuer.go.set()
+    assert header.result(PATIENCE) == bearer(2)
+    assert issuer.count == 2
+
+
+# Nobody waits for ever
+
+
+def outcome(refresher: Refresher, fetch: Any) -> BaseException:
+    header = refresher.header(fetch)
+    assert isinstance(header, Future)
+    error = header.exception(1.0)
+    assert error is not None
+    return error
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("failure", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
+def test_a_provider_that_raises_more_than_an_exception_fails_the_call_and_no_later_one(
+    refresher: Refresher, failure: BaseException
+) -> None:
+    issuer = Issuer()
+    issuer.failure = failure
+    assert not isinstance(outcome(refresher, issuer), TimeoutError)
+    issuer.failure = None
+    assert use(refresher, issuer) == bearer(2)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("lifetime", ["3600", object()], ids=["str", "object"])
+def test_a_lifetime_that_is_no_number_fails_the_call_and_no_later_one(refresher: Refresher, lifetime: Any) -> None:
+    credentials = TokenProvider(lambda: ExpiringToken(SECRET, lifetime=lifetime))
+    assert not isinstance(outcome(refresher, lambda: credentials.fetch(no_exchange)), TimeoutError)
+    assert use(refresher, Issuer()) == bearer(1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_credentials_that_fetch_no_token_fail_the_call_and_no_later_one(refresher: Refresher) -> None:
+    assert not isinstance(outcome(refresher, lambda: SECRET), TimeoutError)
+    assert use(refresher, Issuer()) == bearer(1)
+
+
+def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
+    refresher: Refresher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    issuer = Issuer()
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", full)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            use(refresher, issuer)
+    header = refresher.header(issuer)
+    assert isinstance(header, Future)
+    assert header.result(1.0) == bearer(1)
+
+
+def no_exchange(**_: str) -> ExpiringToken:
+    raise AssertionError("there is nothing to exchange")
+
+
+# Forks
+
+
+def test_the_child_of_a_fork_does_not_wait_for_the_refresh_of_its_parent(refresher: Refresher) -> None:
+    parents, childs = Issuer(), Issuer()
+    parents.go.clear()
+    waiting = refresher.header(parents)
+    assert isinstance(waiting, Future)
+    assert parents.asked.acquire(timeout=PATIENCE)
+    refresher.after_fork()
+    assert use(refresher, childs) == bearer(1)
+    parents.go.set()
+    assert waiting.result(PATIENCE) == bearer(1)
+
+
+def test_the_child_of_a_fork_goes_on_with_the_token_of_its_parent(refresher: Refresher) -> None:
+    issuer = Issuer()
+    use(refresher, issuer)
+    refresher.after_fork()
+    assert refresher.header(issuer) == bearer(1)
+    assert issuer.count == 1
