@@ -69,9 +69,13 @@ def _describe(emulator: Emulator) -> str:
     return f"""\
 YandexGPT emulator on {emulator.endpoint} ({security})
 
-  TextGenerationService/Completion   echoes the last user message, whole or streamed word by word;
-                                     the examples of Yandex Cloud's guides get the answers printed there
-  any other method                   UNIMPLEMENTED
+  TextGenerationService        echoes the last user message, whole or streamed word by word;
+                               the examples of Yandex Cloud's guides get the answers printed there
+  TextGenerationAsyncService,  the same as an operation, to be asked for by its id
+  OperationService
+  TokenizerService             a token a word
+  IamTokenService              tokens for the keys that a test program has made
+  any other method             UNIMPLEMENTED
 
 To point a program at it:
 
