@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from yandexgpt.folding import Chunk
     from yandexgpt.messages import Message, ToolCall, ToolResult
     from yandexgpt.operation import AsyncOperation, Operation
-    from yandexgpt.request import load_request
+    from yandexgpt.request import CompletionRequest, load_request
     from yandexgpt.response import Response
     from yandexgpt.retry import Retry
     from yandexgpt.streaming import AsyncStream, Stream
@@ -69,6 +69,7 @@ __all__ = [
     "Chunk",
     "Client",
     "Completion",
+    "CompletionRequest",
     "ConfigurationError",
     "ContentFilterError",
     "DeadlineExceededError",
@@ -127,6 +128,7 @@ _HOME = {
     "ToolResult": "messages",
     "AsyncOperation": "operation",
     "Operation": "operation",
+    "CompletionRequest": "request",
     "load_request": "request",
     "Response": "response",
     "Retry": "retry",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from yandexgpt.messages import Message
     from yandexgpt.operation import AsyncOperation
     from yandexgpt.options import ParseOptions, RunOptions
-    from yandexgpt.raw import Raw
+    from yandexgpt.raw import AsyncRaw
     from yandexgpt.request import Prompt, Reasoning, ResponseFormat, ToolLike
     from yandexgpt.responses import AsyncResponses
     from yandexgpt.structure import Parsed
@@ -448,8 +448,8 @@ class AsyncClient(BaseClient):
         return len(tokens)
 
     @property
-    def raw(self) -> Raw:
-        """The generated stubs, with a channel and this client's metadata attached: every RPC of the interface.
+    def raw(self) -> AsyncRaw:
+        """The generated stubs, with a channel and this client's metadata attached: every RPC that the service has.
 
         They are gRPC's own: no deadline, no retries, ``grpc.RpcError``.
         """

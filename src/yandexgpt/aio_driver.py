@@ -21,7 +21,7 @@ from yandexgpt.completion import ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.iam import IamExchange
 from yandexgpt.methods import GENERATE, TOKENIZE_PROMPT
-from yandexgpt.raw import Raw
+from yandexgpt.raw import AsyncRaw
 from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
 from yandexgpt.transport import Lanes, inherited, keep_core, open_aio_channel, went_silent
 
@@ -48,7 +48,7 @@ class AsyncConnection(forks.Forkable):
         self.calls: dict[Call, asyncio.AbstractEventLoop] = {}
         self.pauses: dict[Callable[[], Any], CallFactory] = {}
         self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
-        self.raws: weakref.WeakKeyDictionary[AsyncDriver, tuple[tuple[int, asyncio.AbstractEventLoop], Raw]]
+        self.raws: weakref.WeakKeyDictionary[AsyncDriver, tuple[tuple[int, asyncio.AbstractEventLoop], AsyncRaw]]
         self.raws = weakref.WeakKeyDictionary()
         forks.register(self)
 
@@ -234,13 +234,13 @@ class AsyncDriver:
             self.connection.calls.pop(call, None)
             lanes.give(lane)
 
-    def raw(self) -> Raw:
+    def raw(self) -> AsyncRaw:
         """The generated stubs for this process and the running loop."""
         self.check_open()
         here = os.getpid(), asyncio.get_running_loop()
         kept = self.connection.raws.get(self)
         if kept is None or kept[0] != here:
-            kept = self.connection.raws[self] = here, Raw(self.settings, self._open_raw_channel)
+            kept = self.connection.raws[self] = here, AsyncRaw(self.settings, self._open_raw_channel)
         return kept[1]
 
     async def unary(self, call: Call, request: Any) -> Any:

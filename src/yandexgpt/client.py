@@ -446,7 +446,7 @@ class Client(BaseClient):
 
     @property
     def raw(self) -> Raw:
-        """The generated stubs, with a channel and this client's metadata attached: every RPC of the interface.
+        """The generated stubs, with a channel and this client's metadata attached: every RPC that the service has.
 
         They are gRPC's own: no deadline, no retries, ``grpc.RpcError``.
         """

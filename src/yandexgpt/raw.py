@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from yandexgpt.settings import Endpoint, Settings
 
-__all__ = ["Raw", "with_metadata"]
+__all__ = ["AsyncRaw", "Raw", "with_metadata"]
 
 
 class Raw:
@@ -62,6 +62,22 @@ class Raw:
     def iam_tokens(self) -> iam_token_service_pb2_grpc.IamTokenServiceStub:
         """``IamTokenService``: ``Create`` and its like."""
         return iam_token_service_pb2_grpc.IamTokenServiceStub(self._channel(self._settings.iam_endpoint))
+
+
+if TYPE_CHECKING:
+
+    class AsyncRaw(Raw):
+        """The same on channels of ``grpc.aio``, whose calls are awaited."""
+
+        text_generation: text_generation_grpc.TextGenerationServiceAsyncStub  # type: ignore[assignment]
+        text_generation_async: text_generation_grpc.TextGenerationAsyncServiceAsyncStub  # type: ignore[assignment]
+        text_generation_batch: text_generation_grpc.TextGenerationBatchServiceAsyncStub  # type: ignore[assignment]
+        tokenizer: text_generation_grpc.TokenizerServiceAsyncStub  # type: ignore[assignment]
+        operations: operation_service_pb2_grpc.OperationServiceAsyncStub  # type: ignore[assignment]
+        iam_tokens: iam_token_service_pb2_grpc.IamTokenServiceAsyncStub  # type: ignore[assignment]
+
+else:
+    AsyncRaw = Raw  # a stub is of the kind of the channel that it is made with
 
 
 class _Details(NamedTuple):

@@ -35,7 +35,8 @@ __all__ = ["checked", "to_python"]
 
 def to_python(struct: Struct) -> dict[str, Any]:
     """The Struct as a dict; whole numbers come as ``int``."""
-    return {name: _value(value) for name, value in struct.fields.items()}
+    # Sorted, because the order of a protobuf map is another in each process.
+    return {name: _value(value) for name, value in sorted(struct.fields.items())}
 
 
 def _value(value: Value) -> Any:
