@@ -322,7 +322,7 @@ def test_nothing_is_sent_again_after_the_first_message(client: Any, emulator: Em
     [
         Fault("break", after="request"),
         Fault("break", after="request", fin=True),
-        Fault("break", after=0),
+        Fault("break", after=0, seconds=0.1),  # some grpcio overlook an RST that follows the headers at once
         Fault("reset", after="request", code=ErrorCode.INTERNAL_ERROR),
         Fault("reset", after="request", code=ErrorCode.REFUSED_STREAM),
         Fault("reset", after="request", code=ErrorCode.CANCEL),
@@ -939,3 +939,22 @@ def test_nothing_is_logged_that_nobody_asked_for(client: Any, caplog: pytest.Log
 def _no_call_is_left(emulator: Emulator) -> Iterator[None]:
     yield
     until(lambda: emulator.in_flight == 0)
+
+
+def test_a_call_that_its_caller_ends_is_one_line_too(
+    driver: Driver, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="yandexgpt")
+    emulator.reply("раз два", partials=["раз"], delay=0.01, final=False)
+    emulator.reply("раз два", partials=["раз"] * 1000, delay=0.05)
+    client = driver.client(emulator)
+    stream = client.stream("а")
+    assert next(iter(stream)).text == "раз"
+    stream.finish()
+    with client.stream("а") as stream:
+        next(iter(stream))
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.DEBUG]
+    assert [line.partition(":")[0] for line in lines if "Completion" in line] == [
+        "call succeeded",
+        "call ended by its caller",
+    ]

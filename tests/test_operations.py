@@ -362,7 +362,7 @@ def test_a_retried_submission_makes_one_operation(client: Any, emulator: Emulato
 
 def test_a_submission_over_a_connection_that_breaks_makes_one_operation(driver: Driver, emulator: Emulator) -> None:
     with FaultProxy(upstream=emulator.endpoint) as proxy:
-        proxy.inject(Fault("break", after=0))
+        proxy.inject(Fault("break", after=0, seconds=0.1))  # some grpcio overlook an RST right after the headers
         client = driver.client(emulator, endpoint=proxy.endpoint)
         operation = client.submit("раз")
         assert client.operation(operation.id).wait().text == "раз"

@@ -14,6 +14,7 @@ from yandexgpt.responses import AsyncResponses, Responses
 PAIRS = [
     (yandexgpt.Client, yandexgpt.AsyncClient),
     (yandexgpt.Stream, yandexgpt.AsyncStream),
+    (yandexgpt.Results, yandexgpt.AsyncResults),
     (yandexgpt.Chat, yandexgpt.AsyncChat),
     (yandexgpt.Operation, yandexgpt.AsyncOperation),
     (Responses, AsyncResponses),
@@ -24,6 +25,7 @@ PROTOCOL = {"enter": "aenter", "exit": "aexit", "iter": "aiter", "next": "anext"
 """The special methods that a ``with`` and a ``for`` look for, and those of ``async with`` and ``async for``."""
 DO_NOT_WAIT = {
     "chat",
+    "complete_many",
     "operation",
     "result",
     "wait_all",
@@ -75,7 +77,9 @@ def members() -> list[Any]:
 @pytest.mark.parametrize(("sync", "asynchronous"), PAIRS)
 def test_the_public_names_are_the_same(sync: type, asynchronous: type) -> None:
     assert public(asynchronous) - ONLY_ASYNC == public(sync)
-    assert public(asynchronous) - public(sync) == (ONLY_ASYNC if sync is yandexgpt.Stream else set())
+    assert public(asynchronous) - public(sync) == (
+        ONLY_ASYNC if sync in (yandexgpt.Stream, yandexgpt.Results) else set()
+    )
 
 
 @pytest.mark.parametrize(("sync", "asynchronous"), PAIRS)

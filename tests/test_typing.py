@@ -49,6 +49,10 @@ REVEALED = [
     ('next(iter(client.stream("p"))).delta', "str"),
     ('next(iter(client.stream("p").text()))', "str"),
     ('client.stream("p").finish()', "Completion"),
+    ('client.stream("p", latest=True)', "Stream"),
+    ('client.complete_many(["p"], concurrency=2, on_error="return", model="m")', "Results"),
+    ('next(iter(client.complete_many(["p"]))).completion.text', "str"),
+    ('next(iter(client.complete_many(["p"]))).error', "Exception | None"),
     ('client.submit("p")', "Operation"),
     ('client.submit("p").wait()', "Completion"),
     ('client.parse("p", Person)', "Parsed[Person]"),
@@ -76,6 +80,7 @@ REVEALED_ASYNC = [
     ('aclient.stream("p")', "AsyncStream"),
     ('[chunk async for chunk in aclient.stream("p")]', "list[Chunk]"),
     ('await aclient.stream("p").finish()', "Completion"),
+    ('[result async for result in aclient.complete_many(["p"])]', "list[Result]"),
     ('await aclient.submit("p")', "AsyncOperation"),
     ('await (await aclient.submit("p")).wait()', "Completion"),
     ('(await aclient.parse("p", Person)).value', "Person"),
@@ -99,6 +104,10 @@ WRONG = [
     ('client.stream("p", 0.5)', "call-arg|misc"),
     ('client.stream("p").delta', "attr-defined"),
     ('client.submit("p", timeout="5")', "arg-type"),
+    ('client.complete_many(["p"], on_error="ignore")', "arg-type"),
+    ('client.complete_many(["p"], stream=True)', "call-arg"),
+    ('client.complete_many(["p"], temperature="hot")', "arg-type|typeddict-item"),
+    ("client.complete_many([5])", "list-item"),
     ('client.parse("p", Person, response_format="json")', "call-arg"),
     ('client.parse("p", Person).value.nme', "attr-defined"),
     ('client.parse("p", 5)', "arg-type"),
@@ -192,12 +201,14 @@ def test_a_wrong_call_fails(said: dict[str, list[str]], expression: str, code: s
         ("run_tools", options.RunOptions, {"tools"}),
         ("ask", options.AskOptions, {"tools", "system"}),
         ("send", options.TurnOptions, {"system"}),
-        ("stream", options.TurnOptions, {"system"}),
+        ("stream", options.StreamTurnOptions, {"system"}),
+        ("complete_many", options.ManyOptions, set()),
         ("parse", options.ParseOptions, {"response_format"}),
     ],
 )
 def test_what_stands_on_complete_takes_its_keywords(method: str, keywords: type, left_out: set[str]) -> None:
-    parameters = inspect.signature(yandexgpt.Client.complete).parameters.values()
+    model = yandexgpt.Client.stream if method == "stream" else yandexgpt.Client.complete
+    parameters = inspect.signature(model).parameters.values()
     assert (
         keywords.__annotations__.keys()
         == {parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY} - left_out

@@ -19,6 +19,7 @@ from yandexgpt._version import __version__
 if TYPE_CHECKING:
     from yandexgpt import credentials, emulator, errors
     from yandexgpt.aio import AsyncClient
+    from yandexgpt.batch import AsyncResults, Result, Results
     from yandexgpt.chat import AsyncChat, Chat
     from yandexgpt.client import Client
     from yandexgpt.completion import Alternative, Completion, Status, Token, Usage
@@ -62,6 +63,7 @@ __all__ = [
     "AsyncChat",
     "AsyncClient",
     "AsyncOperation",
+    "AsyncResults",
     "AsyncStream",
     "AuthenticationError",
     "CancelledError",
@@ -87,6 +89,8 @@ __all__ = [
     "PromptTooLongError",
     "QuotaExceededError",
     "Response",
+    "Result",
+    "Results",
     "Retry",
     "RevisedError",
     "Status",
@@ -113,9 +117,12 @@ _MODULES = ("credentials", "emulator", "errors")
 _HOME = {
     "AsyncChat": "chat",
     "AsyncClient": "aio",
+    "AsyncResults": "batch",
     "AsyncStream": "streaming",
     "Chat": "chat",
     "Client": "client",
+    "Result": "batch",
+    "Results": "batch",
     "Stream": "streaming",
     "Alternative": "completion",
     "Completion": "completion",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yandexgpt.aio_driver import AsyncDriver
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from typing_extensions import Self, Unpack
 
+    from yandexgpt.batch import AsyncPrompts, AsyncResults, OnError
     from yandexgpt.chat import AsyncChat
     from yandexgpt.completion import Completion
     from yandexgpt.messages import Message
     from yandexgpt.operation import AsyncOperation
-    from yandexgpt.options import ParseOptions, RunOptions
+    from yandexgpt.options import ManyOptions, ParseOptions, RunOptions
     from yandexgpt.raw import AsyncRaw
     from yandexgpt.request import Prompt, Reasoning, ResponseFormat, ToolLike
     from yandexgpt.responses import AsyncResponses
@@ -154,12 +155,18 @@ class AsyncClient(BaseClient):
         parallel_tool_calls: bool | None = None,
         response_format: ResponseFormat | None = None,
         max_context_tokens: int | None = None,
+        latest: bool = False,
         timeout: float | Unset | None = UNSET,
         attempt_timeout: float | Unset | None = UNSET,
         metadata: Metadata = (),
         request_id: str | None = None,
     ) -> AsyncStream:
         """Ask for an answer as it is written. Arguments as for :meth:`complete`; ``timeout`` runs from this call on.
+
+        Args:
+            latest: for readers who may be slower than the service: hand out only the newest chunk there is, and always
+                the last one. What was overtaken is not kept. Costs a ``Client`` a thread for as long as the stream
+                lasts, and an ``AsyncClient`` a task.
 
         Raises:
             ValueError, ConfigurationError: as for :meth:`complete`. Nothing was sent; nor is it before the stream is
@@ -183,7 +190,56 @@ class AsyncClient(BaseClient):
         )
         call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
         call.must_fit(max_context_tokens)
-        return AsyncStream(self._driver.responses(call, request), call)
+        responses = self._driver.responses(call, request)
+        if latest:
+            from yandexgpt.newest import newest_async
+
+            responses = newest_async(responses, call)
+        return AsyncStream(responses, call)
+
+    def complete_many(
+        self,
+        prompts: AsyncPrompts,
+        *,
+        concurrency: int = 10,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        **options: Unpack[ManyOptions],
+    ) -> AsyncResults:
+        """Ask for a whole answer to each of many prompts, several at a time: the way to make many calls at once.
+
+        Prompts are read as they are needed, and so may be any number: at most ``concurrency`` of them are without an
+        answer at a time, and at most twice as many have been read and not handed out, so that one which takes long
+        does not keep the others waiting, and memory does not grow. Every prompt is a call of its own, with its own
+        deadline, retries and id.
+
+        A ``Client`` makes the calls in an event loop in one background thread, over a connection of its own, both of
+        which end with the iterator; prompts are read by whoever iterates.
+
+        Args:
+            prompts: an iterable of what :meth:`complete` takes; of an ``AsyncClient`` it may be an asynchronous one.
+            concurrency: how many calls may be under way at once (>= 1); no more than ``max_concurrency`` of the client
+                ever are.
+            ordered: True: results come in the order of their prompts. False: as soon as there is one.
+            on_error: what to do when a prompt has no answer. ``"raise"``: raise its error in its place, and cancel the
+                rest. ``"return"``: hand out a result with its ``error``, and go on.
+            options: as for :meth:`complete`, for every call. A ``request_id`` gets the index of the prompt added, as
+                in ``<request_id>-<index>``.
+
+        Returns:
+            An iterator of :class:`~yandexgpt.Result`: ``index``, ``prompt``, and ``completion`` or ``error``. Closing
+            or dropping it cancels what is under way.
+
+        Raises:
+            ValueError: an argument has an impossible value. Nothing was sent.
+            TypeError: the prompts are not iterable, or there is no such option. Nothing was sent.
+            ConfigurationError: the client is closed; also while iterating, if it is closed then.
+            APIError: while iterating, with ``on_error="raise"``, a call failed.
+        """
+        from yandexgpt.batch import AsyncResults, Plan
+
+        iterables = (Iterable, AsyncIterable)
+        return AsyncResults(Plan(self, prompts, concurrency, ordered, on_error, options, iterables))
 
     @property
     def responses(self) -> AsyncResponses:

@@ -50,6 +50,7 @@ class AsyncConnection(forks.Forkable):
         self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
         self.raws: weakref.WeakKeyDictionary[AsyncDriver, tuple[tuple[int, asyncio.AbstractEventLoop], AsyncRaw]]
         self.raws = weakref.WeakKeyDictionary()
+        self.raw_calls: weakref.WeakKeyDictionary[Any, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
         forks.register(self)
 
     def before_fork(self) -> bool:
@@ -116,6 +117,9 @@ class AsyncConnection(forks.Forkable):
         """End the calls that are under way, and the connections, in whichever loop they are."""
         self.closed = True
         self.cancel()
+        for raw_call, loop in list(self.raw_calls.items()):
+            if not loop.is_closed():  # closing the channel ends it too, but not with every grpcio
+                loop.call_soon_threadsafe(raw_call.cancel)
         channels = [
             (channel, loop)
             for loop, endpoints in list(self._loops.items())
@@ -298,14 +302,16 @@ class AsyncDriver:
                                 raise call.ended_here(last) from None
                             if rpc is not None:
                                 rpc.cancel()
+                            call.abandoned()
                             raise
                         except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
-                            if call.cancelled:
+                            if call.cancelled or connection.closed:
                                 raise call.ended_here(last) from error
                             raise
                         except BaseException:
                             if rpc is not None:
                                 rpc.cancel()
+                            call.abandoned()
                             raise
                         finally:
                             call.interrupt = None
@@ -387,7 +393,9 @@ class _Authorize:
 
     async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *await self._driver.raw_metadata())
-        return await continuation(client_call_details._replace(metadata=metadata), request)
+        call = await continuation(client_call_details._replace(metadata=metadata), request)
+        self._driver.connection.raw_calls[call] = asyncio.get_running_loop()
+        return call
 
 
 class _AuthorizeUnary(_Authorize, grpc.aio.UnaryUnaryClientInterceptor):

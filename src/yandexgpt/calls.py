@@ -362,6 +362,11 @@ class Call:
             error.partial = Completion(whole_characters(last), self.request_id)
         return self._ended(error)
 
+    def abandoned(self) -> None:
+        """The caller has ended the call: a stream closed or dropped, a task cancelled, Ctrl-C."""
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("call ended by its caller: %s", self._facts(None))
+
     @property
     def elapsed(self) -> float:
         """Seconds since the call began."""
@@ -414,7 +419,7 @@ class Call:
             f"attempts={self.attempts}",
             f"elapsed={self.elapsed:.3f}s{self._first_message()}",
         ]
-        if self.method.generates:
+        if last is not None and self.method.generates:
             facts.append(f"tokens={last.usage.input_text_tokens}+{last.usage.completion_tokens}")
         facts.append(f"request_id={self.request_id} server_request_id={self.received.get('x-request-id')}")
         return " ".join(facts)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from yandexgpt.folding import Chunk
     from yandexgpt.history import Turn
     from yandexgpt.messages import Message
-    from yandexgpt.options import AskOptions, TurnOptions
+    from yandexgpt.options import AskOptions, StreamTurnOptions, TurnOptions
     from yandexgpt.request import ToolLike
 
 __all__ = ["AsyncChat", "Chat"]
@@ -100,8 +100,9 @@ class Chat(BaseChat["Client"]):
             turn.succeeded(completion)
             return completion
 
-    def stream(self, text: str | Message, **options: Unpack[TurnOptions]) -> Stream:
-        """Say something, and read the answer as it is written. Arguments as for :meth:`send`.
+    def stream(self, text: str | Message, **options: Unpack[StreamTurnOptions]) -> Stream:
+        """Say something, and read the answer as it is written. Arguments as for :meth:`send`,
+        and ``latest`` as for ``stream()`` of the client.
 
         The turn lasts until the stream has been read to its end, which puts it into the history, or is closed, broken
         or dropped, which does not.
@@ -192,8 +193,9 @@ class AsyncChat(BaseChat["AsyncClient"]):
             turn.succeeded(completion)
             return completion
 
-    def stream(self, text: str | Message, **options: Unpack[TurnOptions]) -> AsyncStream:
-        """Say something, and read the answer as it is written. Arguments as for :meth:`send`.
+    def stream(self, text: str | Message, **options: Unpack[StreamTurnOptions]) -> AsyncStream:
+        """Say something, and read the answer as it is written. Arguments as for :meth:`send`,
+        and ``latest`` as for ``stream()`` of the client.
 
         The turn lasts until the stream has been read to its end, which puts it into the history, or is closed, broken
         or dropped, which does not.

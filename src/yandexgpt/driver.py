@@ -23,6 +23,7 @@ from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
 from yandexgpt.transport import Lanes, inherited, open_channel, went_silent
 
 if TYPE_CHECKING:
+    from yandexgpt.batch import Engine
     from yandexgpt.calls import Call
     from yandexgpt.checks import Metadata
     from yandexgpt.line import Line
@@ -40,6 +41,7 @@ class Connection(forks.Forkable):
         self.closed = False
         self.calls: set[Call] = set()
         self.pauses: dict[threading.Event, CallFactory] = {}
+        self.batches: dict[Engine, CallFactory] = {}
         self.raw_channels: list[grpc.Channel] = []
         forks.register(self)
 
@@ -48,8 +50,11 @@ class Connection(forks.Forkable):
 
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
+        for call in self.calls:
+            call.interrupt = None  # a thread that the child does not have may hold the lock that it needs
         self.calls = set()
         self.pauses = {}
+        self.batches = {}
         inherited.extend(self.raw_channels)
         self.raw_channels = []
 
@@ -84,6 +89,9 @@ class Connection(forks.Forkable):
         for event, its in list(self.pauses.items()):
             if factory is None or its is factory:
                 event.set()
+        for batch, its in list(self.batches.items()):
+            if factory is None or its is factory:
+                batch.cancel()
 
     def close(self) -> None:
         """End the calls that are under way, and the connections."""
@@ -250,12 +258,13 @@ class Driver:
                             if delay is None:
                                 return
                         except ValueError as error:  # gRPC's word for a channel that was closed a moment ago
-                            if call.cancelled:
+                            if call.cancelled or connection.closed:
                                 raise call.ended_here(last) from error
                             raise
                         except BaseException:
                             if rpc is not None:
                                 rpc.cancel()
+                            call.abandoned()
                             raise
                         finally:
                             call.interrupt = None

@@ -9,7 +9,15 @@ from yandexgpt.checks import Metadata
 from yandexgpt.request import Reasoning, ResponseFormat, ToolLike
 from yandexgpt.settings import Unset
 
-__all__ = ["AskOptions", "CallOptions", "ParseOptions", "RunOptions", "TurnOptions"]
+__all__ = [
+    "AskOptions",
+    "CallOptions",
+    "ManyOptions",
+    "ParseOptions",
+    "RunOptions",
+    "StreamTurnOptions",
+    "TurnOptions",
+]
 
 
 class CallOptions(TypedDict, total=False):
@@ -40,15 +48,27 @@ class AskOptions(ModelOptions, total=False):
 
 
 class TurnOptions(AskOptions, total=False):
-    """Of ``Chat.send`` and ``Chat.stream``."""
+    """Of ``Chat.send``."""
 
     tools: Iterable[ToolLike] | None
+
+
+class StreamTurnOptions(TurnOptions, total=False):
+    """Of ``Chat.stream``."""
+
+    latest: bool
 
 
 class RunOptions(AskOptions, total=False):
     """Of ``run_tools``."""
 
     system: str | None
+
+
+class ManyOptions(RunOptions, total=False):
+    """Of ``complete_many``."""
+
+    tools: Iterable[ToolLike] | None
 
 
 class ParseOptions(ModelOptions, total=False):

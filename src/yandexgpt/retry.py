@@ -31,7 +31,8 @@ class Retry:
     """When and how often a call that failed is sent again; only while nothing of its answer has been handed out.
 
     Args:
-        attempts: how often a call is sent at most, the first time included (>= 1).
+        attempts: how often a call is sent at most, the first time included (>= 1). One more, for which a new token
+            is got, is not counted: it follows when the service refuses a token that can be renewed.
         initial: upper bound of the first wait, in seconds.
         maximum: upper bound of any wait, in seconds.
         multiplier: growth of the bound from one wait to the next (>= 1).
