@@ -48,8 +48,8 @@ gen-check: ## fail if the committed stubs differ from what the pinned interface 
 test-compat: ## the suite on the lowest and highest dependencies, and beside yandexcloud
 	@$(PYTHON) scripts/compat.py
 
-bench: $(VENV)/.installed ## cost of a call, a stream and the import, against the raw stub
-	@$(BIN)/python bench/run.py
+bench: $(VENV)/.installed ## what calls and streams cost, against the raw stub and other clients: writes docs/performance.md
+	@$(BIN)/python bench/run.py --json .cache/bench.json --document
 
 reliability: $(VENV)/.installed ## every fault in every phase, for both clients: writes docs/reliability.md
 	@GRPC_VERBOSITY=NONE $(BIN)/python scripts/reliability.py

@@ -308,10 +308,11 @@ class AsyncDriver:
                             if call.cancelled or connection.closed:
                                 raise call.ended_here(last) from error
                             raise
-                        except BaseException:
+                        except BaseException as error:
                             if rpc is not None:
                                 rpc.cancel()
-                            call.abandoned()
+                            if not isinstance(error, errors.APIError):
+                                call.abandoned()
                             raise
                         finally:
                             call.interrupt = None
@@ -337,7 +338,12 @@ class AsyncDriver:
             return header
         event = asyncio.Event()
         wake = from_any_thread(event.set)
-        header.add_done_callback(lambda _: wake())
+
+        def tell(_: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits there any more
+                wake()
+
+        header.add_done_callback(tell)
         if not await self.connection.wait(call, event, call.remaining()):
             raise call.expired("while waiting for a token")
         return header.exception() or header.result()
@@ -379,7 +385,11 @@ class AsyncDriver:
 
     async def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         call = self.begin(GENERATE, "raw")
-        authorization = await self._authorization(call)
+        self.connection.calls[call] = asyncio.get_running_loop()
+        try:
+            authorization = await self._authorization(call)
+        finally:
+            self.connection.calls.pop(call, None)
         if not isinstance(authorization, str):
             raise authorization
         return call.attempt(authorization).metadata

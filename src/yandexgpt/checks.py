@@ -6,7 +6,9 @@ import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Metadata", "carries_secret", "check_metadata", "check_seconds"]
+from yandexgpt.errors import ConfigurationError
+
+__all__ = ["Metadata", "carries_secret", "check_metadata", "check_seconds", "check_secret"]
 
 Metadata = Sequence[tuple[str, str | bytes]]
 """Metadata of a call, as gRPC takes it: pairs of a lower-case key and a value."""
@@ -53,3 +55,19 @@ def check_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[s
 def carries_secret(metadata: Metadata) -> bool:
     """Whether somebody sends a credential of their own."""
     return any(key == "authorization" for key, _ in metadata)
+
+
+def check_secret(value: object, what: str) -> str:
+    """The secret without the white space around it; errors name what it is, never what it holds."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{what} must be a str, got {type(value).__name__}")
+    value = value.strip()
+    if not value:
+        raise ConfigurationError(f"{what} is empty")
+    for position, character in enumerate(value):
+        if not " " <= character <= "~":
+            raise ConfigurationError(
+                f"{what} holds a character at position {position} that gRPC metadata cannot carry: only printable "
+                "ASCII is allowed"
+            )
+    return value

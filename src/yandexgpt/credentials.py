@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from yandexgpt.checks import check_seconds
+from yandexgpt.checks import check_seconds, check_secret
 from yandexgpt.errors import APIError, AuthenticationError, ConfigurationError, UnavailableError
 from yandexgpt.tokens import ExpiringToken, Refresher
 
@@ -99,7 +99,7 @@ class ApiKey(_Fixed):
 
     def __init__(self, key: str) -> None:
         super().__init__()
-        self.header = f"Api-Key {_secret(key, 'the API key')}"
+        self.header = f"Api-Key {check_secret(key, 'the API key')}"
 
 
 class IamToken(_Fixed):
@@ -111,7 +111,7 @@ class IamToken(_Fixed):
 
     def __init__(self, token: str) -> None:
         super().__init__()
-        self.header = f"Bearer {_secret(token, 'the IAM token')}"
+        self.header = f"Bearer {check_secret(token, 'the IAM token')}"
 
 
 class NoCredentials(_Fixed):
@@ -129,7 +129,7 @@ class OAuthToken(Credentials):
 
     def __init__(self, token: str) -> None:
         super().__init__()
-        self._token = _secret(token, "the OAuth token")
+        self._token = check_secret(token, "the OAuth token")
 
     def fetch(self, exchange: Exchange) -> ExpiringToken:
         return exchange(oauth_token=self._token)
@@ -186,7 +186,7 @@ class MetadataService(Credentials):
     def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         import http.client
 
-        host = f"metadata service at {self._address}"
+        host, why = f"metadata service at {self._address}", ""
         try:
             with contextlib.closing(http.client.HTTPConnection(self._address, timeout=self._timeout)) as connection:
                 connection.request("GET", _METADATA_PATH, headers={"Metadata-Flavor": "Google"})
@@ -194,8 +194,12 @@ class MetadataService(Credentials):
                 body = response.read(_METADATA_ANSWER_LIMIT)
         except (http.client.InvalidURL, UnicodeError) as error:
             raise ConfigurationError(f"the address of the {host} must be host or host:port") from error
-        except (OSError, http.client.HTTPException) as error:
+        except http.client.HTTPException as error:
+            why = f"{type(error).__name__}: {error}"  # raised below: the error may hold a part of a token
+        except OSError as error:
             raise _failed(UnavailableError, f"the {host} did not answer: {error}", self._address) from error
+        if why:
+            raise _failed(UnavailableError, f"the {host} did not answer: {why}", self._address)
         if response.status >= 500:
             raise _failed(UnavailableError, f"the {host} answered {response.status}", self._address)
         if response.status != 200:
@@ -206,7 +210,9 @@ class MetadataService(Credentials):
             )
         try:
             answer = json.loads(body)
-            return ExpiringToken(_secret(answer["access_token"], "the token"), lifetime=float(answer["expires_in"]))
+            return ExpiringToken(
+                check_secret(answer["access_token"], "the token"), lifetime=float(answer["expires_in"])
+            )
         except (ValueError, KeyError, TypeError):
             pass  # raised below: the error holds the answer, and the answer may hold a token
         raise _failed(UnavailableError, f"the {host} gave an answer that is not a token", self._address)
@@ -251,7 +257,7 @@ class YcCli(Credentials):
         if done.returncode != 0:
             words = " ".join(done.stderr.split()) or "it printed nothing to standard error"
             raise _failed(AuthenticationError, f"`{shown}` failed with exit code {done.returncode}: {words}", None)
-        return ExpiringToken(_secret(done.stdout, f"what `{shown}` printed"))
+        return ExpiringToken(check_secret(done.stdout, f"what `{shown}` printed"))
 
 
 class TokenProvider(Credentials):
@@ -272,10 +278,12 @@ class TokenProvider(Credentials):
     def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         token = self._provider()
         if inspect.isawaitable(token):
-            token = asyncio.run(_wait_for(token))
+            got: list[str | ExpiringToken] = []
+            asyncio.run(_wait_for(token, got))
+            (token,) = got
         if isinstance(token, ExpiringToken):
-            return ExpiringToken(_secret(token.value, "the provider's token"), lifetime=token.lifetime)
-        return ExpiringToken(_secret(token, "the provider's token"))
+            return ExpiringToken(check_secret(token.value, "the provider's token"), lifetime=token.lifetime)
+        return ExpiringToken(check_secret(token, "the provider's token"))
 
 
 class _FromEnvironment(MetadataService):
@@ -326,8 +334,8 @@ def from_env(environ: Mapping[str, str] | None = None) -> Credentials:
     return _FromEnvironment(environ.get(_METADATA_VARIABLE))
 
 
-async def _wait_for(token: Awaitable[str | ExpiringToken]) -> str | ExpiringToken:
-    return await token
+async def _wait_for(token: Awaitable[str | ExpiringToken], got: list[str | ExpiringToken]) -> None:
+    got.append(await token)  # not returned: asyncio in its debug mode logs what tasks return
 
 
 def _failed(error: type[APIError], message: str, endpoint: str | None) -> APIError:
@@ -335,22 +343,6 @@ def _failed(error: type[APIError], message: str, endpoint: str | None) -> APIErr
 
     code = grpc.StatusCode.UNAVAILABLE if error is UnavailableError else grpc.StatusCode.UNAUTHENTICATED
     return error(message, code=code, endpoint=endpoint)
-
-
-def _secret(value: object, what: str) -> str:
-    """The secret without the white space around it; errors name what it is, never what it holds."""
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{what} must be a str, got {type(value).__name__}")
-    value = value.strip()
-    if not value:
-        raise ConfigurationError(f"{what} is empty")
-    for position, character in enumerate(value):
-        if not " " <= character <= "~":
-            raise ConfigurationError(
-                f"{what} holds a character at position {position} that gRPC metadata cannot carry: only printable "
-                "ASCII is allowed"
-            )
-    return value
 
 
 def _load_key(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

@@ -184,9 +184,12 @@ class Driver:
         lane = lanes.take()
         self.connection.calls.add(call)
         try:
-            rpc = lane.channel.unary_stream("/grpc.health.v1.Health/Check")(
-                b"", timeout=call.remaining(), wait_for_ready=True
-            )
+            with lanes.lock:
+                if lanes.closed:
+                    raise call.ended_here()
+                rpc = lane.channel.unary_stream("/grpc.health.v1.Health/Check")(
+                    b"", timeout=call.remaining(), wait_for_ready=True
+                )
             call.interrupt = rpc.cancel
             try:
                 for _ in rpc:
@@ -238,7 +241,10 @@ class Driver:
                         last: Any = None
                         try:
                             timeout, sent = call.attempt(authorization)
-                            rpc = lane.multicallable(method)(request, timeout=timeout, metadata=sent)
+                            with lanes.lock:
+                                if lanes.closed:
+                                    raise call.ended_here()
+                                rpc = lane.multicallable(method)(request, timeout=timeout, metadata=sent)
                             call.interrupt = rpc.cancel
                             if call.cancelled:
                                 rpc.cancel()
@@ -257,14 +263,11 @@ class Driver:
                             delay = call.failed(error, last)
                             if delay is None:
                                 return
-                        except ValueError as error:  # gRPC's word for a channel that was closed a moment ago
-                            if call.cancelled or connection.closed:
-                                raise call.ended_here(last) from error
-                            raise
-                        except BaseException:
+                        except BaseException as error:
                             if rpc is not None:
                                 rpc.cancel()
-                            call.abandoned()
+                            if not isinstance(error, errors.APIError):
+                                call.abandoned()
                             raise
                         finally:
                             call.interrupt = None
@@ -330,7 +333,11 @@ class Driver:
 
     def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         call = self.begin(GENERATE, "raw")
-        authorization = self._authorization(call)
+        self.connection.calls.add(call)
+        try:
+            authorization = self._authorization(call)
+        finally:
+            self.connection.calls.discard(call)
         if not isinstance(authorization, str):
             raise authorization
         return call.attempt(authorization).metadata

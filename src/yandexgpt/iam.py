@@ -54,4 +54,6 @@ class IamExchange:
             raise error from failure
         finally:
             channel.close()
+        if not answer.HasField("expires_at"):
+            return ExpiringToken(answer.iam_token)
         return ExpiringToken(answer.iam_token, lifetime=answer.expires_at.ToMicroseconds() / 1e6 - time.time())

@@ -65,7 +65,7 @@ class Settings:
     max_concurrency: int | None
     log_data: bool
     metadata: tuple[tuple[str, str | bytes], ...] = dataclasses.field(repr=False)
-    channel_options: tuple[tuple[str, Any], ...]
+    channel_options: tuple[tuple[str, Any], ...] = dataclasses.field(repr=False)
     interceptors: tuple[Any, ...]
 
     @classmethod

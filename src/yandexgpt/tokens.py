@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
 from yandexgpt import forks
+from yandexgpt.checks import check_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,6 +103,7 @@ class Refresher(forks.Forkable):
             token = fetch()
             if not isinstance(token, ExpiringToken):
                 raise TypeError(f"fetch() must return an ExpiringToken, got {type(token).__name__}")
+            header = f"Bearer {check_secret(token.value, 'the token')}"
         except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait)
             self._failed(error)
             pending.set_exception(error)
@@ -111,9 +113,9 @@ class Refresher(forks.Forkable):
             lifetime = token.lifetime
             # A jitter of a fifth keeps the clients of a fleet from asking for new tokens all at the same time.
             latest = _UNKNOWN_LIFETIME_REFRESH if lifetime is None else min(lifetime, _UNKNOWN_LIFETIME_REFRESH)
-            self._refresh_at = now + latest * (0.9 - 0.2 * self._rng())
+            self._header = header
             self._ends_at = math.inf if lifetime is None else now + lifetime
-            self._header = header = f"Bearer {token.value}"
+            self._refresh_at = now + latest * (0.9 - 0.2 * self._rng())  # last: it is read without the lock
             self._pending = None
         pending.set_result(header)
 

@@ -79,20 +79,25 @@ class Lanes(forks.Forkable):
     """The connections to one endpoint: a call takes the first that has room, and another is opened if none has.
 
     Filling the first before the second lets connections that a burst has opened fall idle again.
+
+    Attributes:
+        closed: whether the channels are closed, or about to be.
+        lock: held while that changes. A call on a closed channel of gRPC's single-threaded kind crashes the process,
+            so synchronous calls are begun under it.
     """
 
     def __init__(self, open_lane: Callable[[], Any]) -> None:
         self._open = open_lane
         self._lanes: list[Lane] = []
-        self._closed = False
-        self._lock = threading.Lock()
+        self.closed = False
+        self.lock = threading.Lock()
         forks.register(self)
 
     def after_fork(self) -> None:
         """The parent's connections are not the child's, which opens its own."""
         inherited.extend(lane.channel for lane in self._lanes)
         self._lanes = []
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
     def take(self) -> Lane:
         """A connection with room, to be given back.
@@ -100,8 +105,8 @@ class Lanes(forks.Forkable):
         Raises:
             ConfigurationError: the client was closed.
         """
-        with self._lock:
-            if self._closed:
+        with self.lock:
+            if self.closed:
                 raise ConfigurationError("the client is closed")
             for lane in self._lanes:
                 if lane.in_flight < STREAMS_PER_CONNECTION:
@@ -114,19 +119,19 @@ class Lanes(forks.Forkable):
 
     def give(self, lane: Lane) -> None:
         """The call is over."""
-        with self._lock:
+        with self.lock:
             lane.in_flight -= 1
 
     def retire(self, lane: Lane) -> None:
         """Send no further calls over a connection; it closes when those on it have ended."""
-        with self._lock:
+        with self.lock:
             if lane in self._lanes:
                 self._lanes.remove(lane)
 
     def drain(self) -> list[Any]:
         """The channels, to be closed; none of them is used again."""
-        with self._lock:
-            self._closed = True
+        with self.lock:
+            self.closed = True
             lanes, self._lanes = self._lanes, []
         return [lane.channel for lane in lanes]
 

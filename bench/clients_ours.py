@@ -1,0 +1,146 @@
+"""yandexgpt: the text of each message is read, and of each chunk the delta too, which others would have to compute."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from runs import Run, in_loop, one_by_one
+from texts import FOLDER, HURRY, KEY, MAX_TOKENS, MODEL, PROMPT, SYSTEM, TEMPERATURE, TIMEOUT_SECONDS
+
+import yandexgpt
+
+ASKED: dict[str, Any] = {"system": SYSTEM, "temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
+READING_SECONDS = 0.025 / HURRY
+"""What the slow reader spends on each chunk."""
+
+
+def options(target: str) -> dict[str, Any]:
+    """How the clients are set up."""
+    return {
+        "folder_id": FOLDER,
+        "credentials": KEY,
+        "model": MODEL,
+        "endpoint": target,
+        "tls": False,
+        "timeout": TIMEOUT_SECONDS,
+    }
+
+
+def complete(target: str) -> Run:
+    """``Client.complete``."""
+    client = yandexgpt.Client(**options(target))
+    return one_by_one(lambda: client.complete(PROMPT, **ASKED).text)
+
+
+def stream(target: str, *, reading: float = 0.0, **how: Any) -> Run:
+    """``Client.stream``."""
+    client = yandexgpt.Client(**options(target))
+
+    def call() -> str:
+        text = ""
+        with client.stream(PROMPT, **ASKED, **how) as chunks:
+            for chunk in chunks:
+                text = chunk.text
+                _ = chunk.delta
+                if reading:
+                    time.sleep(reading)
+        return text
+
+    return one_by_one(call)
+
+
+def complete_aio(target: str, *, at_once: int = 1) -> Run:
+    """``AsyncClient.complete``."""
+
+    def make() -> Callable[[], Awaitable[str]]:
+        client = yandexgpt.AsyncClient(**options(target))
+
+        async def call() -> str:
+            return (await client.complete(PROMPT, **ASKED)).text
+
+        return call
+
+    return in_loop(make, at_once)
+
+
+def stream_aio(target: str, *, at_once: int | None = 1, reading: float = 0.0, **how: Any) -> Run:
+    """``AsyncClient.stream``."""
+
+    def make() -> Callable[[], Awaitable[str]]:
+        client = yandexgpt.AsyncClient(**options(target))
+
+        async def call() -> str:
+            text = ""
+            async with client.stream(PROMPT, **ASKED, **how) as chunks:
+                async for chunk in chunks:
+                    text = chunk.text
+                    _ = chunk.delta
+                    if reading:
+                        await asyncio.sleep(reading)
+            return text
+
+        return call
+
+    return in_loop(make, at_once)
+
+
+def complete_many(target: str) -> Run:
+    """``Client.complete_many``."""
+    client: Any = yandexgpt.Client(**options(target))
+
+    def run(calls: int, times: list[float]) -> str:  # noqa: ARG001 - how long each call took is not known
+        text = ""
+        for result in client.complete_many((PROMPT for _ in range(calls)), concurrency=32, **ASKED):
+            text = answer(result)
+        return text
+
+    return run
+
+
+def complete_many_aio(target: str) -> Run:
+    """``AsyncClient.complete_many``."""
+    loop = asyncio.new_event_loop()
+    client: Any = yandexgpt.AsyncClient(**options(target))
+
+    async def run(calls: int) -> str:
+        text = ""
+        async for result in client.complete_many((PROMPT for _ in range(calls)), concurrency=32, **ASKED):
+            text = answer(result)
+        return text
+
+    return lambda calls, times: loop.run_until_complete(run(calls))  # noqa: ARG005
+
+
+def answer(result: Any) -> str:
+    """The text of one of many."""
+    return str((getattr(result, "completion", None) or result).text)
+
+
+STREAMS: dict[str, Callable[[str], Run]] = {"ours": partial(stream_aio, at_once=None)}
+CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
+    "complete": {"ours": complete},
+    "stream": {"ours": stream},
+    "long": {"ours": stream},
+    "complete-aio": {"ours": complete_aio},
+    "stream-aio": {"ours": stream_aio},
+    "many": {
+        "ours": complete_many,
+        "ours-aio": complete_many_aio,
+        "ours-tasks": partial(complete_aio, at_once=32),
+    },
+    "crowd": STREAMS,
+    "memory": STREAMS,
+    "slow": {
+        "all": partial(stream, reading=READING_SECONDS),
+        "latest": partial(stream, reading=READING_SECONDS, latest=True),
+    },
+    "slow-aio": {
+        "all": partial(stream_aio, reading=READING_SECONDS),
+        "latest": partial(stream_aio, reading=READING_SECONDS, latest=True),
+    },
+}
+"""By question, by variant: a function from the server's address to a client."""

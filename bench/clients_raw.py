@@ -1,0 +1,153 @@
+"""The stub that gRPC generates: as the documentation uses it, and used as well as it can be."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+import grpc.experimental
+from runs import Run, in_loop, in_threads, one_by_one
+from texts import FOLDER, KEY, MAX_TOKENS, MODEL, PROMPT, SYSTEM, TEMPERATURE, TIMEOUT_SECONDS
+
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_common_pb2 import CompletionOptions, Message
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
+    CompletionRequest,
+    CompletionResponse,
+)
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2_grpc import (
+    TextGenerationServiceStub,
+)
+
+Options = tuple[tuple[str, Any], ...]
+Around = Callable[[], dict[str, Any]]
+NO_RETRIES: Options = (("grpc.enable_retries", 0),)
+"""Retries cost some 10 us a call, used or not."""
+BEST: Options = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1), *NO_RETRIES)
+METADATA = (("authorization", f"Api-Key {KEY}"), ("x-folder-id", FOLDER))
+
+
+def request(*, stream: bool) -> CompletionRequest:
+    """As the documentation builds it, anew for each call."""
+    return CompletionRequest(
+        model_uri=f"gpt://{FOLDER}/{MODEL}",
+        completion_options=CompletionOptions(
+            stream=stream, temperature={"value": TEMPERATURE}, max_tokens={"value": MAX_TOKENS}
+        ),
+        messages=[Message(role="system", text=SYSTEM), Message(role="user", text=PROMPT)],
+    )
+
+
+def plain() -> dict[str, Any]:
+    """What the documentation sends with every call."""
+    return {"metadata": METADATA}
+
+
+def alike() -> dict[str, Any]:
+    """What our client sends with every call besides: a deadline, and its id and attempt in the metadata."""
+    own = (("x-client-request-id", str(uuid.uuid4())), ("x-client-attempt", "1"))
+    return {"timeout": TIMEOUT_SECONDS, "metadata": (*METADATA, *own)}
+
+
+def caller(target: str, *, stream: bool, options: Options, around: Around) -> Callable[[], str]:
+    """The stub; each message's text is read."""
+    channel = grpc.insecure_channel(target, options)
+    stub = TextGenerationServiceStub(channel)
+
+    def call() -> str:
+        text = ""
+        for response in stub.Completion(request(stream=stream), **around()):
+            text = response.alternatives[0].message.text
+        return text
+
+    call.channel = channel  # type: ignore[attr-defined]  # a stub alone does not keep its channel alive
+    return call
+
+
+def aio_caller(target: str, *, stream: bool, options: Options, around: Around) -> Callable[[], Awaitable[str]]:
+    """The stub on ``grpc.aio``."""
+    stub: Any = TextGenerationServiceStub(grpc.aio.insecure_channel(target, options))
+
+    async def call() -> str:
+        text = ""
+        async for response in stub.Completion(request(stream=stream), **around()):
+            text = response.alternatives[0].message.text
+        return text
+
+    return call
+
+
+def sync(*, stream: bool) -> dict[str, Callable[[str], Run]]:
+    """Its synchronous variants."""
+    ways: dict[str, tuple[Options, Around]] = {"naive": ((), plain), "best": (BEST, plain), "alike": (BEST, alike)}
+    return {
+        name: lambda target, options=options, around=around: one_by_one(  # type: ignore[misc]
+            caller(target, stream=stream, options=options, around=around)
+        )
+        for name, (options, around) in ways.items()
+    }
+
+
+def aio(*, stream: bool) -> dict[str, Callable[[str], Run]]:
+    """Its asynchronous variants."""
+    ways: dict[str, tuple[Options, Around]] = {
+        "naive": ((), plain),
+        "best": (NO_RETRIES, plain),
+        "alike": (NO_RETRIES, alike),
+    }
+    return {
+        name: lambda target, options=options, around=around: in_loop(  # type: ignore[misc]
+            partial(aio_caller, target, stream=stream, options=options, around=around)
+        )
+        for name, (options, around) in ways.items()
+    }
+
+
+def naive_threads(target: str) -> Run:
+    """What people write to have 32 calls at once."""
+    return in_threads(caller(target, stream=False, options=(), around=plain), 32)
+
+
+def naive_aio_at_once(target: str, *, stream: bool, at_once: int | None) -> Run:
+    """The same on ``grpc.aio``."""
+    return in_loop(partial(aio_caller, target, stream=stream, options=(), around=plain), at_once)
+
+
+def unary_aio_at_once(target: str) -> Run:
+    """As if the method did not stream: half the work for gRPC, but a second message would make it wait for ever."""
+
+    def make() -> Callable[[], Awaitable[str]]:
+        channel = grpc.aio.insecure_channel(target)
+        completion = channel.unary_unary(
+            "/yandex.cloud.ai.foundation_models.v1.TextGenerationService/Completion",
+            request_serializer=CompletionRequest.SerializeToString,
+            response_deserializer=CompletionResponse.FromString,
+        )
+
+        async def call() -> str:
+            response = await completion(request(stream=False), **plain())
+            return str(response.alternatives[0].message.text)
+
+        return call
+
+    return in_loop(make, 32)
+
+
+STREAMS: dict[str, Callable[[str], Run]] = {"naive": partial(naive_aio_at_once, stream=True, at_once=None)}
+CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
+    "complete": sync(stream=False),
+    "stream": sync(stream=True),
+    "long": sync(stream=True),
+    "complete-aio": aio(stream=False),
+    "stream-aio": aio(stream=True),
+    "many": {
+        "naive": naive_threads,
+        "naive-aio": partial(naive_aio_at_once, stream=False, at_once=32),
+        "unary-aio": unary_aio_at_once,
+    },
+    "crowd": STREAMS,
+    "memory": STREAMS,
+}
+"""By question, by variant: a function from the server's address to a client."""

@@ -1,0 +1,87 @@
+"""docs/performance.md and its pictures, from what was measured: the words are in performance.md beside this module."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from picture import bars_svg
+from report import COLUMNS, FACTORS, MEGABYTE, cells, measured, number, spread, verdict
+
+TEMPLATE = Path(__file__).resolve().parent / "performance.md"
+NAMES = {"cpu": "client CPU", "wall": "wall", "grown": "memory of the client, above what it had before"}
+
+
+def write_document(results: Mapping[str, Any], docs: Path) -> None:
+    """Fill in the template: ``{{bars}}``, ``{{environment}}``, ``{{took}}``, ``{{steps}}``, ``{{question:KEY}}``."""
+    pictures = docs / "performance"
+    pictures.mkdir(parents=True, exist_ok=True)
+    questions = {question["question"]: question for question in results["questions"]}
+    for key, question in questions.items():
+        (pictures / f"{key}.svg").write_text(picture(question))
+
+    def fill(match: re.Match[str]) -> str:
+        kind, _, key = match[1].partition(":")
+        if kind == "question":
+            return section(questions[key]) if key in questions else "Not measured."
+        if kind == "figure":
+            return figure(questions, key)
+        if kind == "environment":
+            return ", ".join(f"{name} {value}" for name, value in results["environment"].items())
+        if kind == "took":
+            return f"{results['seconds']} s, load average {results['load']:.1f} at its end"
+        return steps_table(results) if kind == "steps" else bars_table(results)
+
+    (docs / "performance.md").write_text(re.sub(r"\{\{([\w:./-]+)\}\}", fill, TEMPLATE.read_text()))
+
+
+def section(question: Mapping[str, Any]) -> str:
+    """A question's picture and table."""
+    each = "in all" if question["whole"] else "each"
+    lines = [f"![{question['title']}](performance/{question['question']}.svg)", ""]
+    head = [f"{question['unit']}, {each}", *COLUMNS[1:]]
+    lines += [f"| {' | '.join(head)} |", f"|---|{'---:|' * (len(head) - 1)}"]
+    for row in question["variants"].values():
+        label = row["label"] + (f" ({row['disturbed']} rounds disturbed)" if row["disturbed"] else "")
+        lines.append(f"| {' | '.join(cells(question, label, row))} |")
+    return "\n".join(lines)
+
+
+def figure(questions: Mapping[str, Any], key: str) -> str:
+    """One figure of the prose: question/variant/name."""
+    question, variant, name = key.split("/")
+    try:
+        row = questions[question]["variants"][variant]
+        return f"{row[name]['median'] * FACTORS[questions[question]['unit']]:.3g}"
+    except KeyError:
+        return "(not measured)"
+
+
+def bars_table(results: Mapping[str, Any]) -> str:
+    """All bars."""
+    lines = ["| what | bar | measured | spread | |", "|---|---:|---:|---:|---|"]
+    lines += [
+        f"| {bar['what']} | {bar['sense']} {bar['limit']:,g} | {measured(bar)} | {spread(bar)} | {verdict(bar)} |"
+        for bar in results["bars"]
+    ]
+    return "\n".join(lines)
+
+
+def steps_table(results: Mapping[str, Any]) -> str:
+    """What a call consists of."""
+    lines = [f"| {name} | {number(microseconds)} |" for name, microseconds in results.get("steps", {}).items()]
+    return "\n".join(["| step | us |", "|---|---:|", *lines])
+
+
+def picture(question: Mapping[str, Any]) -> str:
+    """The figures that the question shows, of all its variants."""
+    shown = [name for name in question["shown"] if all(name in row for row in question["variants"].values())]
+    unit = "MB" if shown == ["grown"] else question["unit"]
+    factor = 1 / MEGABYTE if unit == "MB" else FACTORS[question["unit"]]
+    rows = [
+        (row["label"], [row[name]["median"] * factor for name in shown], name.startswith(("ours", "latest")))
+        for name, row in question["variants"].items()
+    ]
+    return bars_svg(question["title"], [f"{NAMES[name]}, {unit}" for name in shown], rows)

@@ -1,0 +1,78 @@
+"""Ways to make many calls: each makes a run of something that makes one. This module needs nothing but Python."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+
+Run = Callable[[int, list[float]], str]
+"""Makes that many calls, notes how long each took (seconds), and returns the text of the last answer."""
+
+
+def one_by_one(call: Callable[[], str]) -> Run:
+    """Each call after the one before it has ended."""
+
+    def run(calls: int, times: list[float]) -> str:
+        text = ""
+        for _ in range(calls):
+            began = time.perf_counter()
+            text = call()
+            times.append(time.perf_counter() - began)
+        return text
+
+    return run
+
+
+def in_loop(make: Callable[[], Callable[[], Awaitable[str]]], at_once: int | None = 1) -> Run:
+    """Calls in an event loop of their own, so many at once (None: all).
+
+    Args:
+        make: makes the client, inside the loop, and returns what makes a call.
+    """
+    loop = asyncio.new_event_loop()
+    atexit.register(lambda: loop.run_until_complete(loop.shutdown_asyncgens()))  # openai's client leaves some
+
+    async def made() -> Callable[[], Awaitable[str]]:
+        return make()
+
+    call = loop.run_until_complete(made())
+
+    async def work(left: list[None], times: list[float]) -> str:
+        text = ""
+        while left:
+            left.pop()
+            began = time.perf_counter()
+            text = await call()
+            times.append(time.perf_counter() - began)
+        return text
+
+    async def run(calls: int, times: list[float]) -> str:
+        left = [None] * calls
+        if at_once == 1:
+            return await work(left, times)
+        texts = await asyncio.gather(*(work(left, times) for _ in range(min(calls, at_once or calls))))
+        return next(filter(None, texts), "")
+
+    return lambda calls, times: loop.run_until_complete(run(calls, times))
+
+
+def in_threads(call: Callable[[], str], at_once: int) -> Run:
+    """Calls in a pool of threads."""
+    pool = ThreadPoolExecutor(at_once)
+
+    def timed(times: list[float]) -> str:
+        began = time.perf_counter()
+        text = call()
+        times.append(time.perf_counter() - began)
+        return text
+
+    def run(calls: int, times: list[float]) -> str:
+        text = ""
+        for future in [pool.submit(timed, times) for _ in range(calls)]:
+            text = future.result()
+        return text
+
+    return run

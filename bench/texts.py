@@ -1,0 +1,42 @@
+"""What is asked and what is answered, for every client: this module needs nothing but Python."""
+
+from __future__ import annotations
+
+import os
+
+HURRY = float(os.environ.get("BENCH_HURRY", "1"))
+"""How much faster than it should a paced answer comes, and a slow reader reads: for a quick run."""
+
+FOLDER = "b1g0123456789abcdefg"
+KEY = "a-key-of-a-service-account"
+MODEL = "yandexgpt-lite"
+SYSTEM = "Ты отвечаешь коротко."
+PROMPT = "Расскажи о Байкале."
+TEMPERATURE = 0.3
+MAX_TOKENS = 500
+TIMEOUT_SECONDS = 60.0
+
+WORDS = "Байкал — самое глубокое озеро на планете, и вода в нём прозрачна на сорок метров. "
+PARTIALS = 100
+MANY_PARTIALS = 1_000
+
+
+def repeated(characters: int) -> str:
+    """So many characters of text; Cyrillic takes two bytes a letter."""
+    return (WORDS * (characters // len(WORDS) + 1))[:characters]
+
+
+TEXT = repeated(1_100)
+"""Some 2 KB."""
+LONG = repeated(11_000)
+"""Some 20 KB."""
+
+
+def growing(text: str, partials: int) -> list[str]:
+    """The text as the service writes it: each partial holds all that there is so far."""
+    return [text[: len(text) * n // partials] for n in range(1, partials + 1)]
+
+
+def pieces(text: str, partials: int) -> list[str]:
+    """The text as an OpenAI-compatible service writes it: each piece holds what is new."""
+    return [text[len(text) * (n - 1) // partials : len(text) * n // partials] for n in range(1, partials + 1)]
