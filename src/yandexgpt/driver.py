@@ -340,6 +340,7 @@ class Driver:
             self.connection.calls.discard(call)
         if not isinstance(authorization, str):
             raise authorization
+        self.check_open()  # the wait may have been long, and a call on a closed channel crashes the process
         return call.attempt(authorization).metadata
 
 
