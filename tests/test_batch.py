@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
-from driver import FOREVER, PATIENCE, Background, Driver, output_of, own_words, program, run_loop, stall_after, until
+from driver import FOREVER, PATIENCE, Background, Driver, output_of, program, run_loop, stall_after, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -647,32 +647,3 @@ asyncio.run(main())
 def test_the_interpreter_ends_in_silence(emulator: Emulator, case: str) -> None:
     source = "import yandexgpt\nclient = yandexgpt.Client()\n" + EXITS[case]
     assert output_of(program(source, emulator)) == (0, "раз\n", "")
-
-
-FORK = """
-import os, sys, yandexgpt
-client = yandexgpt.Client(timeout=10.0)
-def fork(in_child):
-    pid = os.fork()
-    if not pid:
-        try:
-            in_child()
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-def use():
-    assert [each.completion.text for each in client.complete_many(["раз", "два"])] == ["раз", "два"]
-use()
-fork(use)
-use()
-fork(use)
-print("well")
-"""
-
-
-def test_forks(emulator: Emulator) -> None:
-    """Parent and child can both go on after results were read to their end."""
-    code, out, err = output_of(program(FORK, emulator))
-    assert (code, out, own_words(err)) == (0, "well\n", "")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -365,7 +366,9 @@ def test_a_task_cancelled_while_the_client_closes_is_cancelled(emulator: Emulato
         await arrived(emulator)
         task.cancel()
         await client.close()
-        with pytest.raises(asyncio.CancelledError):
+        # Before Python 3.11 a task cannot be asked whether somebody has cancelled it.
+        either = asyncio.CancelledError if sys.version_info >= (3, 11) else BaseException
+        with pytest.raises(either):
             await task
 
     run_loop(main)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from concurrent.futures import Future
 from typing import Any
 
@@ -116,7 +117,7 @@ def test_a_caller_who_gives_up_does_not_end_the_refresh_for_the_others(refresher
     impatient, patient = refresher.header(issuer), refresher.header(issuer)
     assert isinstance(impatient, Future)
     assert isinstance(patient, Future)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(futures.TimeoutError):
         impatient.result(0)
     issuer.go.set()
     assert patient.result(PATIENCE) == bearer(1)

@@ -7,6 +7,7 @@ import math
 import random
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,10 @@ _UNKNOWN_LIFETIME_REFRESH = 3600.0
 """Seconds after which a token is refreshed at the latest: its issuer advises a new one each hour."""
 _RETRY_AFTER_FAILURE = 10.0
 """Seconds before a refresh that failed is tried again while the old token lives (less, if little life is left)."""
+
+
+_PATIENCE_AT_FORK = 2.0
+"""Seconds that a fork waits for a refresh to end."""
 
 
 class ExpiringToken:
@@ -65,10 +70,18 @@ class Refresher(forks.Forkable):
         self.after_fork()
         forks.register(self)
 
+    def before_fork(self) -> bool:
+        """Let a refresh that is under way end: its thread may be inside gRPC, which no child survives."""
+        pending = self._pending
+        if pending is not None and self._thread is not threading.current_thread():
+            futures.wait([pending], timeout=_PATIENCE_AT_FORK)
+        return False
+
     def after_fork(self) -> None:
         """In the child of a fork: the refresh under way, if any, is under way only in the parent."""
         self._lock = threading.Lock()
         self._pending: Future[str] | None = None
+        self._thread: threading.Thread | None = None
 
     def header(self, fetch: Callable[[], ExpiringToken], *, refused: str | None = None) -> str | Future[str]:
         """The ``authorization`` to use now, or what to wait for if there is none.
@@ -90,9 +103,10 @@ class Refresher(forks.Forkable):
             if pending is None:
                 pending = Future()
                 pending.set_running_or_notify_cancel()  # nobody who waits can cancel it for the others
-                threading.Thread(
+                self._thread = threading.Thread(
                     target=self._refresh, args=(fetch, pending), name="yandexgpt-token", daemon=True
-                ).start()
+                )
+                self._thread.start()
                 self._pending = pending  # only now: a thread that cannot be started leaves nothing to wait for
             if now < self._ends_at and self._header is not None:
                 return self._header
