@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 from driver import Driver
+from hypothesis import HealthCheck, settings
 
 from yandexgpt.emulator import Emulator
+
+# How long an example takes says more of the machine's other users than of the code.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 _MEANINGFUL = re.compile(
     r"(YC|YANDEXGPT|YANDEX_CLOUD)_.*|(API_KEY|IAM_TOKEN|FOLDER_ID)|GRPC_(VERBOSITY|TRACE)|(GRPC|HTTPS?|ALL|NO)_PROXY",

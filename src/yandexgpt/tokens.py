@@ -7,7 +7,6 @@ import math
 import random
 import threading
 import time
-from concurrent import futures
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -72,9 +71,9 @@ class Refresher(forks.Forkable):
 
     def before_fork(self) -> bool:
         """Let a refresh that is under way end: its thread may be inside gRPC, which no child survives."""
-        pending = self._pending
-        if pending is not None and self._thread is not threading.current_thread():
-            futures.wait([pending], timeout=_PATIENCE_AT_FORK)
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_PATIENCE_AT_FORK)
         return False
 
     def after_fork(self) -> None:
