@@ -1,0 +1,119 @@
+"""The gRPC face as the HTTP faces call it: a request in, messages or a refusal out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+
+__all__ = ["Core", "Refused"]
+
+_STATUS_DETAILS = "grpc-status-details-bin"
+_REQUEST_ID = "x-request-id"
+_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_Response = TypeVar("_Response", bound=Message)
+
+
+class Refused(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
+    """The gRPC face ended a call with a status other than OK.
+
+    Attributes:
+        code: the gRPC status code.
+        message: the words that came with it.
+        status: both of them and the details, as ``google.rpc.Status``.
+        request_id: the service's id of the call, or None if the call never got that far.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, status: status_pb2.Status, request_id: str | None) -> None:
+        super().__init__(f"{code.name}: {message}")
+        self.code = code
+        self.message = message
+        self.status = status
+        self.request_id = request_id
+
+
+class Core:
+    """A connection to the gRPC face; it belongs to the event loop it is made in.
+
+    Args:
+        target: ``host:port`` of the gRPC face.
+        authority: the PEM certificate that signed its own, or None for plaintext.
+    """
+
+    def __init__(self, target: str, authority: bytes | None) -> None:
+        options = [*_UNLIMITED, ("grpc.use_local_subchannel_pool", 1)]
+        if authority is None:
+            self._channel = grpc.aio.insecure_channel(target, options)
+        else:
+            self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(authority), options)
+
+    async def close(self) -> None:
+        """Cancel the calls in flight and close the connection."""
+        await self._channel.close()
+
+    async def stream(
+        self,
+        method: str,
+        request: Message,
+        response_type: type[_Response],
+        metadata: Sequence[tuple[str, str]],
+        timeout: float | None = None,
+    ) -> AsyncIterator[_Response]:
+        """Make a call and hand on its messages; closing the iterator, or cancelling its task, cancels the call.
+
+        Args:
+            method: the full name, such as ``"/yandex.cloud.operation.OperationService/Get"``.
+            request: the request.
+            response_type: the class of the messages.
+            metadata: what is sent with it, such as ``authorization``.
+            timeout: seconds for all of it; None: no limit.
+
+        Raises:
+            Refused: the call ended with a status other than OK.
+        """
+        start: grpc.aio.UnaryStreamMultiCallable[Any, _Response] = self._channel.unary_stream(
+            method,
+            request_serializer=lambda message: message.SerializeToString(),
+            response_deserializer=response_type.FromString,
+        )
+        call = start(request, metadata=tuple(metadata), timeout=timeout)
+        try:
+            async for response in call:
+                yield response
+        except grpc.aio.AioRpcError as error:
+            raise _refused(error) from error
+        finally:
+            call.cancel()
+
+    async def unary(
+        self,
+        method: str,
+        request: Message,
+        response_type: type[_Response],
+        metadata: Sequence[tuple[str, str]],
+        timeout: float | None = None,
+    ) -> _Response:
+        """Make a call with one answer: the last message that comes. Arguments and errors as for :meth:`stream`."""
+        response: _Response | None = None
+        async for message in self.stream(method, request, response_type, metadata, timeout):
+            response = message
+        if response is None:
+            status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message="no answer came")
+            raise Refused(grpc.StatusCode.INTERNAL, status.message, status, None)
+        return response
+
+
+def _refused(error: grpc.aio.AioRpcError) -> Refused:
+    code, message = error.code(), error.details() or ""
+    status = status_pb2.Status(code=code.value[0], message=message)
+    request_id: str | None = None
+    for key, value in (*(error.initial_metadata() or ()), *(error.trailing_metadata() or ())):
+        if key == _STATUS_DETAILS:
+            status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin-1"))
+        elif key == _REQUEST_ID:
+            request_id = str(value)
+    return Refused(code, message, status, request_id)
