@@ -38,9 +38,13 @@ def without_text(status: int) -> Response:
     return CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message, status=status)])
 
 
+def ends(fold: Fold) -> list[Chunk]:
+    return [] if (chunk := fold.end()) is None else [chunk]
+
+
 def chunks_of(responses: list[Response]) -> list[Chunk]:
     fold = Fold()
-    return [*map(fold.push, responses), *fold.end()]
+    return [*(Chunk(one, fold) for one in responses), *ends(fold)]
 
 
 def common(one: str, other: str) -> int:
@@ -126,7 +130,7 @@ def test_as_much_is_kept_as_can_be(responses: list[Response]) -> None:
 def test_a_chunk_of_a_partial_never_ends_in_half_a_character(responses: list[Response]) -> None:
     fold = Fold()
     for one in responses:
-        chunk = fold.push(one)
+        chunk = Chunk(one, fold)
         if not chunk.status.final:
             assert not chunk.text.endswith(HALF)
             assert not (chunk.text[: chunk.keep] + chunk.delta).endswith(HALF)
@@ -142,8 +146,8 @@ def test_chunks_read_late_and_in_any_order_say_the_same(responses: list[Response
 
     names = ["text", "keep", "delta", "revised", "status", "usage", "proto"]
     fold = Fold()
-    at_once = [facts(fold.push(one), names) for one in responses]
-    at_once += [facts(chunk, names) for chunk in fold.end()]
+    at_once = [facts(Chunk(one, fold), names) for one in responses]
+    at_once += [facts(chunk, names) for chunk in ends(fold)]
 
     late = chunks_of(responses)
     assert len(late) == len(at_once)
@@ -158,11 +162,11 @@ def test_chunks_that_nobody_reads_change_nothing(responses: list[Response], read
     fold = Fold()
     chunks = []
     for index, one in enumerate(responses):
-        chunk = fold.push(one)
+        chunk = Chunk(one, fold)
         if index in read:
             assert chunk.delta is not None
         chunks.append(chunk)
-    chunks += fold.end()
+    chunks += ends(fold)
     assert [chunk.text for chunk in chunks] == expected
 
 
@@ -191,22 +195,22 @@ def test_a_replacement_character_that_the_model_meant_is_shown_when_it_is_settle
 
 def test_text_held_back_is_handed_out_when_the_stream_ends_without_a_final_message() -> None:
     fold = Fold()
-    assert fold.push(response(f"ab{HALF}", tokens=3)).text == "ab"
-    [last] = fold.end()
+    assert Chunk(response(f"ab{HALF}", tokens=3), fold).text == "ab"
+    [last] = ends(fold)
     assert (last.keep, last.delta, last.text, last.status) == (2, HALF, f"ab{HALF}", Status.PARTIAL)
     assert last.usage.completion_tokens == 3
-    assert not list(fold.end())
+    assert not ends(fold)
 
 
 def test_nothing_is_left_over_after_a_final_message() -> None:
     fold = Fold()
-    fold.push(response(f"ab{HALF}", status=Status.FINAL))
-    assert not list(fold.end())
+    Chunk(response(f"ab{HALF}", status=Status.FINAL), fold)
+    assert not ends(fold)
 
 
 def test_a_stream_without_messages_has_no_chunks_and_no_answer() -> None:
     fold = Fold()
-    assert not list(fold.end())
+    assert not ends(fold)
     assert fold.response is None
 
 
@@ -253,7 +257,7 @@ def test_keeping_only_the_last_chunk_does_not_keep_the_stream(read: bool) -> Non
     for length in range(50):
         message = Watched("a" * length)
         alive.append(weakref.ref(message))
-        chunk = fold.push(message)  # type: ignore[arg-type]
+        chunk = Chunk(message, fold)  # type: ignore[arg-type]
         if read:
             assert len(chunk.text) == length
     del message, fold

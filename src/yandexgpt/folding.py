@@ -10,12 +10,9 @@ holds ``chunk.text`` after each of them, and the completion's text after the las
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 from yandexgpt.completion import CompletionResponse, Status, Usage, first_alternative
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["Chunk", "Edit", "Fold", "edit", "settled", "whole_characters"]
 
@@ -49,33 +46,22 @@ def settled(text: str) -> str:
     return text.rstrip(_HALF_CHARACTER)
 
 
-class _Shown:
-    """What is to be shown of a message; its text is read once, when first asked for.
+_Shown = list[Any]
+"""What is to be shown of a message: the message, and its text, or None until somebody reads it.
 
-    Chunks refer to the one before them through this, not through each other, so that keeping the last chunk of a
-    stream does not keep all of them.
-    """
-
-    __slots__ = ("_last", "_text", "response")
-
-    def __init__(self, response: CompletionResponse, *, last: bool = False) -> None:
-        self.response = response
-        self._last = last
-        self._text: str | None = None
-
-    @property
-    def text(self) -> str:
-        text = self._text
-        if text is None:
-            alternatives = self.response.alternatives
-            text = alternatives[0].message.text if alternatives else ""
-            if text.endswith(_HALF_CHARACTER) and not self._last and alternatives[0].status <= Status.PARTIAL:
-                text = settled(text)
-            self._text = text
-        return text
+Chunks refer to the one before them through this, not through each other, so that keeping the last chunk of a stream
+does not keep all of them. It is a list, and read in place, because one is made for every message.
+"""
 
 
-_NOTHING = _Shown(CompletionResponse())
+def _read(shown: _Shown) -> str:
+    """Read the text, once."""
+    alternatives = shown[0].alternatives
+    text: str = alternatives[0].message.text if alternatives else ""
+    if text.endswith(_HALF_CHARACTER) and alternatives[0].status <= Status.PARTIAL:
+        text = settled(text)
+    shown[1] = text
+    return text
 
 
 class Chunk:
@@ -86,16 +72,18 @@ class Chunk:
 
     __slots__ = ("_delta", "_keep", "_previous", "_shown")
 
-    def __init__(self, shown: _Shown, previous: _Shown) -> None:
-        self._shown = shown
-        self._previous = previous
+    _keep: int  # set with _delta
+
+    def __init__(self, response: CompletionResponse, fold: Fold) -> None:
+        self._previous = fold.shown
+        self._shown = fold.shown = [response, None]
         self._delta: str | None = None
-        self._keep = 0
 
     @property
     def text(self) -> str:
         """The whole answer so far, never ending in half a character."""
-        return self._shown.text
+        text: str | None = self._shown[1]
+        return _read(self._shown) if text is None else text
 
     @property
     def keep(self) -> int:
@@ -113,31 +101,33 @@ class Chunk:
     @property
     def revised(self) -> bool:
         """Whether the service took back something that was handed out."""
-        return self.keep < len(self._previous.text)
+        return self.keep < len(self._previous[1])
 
     @property
     def status(self) -> Status:
         """How the generation stands."""
-        return Status(first_alternative(self._shown.response).status)
+        return Status(first_alternative(self._shown[0]).status)
 
     @property
     def usage(self) -> Usage:
         """Tokens used so far; only the last chunk's count."""
-        return Usage(self._shown.response.usage)
+        return Usage(self._shown[0].usage)
 
     @property
     def proto(self) -> CompletionResponse:
         """The protobuf message that this chunk came from."""
-        return self._shown.response
+        response: CompletionResponse = self._shown[0]
+        return response
 
     def _compute(self) -> str:
-        shown, text = self._previous.text, self._shown.text
+        text: str = _read(self._shown) if self._shown[1] is None else self._shown[1]
+        shown: str = _read(self._previous) if self._previous[1] is None else self._previous[1]
         if text.startswith(shown):  # as in edit(), which is for the rare case: this runs for every chunk
             self._keep = len(shown)
             self._delta = delta = text[self._keep :]
         else:
-            self._keep, self._delta = edit(shown, text)
-            delta = self._delta
+            self._keep, delta = edit(shown, text)
+            self._delta = delta
         return delta
 
     def __repr__(self) -> str:
@@ -145,32 +135,34 @@ class Chunk:
 
 
 class Fold:
-    """The messages of one stream, in; its chunks, out."""
+    """How far the messages of one stream have come: each ``Chunk(response, fold)`` takes it one further.
 
-    __slots__ = ("_shown",)
+    Attributes:
+        shown: what there is to be shown of the last message.
+    """
+
+    __slots__ = ("shown",)
 
     def __init__(self) -> None:
-        self._shown = _NOTHING
+        self.shown: _Shown = [None, ""]
 
-    def push(self, response: CompletionResponse) -> Chunk:
-        """The chunk for the next message."""
-        shown = _Shown(response)
-        chunk = Chunk(shown, self._shown)
-        self._shown = shown
-        return chunk
-
-    def end(self) -> Iterator[Chunk]:
+    def end(self) -> Chunk | None:
         """What is left to hand out when the stream has ended: text held back in a last message that was a partial."""
-        previous = self._shown
-        whole = _Shown(previous.response, last=True)
-        if whole.text != previous.text:
-            self._shown = whole
-            yield Chunk(whole, previous)
+        response = self.response
+        if response is None or (last := first_alternative(response)).status > Status.PARTIAL:
+            return None
+        text = last.message.text
+        if text == (_read(self.shown) if self.shown[1] is None else self.shown[1]):
+            return None
+        chunk = Chunk(response, self)
+        self.shown[1] = text
+        return chunk
 
     @property
     def response(self) -> CompletionResponse | None:
         """The last message, or None if there was none."""
-        return None if self._shown is _NOTHING else self._shown.response
+        response: CompletionResponse | None = self.shown[0]
+        return response
 
 
 def whole_characters(response: CompletionResponse) -> CompletionResponse:

@@ -86,15 +86,28 @@ def build_request(
         TypeError: the prompt is of none of the forms it may have.
         ConfigurationError: the model is a name, and there is no folder to make its URI with.
     """
-    request = CompletionRequest()
     if isinstance(prompt, str):
         # The common case, on the shortest way: it is gone for every call.
         if not prompt:
             raise ValueError("prompt must not be empty")
-        if system is not None:
-            request.messages.add(role="system", text=encodable(system, "system"))
+        rest = (
+            folder_id,
+            default_model if model is None else model,
+            stream,
+            system,
+            temperature,
+            max_tokens,
+            reasoning,
+        )
+        try:
+            serialized = _without_prompt(*rest)
+        except TypeError:  # a value that has no hash, and so is a wrong one: this says which
+            serialized = _without_prompt.__wrapped__(*rest)
+        request = CompletionRequest()
+        request.MergeFromString(serialized)
         request.messages.add(role="user", text=encodable(prompt, "prompt"))
     else:
+        request = CompletionRequest()
         if isinstance(prompt, CompletionRequest):
             request.CopyFrom(prompt)
         else:
@@ -103,27 +116,16 @@ def build_request(
             raise ValueError("prompt must hold at least one message")
         if system is not None:
             _add_system(request, system)
-
-    if model is not None:
-        request.model_uri = model_uri(model, folder_id)
-    elif isinstance(prompt, CompletionRequest) and prompt.model_uri:
-        if "://" not in prompt.model_uri:
+        if model is not None or not request.model_uri:
+            request.model_uri = model_uri(default_model if model is None else model, folder_id)
+        elif "://" in request.model_uri:
+            _check_uri(request.model_uri)
+        else:
             raise ValueError(
-                f"the model URI of the request must be one, such as gpt://<folder>/<name>, got {prompt.model_uri!r}; "
+                f"the model URI of the request must be one, such as gpt://<folder>/<name>, got {request.model_uri!r}; "
                 "or pass the name as model=..."
             )
-        _check_uri(prompt.model_uri)
-    else:
-        request.model_uri = model_uri(default_model, folder_id)
-
-    options = request.completion_options
-    options.stream = stream
-    if temperature is not None:
-        options.temperature.value = _temperature(temperature)
-    if max_tokens is not None:
-        options.max_tokens.value = positive_int("max_tokens", max_tokens)
-    if reasoning is not None:
-        options.reasoning_options.mode = _REASONING[_one_of("reasoning", reasoning, _REASONING)]
+        _set_options(request, stream, temperature, max_tokens, reasoning)
 
     if tools is not None:
         if not isinstance(tools, Iterable):
@@ -140,6 +142,45 @@ def build_request(
     if response_format is not None:
         _set_response_format(request, response_format)
     return request
+
+
+# typed: 1 and True are equal, and not both of them a temperature.
+@functools.lru_cache(maxsize=32, typed=True)
+def _without_prompt(
+    folder_id: str | None,
+    model: str,
+    stream: bool,
+    system: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    reasoning: Reasoning | None,
+) -> bytes:
+    """Serialize what the requests of a client have in common from one call to the next.
+
+    Parsing it again takes a third of the time of filling in a request.
+    """
+    request = CompletionRequest(model_uri=model_uri(model, folder_id))
+    _set_options(request, stream, temperature, max_tokens, reasoning)
+    if system is not None:
+        request.messages.add(role="system", text=encodable(system, "system"))
+    return request.SerializeToString()
+
+
+def _set_options(
+    request: CompletionRequest,
+    stream: bool,
+    temperature: float | None,
+    max_tokens: int | None,
+    reasoning: Reasoning | None,
+) -> None:
+    options = request.completion_options
+    options.stream = stream
+    if temperature is not None:
+        options.temperature.value = _temperature(temperature)
+    if max_tokens is not None:
+        options.max_tokens.value = positive_int("max_tokens", max_tokens)
+    if reasoning is not None:
+        options.reasoning_options.mode = _REASONING[_one_of("reasoning", reasoning, _REASONING)]
 
 
 def build_tokenization(

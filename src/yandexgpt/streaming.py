@@ -27,7 +27,6 @@ class BaseStream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._fold = Fold()
-        self._tail: Iterator[Chunk] | None = None
 
     @property
     def request_id(self) -> str:
@@ -55,11 +54,7 @@ class BaseStream:
 
     def _end(self) -> Chunk | None:
         """After the last message of the service: what of it is still to be handed out."""
-        if self._call.answer is None:
-            return None
-        if self._tail is None:
-            self._tail = self._fold.end()
-        return next(self._tail, None)
+        return None if self._call.answer is None else self._fold.end()
 
 
 class Speech:
@@ -160,7 +155,7 @@ class Stream(BaseStream):
             APIError: the call failed.
         """
         for response in self._responses:
-            return self._fold.push(response)
+            return Chunk(response, self._fold)
         if (chunk := self._end()) is None:
             raise StopIteration
         return chunk
@@ -237,7 +232,7 @@ class AsyncStream(BaseStream):
             APIError: the call failed.
         """
         try:
-            return self._fold.push(await self._responses.__anext__())
+            return Chunk(await self._responses.__anext__(), self._fold)
         except StopAsyncIteration:
             if (chunk := self._end()) is None:
                 raise
