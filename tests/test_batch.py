@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import yandexgpt
 from yandexgpt import Retry
-from yandexgpt.batch import Window
+from yandexgpt.batch_plan import Window
 from yandexgpt.emulator import Emulator
 
 SOON = 5.0

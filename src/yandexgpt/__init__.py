@@ -19,7 +19,9 @@ from yandexgpt._version import __version__
 if TYPE_CHECKING:
     from yandexgpt import credentials, emulator, errors
     from yandexgpt.aio import AsyncClient
-    from yandexgpt.batch import AsyncResults, Result, Results
+    from yandexgpt.aio_batch import AsyncResults
+    from yandexgpt.batch import Results
+    from yandexgpt.batch_plan import Result
     from yandexgpt.chat import AsyncChat, Chat
     from yandexgpt.client import Client
     from yandexgpt.completion import Alternative, Completion, Status, Token, Usage
@@ -117,11 +119,11 @@ _MODULES = ("credentials", "emulator", "errors")
 _HOME = {
     "AsyncChat": "chat",
     "AsyncClient": "aio",
-    "AsyncResults": "batch",
+    "AsyncResults": "aio_batch",
     "AsyncStream": "streaming",
     "Chat": "chat",
     "Client": "client",
-    "Result": "batch",
+    "Result": "batch_plan",
     "Results": "batch",
     "Stream": "streaming",
     "Alternative": "completion",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from typing_extensions import Self, Unpack
 
-    from yandexgpt.batch import AsyncPrompts, AsyncResults, OnError
+    from yandexgpt.aio_batch import AsyncResults
+    from yandexgpt.batch_plan import AsyncPrompts, OnError
     from yandexgpt.chat import AsyncChat
     from yandexgpt.completion import Completion
     from yandexgpt.messages import Message
@@ -236,7 +237,8 @@ class AsyncClient(BaseClient):
             ConfigurationError: the client is closed; also while iterating, if it is closed then.
             APIError: while iterating, with ``on_error="raise"``, a call failed.
         """
-        from yandexgpt.batch import AsyncResults, Plan
+        from yandexgpt.aio_batch import AsyncResults
+        from yandexgpt.batch_plan import Plan
 
         iterables = (Iterable, AsyncIterable)
         return AsyncResults(Plan(self, prompts, concurrency, ordered, on_error, options, iterables))

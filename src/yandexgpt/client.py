@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from typing_extensions import Self, Unpack
 
-    from yandexgpt.batch import OnError, Prompts, Results
+    from yandexgpt.batch import Results
+    from yandexgpt.batch_plan import OnError, Prompts
     from yandexgpt.chat import Chat
     from yandexgpt.completion import Completion
     from yandexgpt.messages import Message
@@ -235,7 +236,8 @@ class Client(BaseClient):
             ConfigurationError: the client is closed; also while iterating, if it is closed then.
             APIError: while iterating, with ``on_error="raise"``, a call failed.
         """
-        from yandexgpt.batch import Plan, Results
+        from yandexgpt.batch import Results
+        from yandexgpt.batch_plan import Plan
 
         return Results(Plan(self, prompts, concurrency, ordered, on_error, options, (Iterable,)))
 
