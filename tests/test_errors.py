@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import yandexgpt
-from yandexgpt import errors
+from yandexgpt import errors, failures
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.completion import CompletionResponse
 
@@ -45,7 +45,7 @@ def mapped(
     if details:
         trailing = (*trailing, ("grpc-status-details-bin", packed(code, *details)))
     arguments = {"request_id": "c0ffee", "endpoint": "llm.example:443", "attempts": 1, "elapsed": 0.5, **about}
-    return errors.from_rpc_error(Failure(code, message, initial, trailing), **arguments)
+    return failures.from_rpc_error(Failure(code, message, initial, trailing), **arguments)
 
 
 def packed(code: Code, *details: Message) -> bytes:

@@ -366,6 +366,7 @@ def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
     with pytest.raises(yandexgpt.PermissionDeniedError) as caught:
         client.complete("Привет")
     assert caught.value.code is grpc.StatusCode.PERMISSION_DENIED
+    assert caught.value.advice == "check that the account and its key are active"
     assert caught.value.endpoint == iam.endpoint
     assert caught.value.attempts == 0
     assert caught.value.request_id

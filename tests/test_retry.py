@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from yandexgpt import APIError, Retry
 from yandexgpt.emulator import Emulator
-from yandexgpt.errors import error_class
+from yandexgpt.failures import error_class
 from yandexgpt.retry import DEFAULT_RETRY, Budget, backoff, is_transient
 
 Code = grpc.StatusCode

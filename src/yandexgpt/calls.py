@@ -13,7 +13,7 @@ import random
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from yandexgpt import errors
+from yandexgpt import errors, failures
 from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds
 from yandexgpt.completion import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
 from yandexgpt.folding import whole_characters
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from yandexgpt.errors import APIError, FailedCall
+    from yandexgpt.errors import APIError
+    from yandexgpt.failures import FailedCall
     from yandexgpt.methods import Method
     from yandexgpt.request import CompletionRequest
     from yandexgpt.settings import Endpoint
@@ -307,8 +308,8 @@ class Call:
         else:
             rpc = cast("FailedCall", failure)
             initial, trailing = rpc.initial_metadata(), rpc.trailing_metadata()
-            pushback = errors.metadata_dict(trailing).get("grpc-retry-pushback-ms")
-            error = errors.from_rpc_error(
+            pushback = failures.metadata_dict(trailing).get("grpc-retry-pushback-ms")
+            error = failures.from_rpc_error(
                 rpc,
                 request_id=self.request_id,
                 endpoint=self.endpoint.target,
@@ -392,7 +393,7 @@ class Call:
         return delay
 
     def _error(self, code: grpc.StatusCode, message: str) -> APIError:
-        return errors.error_class(code)(
+        return failures.error_class(code)(
             message,
             code=code,
             request_id=self.request_id,

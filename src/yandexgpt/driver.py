@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from yandexgpt import errors, forks
+from yandexgpt import errors, failures, forks
 from yandexgpt.calls import CallFactory
 from yandexgpt.checks import Metadata
 from yandexgpt.completion import ReceivedMetadata
@@ -171,7 +171,7 @@ class Driver:
         finally:
             self.connection.pauses.pop(event, None)
         if self.closed or self.connection.closed:
-            raise errors.closed_meanwhile(self.settings.operation_endpoint.target)
+            raise failures.closed_meanwhile(self.settings.operation_endpoint.target)
 
     def connect(self, timeout: float | None) -> None:
         """Open the connection to the service, by asking it for its health; whatever it answers, it is there.

@@ -7,8 +7,9 @@ from typing import Any, cast
 
 import grpc
 
-from yandexgpt import errors
+from yandexgpt import failures
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_token_service_pb2_grpc
+from yandexgpt.errors import PermissionDeniedError
 from yandexgpt.settings import Settings
 from yandexgpt.tokens import ExpiringToken
 from yandexgpt.transport import open_channel
@@ -43,13 +44,15 @@ class IamExchange:
         try:
             answer = iam_token_service_pb2_grpc.IamTokenServiceStub(channel).Create(request, timeout=_TIMEOUT)
         except grpc.RpcError as failure:
-            error = errors.from_rpc_error(
-                cast("errors.FailedCall", failure),
+            error = failures.from_rpc_error(
+                cast("failures.FailedCall", failure),
                 request_id=None,
                 endpoint=self._endpoint.target,
                 attempts=1,
                 elapsed=time.monotonic() - started,
             )
+            if isinstance(error, PermissionDeniedError):
+                error.advice = "check that the account and its key are active"
             error.message = f"no IAM token could be got: {error.message}"
             raise error from failure
         finally:

@@ -19,8 +19,8 @@ from yandexgpt.errors import (
     NotFoundError,
     OperationFailed,
     YandexGPTError,
-    decode_details,
 )
+from yandexgpt.failures import decode_details
 from yandexgpt.methods import CANCEL, LOOK_UP
 from yandexgpt.polling import Schedule
 from yandexgpt.settings import UNSET, Unset

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from yandexgpt import forks
-from yandexgpt.errors import APIError, pushback_seconds
+from yandexgpt.errors import APIError
+from yandexgpt.failures import pushback_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
