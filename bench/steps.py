@@ -22,7 +22,7 @@ from texts import LONG, PROMPT, TEXT
 
 import yandexgpt
 from yandexgpt.completion import Completion, CompletionResponse
-from yandexgpt.folding import Fold
+from yandexgpt.folding import Chunk, Fold
 from yandexgpt.methods import GENERATE
 from yandexgpt.request import build_request
 
@@ -94,8 +94,8 @@ def steps() -> dict[str, tuple[Callable[[], Any], int]]:
 
     def fold() -> None:
         folding = Fold()
-        folding.push(before)
-        chunk = folding.push(last)
+        Chunk(before, folding)
+        chunk = Chunk(last, folding)
         _ = chunk.text
         _ = chunk.delta
 
