@@ -30,8 +30,8 @@ NOT_HERE = {
     "yandex.cloud.ai.foundation_models.v1.TextGenerationBatchService/Completion": "upstream has not implemented it",
     "yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount": "tokens of other accounts: no part of generation",
     "yandex.cloud.iam.v1.IamTokenService/Revoke": "the client's own tokens end by themselves; client.raw has it",
-    "yandex.cloud.endpoint.ApiEndpointService/Get": "for emulators that the official SDK can discover",
-    "yandex.cloud.endpoint.ApiEndpointService/List": "for emulators that the official SDK can discover",
+    "yandex.cloud.endpoint.ApiEndpointService/Get": "the client is told where to go; the emulator answers who asks",
+    "yandex.cloud.endpoint.ApiEndpointService/List": "the client is told where to go; the emulator answers who asks",
 }
 """What has no call, and why."""
 

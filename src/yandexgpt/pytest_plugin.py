@@ -78,7 +78,7 @@ def yandexgpt_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
         if script is not None:
             emulator.load_script(script)
         emulator.start()
-    except (TypeError, ValueError, OSError, ImportError) as error:
+    except (TypeError, ValueError, RuntimeError, OSError, ImportError) as error:
         pytest.fail(f"@pytest.mark.{_MARK}: {error}", pytrace=False)
     with emulator, pytest.MonkeyPatch.context() as environment:
         for name in _CREDENTIALS:

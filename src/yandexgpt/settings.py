@@ -17,7 +17,7 @@ from yandexgpt.errors import ConfigurationError
 from yandexgpt.request import model_uri
 from yandexgpt.retry import Retry
 
-__all__ = ["UNSET", "Endpoint", "Metadata", "Settings", "Unset", "is_loopback"]
+__all__ = ["UNSET", "Endpoint", "Metadata", "Settings", "Unset", "is_loopback", "parse_endpoint"]
 
 ENDPOINT = "llm.api.cloud.yandex.net:443"
 OPERATION_ENDPOINT = "operation.api.cloud.yandex.net:443"
@@ -120,11 +120,11 @@ class Settings:
             folder_id=_folder(folder_id),
             credentials=credentials,
             model=model,
-            endpoint=_endpoint("endpoint", endpoint or ENDPOINT, tls),
-            operation_endpoint=_endpoint(
+            endpoint=parse_endpoint("endpoint", endpoint or ENDPOINT, tls),
+            operation_endpoint=parse_endpoint(
                 "operation_endpoint", operation_endpoint or endpoint or OPERATION_ENDPOINT, tls
             ),
-            iam_endpoint=_endpoint("iam_endpoint", iam_endpoint or endpoint or IAM_ENDPOINT, tls),
+            iam_endpoint=parse_endpoint("iam_endpoint", iam_endpoint or endpoint or IAM_ENDPOINT, tls),
             timeout=timeout,
             attempt_timeout=attempt_timeout,
             retry=retry,
@@ -266,7 +266,12 @@ def _folder(folder_id: str | None) -> str | None:
     return folder_id
 
 
-def _endpoint(name: str, target: str, tls: bool | str) -> Endpoint:
+def parse_endpoint(name: str, target: str, tls: bool | str) -> Endpoint:
+    """The endpoint, if `target`, given as the argument `name`, is ``host:port`` or ``unix:path``.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
     if not isinstance(target, str):
         raise ConfigurationError(f"{name} must be host:port, got {target!r}")
     target = target.strip()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import importlib.util
+import os
 import shlex
 import signal
 import threading
@@ -14,9 +17,24 @@ if TYPE_CHECKING:
 __all__ = ["CommandError", "add_parser"]
 
 _DEFAULT_PORT = 50051
+_DEFAULT_HTTP_PORT = 8080
+_NO_HTTP = -1
+_HTTP_PACKAGES = ("starlette", "uvicorn")
+_INSTALL = "pip install 'yandexgpt[emulator]'"
 _WAKE_UP = 1.0
 """Seconds between looks at the signals, on systems where one does not end a wait."""
 _HELP = "serve an emulator of the text-generation service until Ctrl-C"
+_NEEDED = {
+    "record": "upstream",
+    "upstream_plaintext": "upstream",
+    "upstream_ca": "upstream",
+    "no_texts": "record",
+    "match": "replay",
+}
+"""Flags that mean nothing without another one."""
+
+_ACCOUNT = ("API_KEY", "FOLDER_ID", "OPENAI_API_KEY", "OPENAI_PROJECT_ID")
+"""Variables that an upstream is not to be called with as they are here."""
 
 
 class CommandError(Exception):
@@ -26,30 +44,54 @@ class CommandError(Exception):
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command to the parser's."""
     parser = commands.add_parser("emulate", help=_HELP, description=f"{_HELP[0].upper()}{_HELP[1:]}.")
-    parser.add_argument(
-        "--port", type=int, default=_DEFAULT_PORT, help="port to listen on, 0 for a free one (default: %(default)s)"
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--port", type=int, default=_DEFAULT_PORT, help="port of gRPC, 0 for a free one (default: %(default)s)")
+    http = parser.add_mutually_exclusive_group()
+    http.add_argument(
+        "--http-port",
+        type=int,
+        help=f"port of REST and OpenAI's interface, 0 for a free one, {_NO_HTTP} for none "
+        f"(default: {_DEFAULT_HTTP_PORT}, or none where the extra yandexgpt[emulator] is not installed)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--tls", action="store_true", help="serve TLS, with a certificate made for this run")
-    parser.add_argument(
-        "--delay", type=float, default=0.05, help="seconds before each message of an answer (default: %(default)s)"
+    http.add_argument("--no-http", action="store_true", help="gRPC only")
+    add("--tls", action="store_true", help="serve TLS, with a certificate made for this run")
+    add("--delay", type=float, default=0.05, help="seconds before each message of an answer (default: %(default)s)")
+    add(
+        "--operation-time",
+        type=float,
+        default=1.0,
+        help="seconds that an asynchronous request takes, besides the delay (default: %(default)s)",
+    )
+    add(
+        "--script",
+        metavar="FILE",
+        help="rules for answers and faults: YAML, or Python with a function script(emulator)",
+    )
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--upstream", metavar="HOST:PORT", help="forward every call to this gRPC service")
+    source.add_argument("--replay", metavar="FILE", help="answer from a file that --record wrote")
+    add("--record", metavar="FILE", help="write the forwarded calls into this file")
+    add("--no-texts", action="store_true", help="leave the texts of prompts and answers out of it")
+    security = parser.add_mutually_exclusive_group()
+    security.add_argument("--upstream-plaintext", action="store_true", help="the upstream does not speak TLS")
+    security.add_argument(
+        "--upstream-ca", metavar="FILE", help="PEM file of the authority that the upstream is trusted by"
+    )
+    add(
+        "--match",
+        choices=("request", "order"),
+        help="how a call finds its answer in the replayed file (default: request)",
     )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from yandexgpt.emulator import Emulator
-
     stopped = threading.Event()
     handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        try:
-            emulator = Emulator(host=arguments.host, port=arguments.port, tls=arguments.tls, delay=arguments.delay)
-            emulator.start()
-        except (OSError, ValueError, ImportError) as error:
-            raise CommandError(f"cannot serve {arguments.host}:{arguments.port}: {_reason(error)}") from error
-        with emulator:
-            print(_describe(emulator), flush=True)
+        with _started(arguments) as emulator:
+            print(_describe(emulator, arguments), flush=True)
             while not stopped.wait(_WAKE_UP):
                 pass
     finally:
@@ -59,26 +101,114 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+def _started(arguments: argparse.Namespace) -> Emulator:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it notes down each connection that ends with calls in flight
+    from yandexgpt.emulator import Emulator
+
+    try:
+        emulator = Emulator(**_keywords(arguments))
+        if arguments.script is not None:
+            emulator.load_script(arguments.script)
+        return emulator.start()
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
+        raise CommandError(" ".join(_reason(error, arguments).split())) from error
 
 
-def _describe(emulator: Emulator) -> str:
-    variables = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in emulator.environment().items())
-    security = "TLS" if emulator.tls else "plaintext"
+def _keywords(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of :class:`Emulator`."""
+    for flag, needed in _NEEDED.items():
+        if getattr(arguments, flag) and not getattr(arguments, needed):
+            raise ValueError(f"{_flag(flag)} needs {_flag(needed)}")
+    keywords = {name: getattr(arguments, name) for name in ("host", "port", "tls", "delay", "operation_time")}
+    keywords["http_port"] = _http_port(arguments)
+    given = {name: getattr(arguments, name) for name in ("upstream", "record", "replay", "match")}
+    keywords.update({name: value for name, value in given.items() if value is not None})
+    if arguments.upstream_plaintext or arguments.upstream_ca is not None:
+        keywords["upstream_tls"] = arguments.upstream_ca or False
+    if arguments.no_texts:
+        keywords["record_texts"] = False
+    return keywords
+
+
+def _http_port(arguments: argparse.Namespace) -> int | None:
+    if arguments.no_http or arguments.http_port == _NO_HTTP:
+        return None
+    if arguments.http_port is not None:
+        return int(arguments.http_port)
+    return _DEFAULT_HTTP_PORT if all(importlib.util.find_spec(name) for name in _HTTP_PACKAGES) else None
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _reason(error: Exception, arguments: argparse.Namespace) -> str:
+    """What went wrong and what to do about it."""
+    if not isinstance(error, OSError):
+        return str(error)
+    from yandexgpt.emulator.listening import address
+
+    words = error.strerror or str(error)
+    ports = {address(arguments.host, arguments.port): "--port (0: a free one)"}
+    if arguments.http_port != 0:
+        http_port = arguments.http_port or _DEFAULT_HTTP_PORT
+        ports[address(arguments.host, http_port)] = "--http-port (0: a free one; --no-http: none)"
+    where = error.filename or address(arguments.host, arguments.port)
+    if where not in ports:
+        return f"{where}: {words}"
+    if error.errno in (errno.EADDRINUSE, errno.EACCES):
+        return f"cannot listen on {where}: {words}; choose another port with {ports[where]}"
+    return f"cannot listen on {where}: {words}; --host takes an address of this machine, such as 127.0.0.1"
+
+
+def _describe(emulator: Emulator, arguments: argparse.Namespace) -> str:
+    variables = emulator.environment()
+    own = ""
+    if arguments.upstream is not None:
+        variables = {name: value for name, value in variables.items() if name not in _ACCOUNT}
+        own = " (with a key and a folder of your own: they are passed on)"
+    exports = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in variables.items())
     return f"""\
-YandexGPT emulator on {emulator.endpoint} ({security})
+YandexGPT emulator ({"TLS" if emulator.tls else "plaintext"})
 
-  TextGenerationService        echoes the last user message, whole or streamed word by word;
+  gRPC    {emulator.endpoint}
+{_describe_http(emulator, arguments)}
+
+{_describe_answers(arguments)}
+
+To point a program at it{own}:
+
+{exports}
+
+Ctrl-C stops it."""
+
+
+def _describe_http(emulator: Emulator, arguments: argparse.Namespace) -> str:
+    if _http_port(arguments) is None:
+        why = "" if arguments.http_port is not None or arguments.no_http else f": {_INSTALL}"
+        return f"  no REST, no OpenAI interface{why}"
+    return f"""\
+  REST    {emulator.http_url} (described in {emulator.http_url}/openapi.json)
+  OpenAI  {emulator.http_url}/v1"""
+
+
+def _describe_answers(arguments: argparse.Namespace) -> str:
+    if arguments.upstream is not None:
+        security = "in plaintext" if arguments.upstream_plaintext else "over TLS"
+        lines = [f"  every call is forwarded to {arguments.upstream} {security}"]
+        if arguments.record is not None:
+            lines.append(f"  and written to {arguments.record}{', without texts' if arguments.no_texts else ''}")
+        return "\n".join(lines)
+    if arguments.replay is not None:
+        how = "in its order" if arguments.match == "order" else "found by the request"
+        return f"  answers from {arguments.replay}, {how}"
+    scripted = f"answers by the rules of {arguments.script}; otherwise it\n" + " " * 31 if arguments.script else ""
+    return f"""\
+  TextGenerationService        {scripted}echoes the last user message, whole or streamed word by word;
                                the examples of Yandex Cloud's guides get the answers printed there
   TextGenerationAsyncService,  the same as an operation, to be asked for by its id
   OperationService
   TokenizerService             a token a word
   IamTokenService              tokens for the keys that a test program has made
-  any other method             UNIMPLEMENTED
-
-To point a program at it:
-
-{variables}
-
-Ctrl-C stops it."""
+  ApiEndpointService           this address for every service
+  any other method             UNIMPLEMENTED"""

@@ -6,6 +6,7 @@
         client = emulator.client()
         emulator.reply("Ответ", partials=["От", "Отв"], delay=0.02)
         emulator.fail("UNAVAILABLE", times=2, retry_after=0.1)
+        emulator.rule(match={"text": "погода"}, answer="Солнечно")
         ...
         emulator.requests
 

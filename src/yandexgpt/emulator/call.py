@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
@@ -12,10 +12,16 @@ import grpc
 from yandexgpt.emulator.recording import Metadata, RecordedRequest, Recorder
 from yandexgpt.emulator.refusal import Refusal
 
-__all__ = ["Call"]
+__all__ = ["Call", "time_left"]
 
 _NO_DEADLINE = 1e9
 """Seconds: gRPC gives a call without a deadline one that is centuries away."""
+
+
+def time_left(context: grpc.ServicerContext) -> float | None:
+    """Seconds to the caller's deadline; None without one."""
+    remaining = context.time_remaining()
+    return remaining if remaining < _NO_DEADLINE else None
 
 
 class Call:
@@ -26,27 +32,34 @@ class Call:
         method: the full method name.
         message: the request.
         context: gRPC's context of the call.
+        ids: the service's ids as metadata; None: new ones.
     """
 
-    def __init__(self, recorder: Recorder, method: str, message: Any, context: grpc.ServicerContext) -> None:
-        remaining = context.time_remaining()
+    def __init__(
+        self,
+        recorder: Recorder,
+        method: str,
+        message: Any,
+        context: grpc.ServicerContext,
+        ids: Iterable[tuple[str, str]] | None = None,
+    ) -> None:
+        if ids is None:
+            ids = (("x-request-id", str(uuid.uuid4())), ("x-server-trace-id", uuid.uuid4().hex))
+        self._ids = tuple(ids)
+        sent = dict(self._ids)
         self.recorded = RecordedRequest(
             method,
             message,
             Metadata(context.invocation_metadata()),
-            deadline=remaining if remaining < _NO_DEADLINE else None,
+            deadline=time_left(context),
             peer=context.peer(),
-            server_request_id=str(uuid.uuid4()),
-            trace_id=uuid.uuid4().hex,
+            server_request_id=sent.get("x-request-id", ""),
+            trace_id=sent.get("x-server-trace-id", ""),
         )
         self._context = context
         self._status: str | None = None
         self._ended = threading.Event()
         self._at_end: list[Callable[[], None]] = []
-        self._ids = (
-            ("x-request-id", self.recorded.server_request_id),
-            ("x-server-trace-id", self.recorded.trace_id),
-        )
         recorder.add(self.recorded)
         if not context.add_callback(self._on_end):
             self._on_end()

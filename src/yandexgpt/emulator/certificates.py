@@ -12,7 +12,8 @@ __all__ = ["Certificates", "issue"]
 _LIFETIME = datetime.timedelta(days=365)
 _CLOCK_SKEW = datetime.timedelta(hours=1)
 """How far the clock of a client on another machine may be behind."""
-_LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
+_NAMES = ("localhost", "127.0.0.1", "::1", "*.api.cloud.yandex.net")
+"""The service's own hosts are for clients that call no others: a hosts file or a proxy leads those here."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Certificates:
 
 
 def issue(names: Iterable[str] = ()) -> Certificates:
-    """A new authority, and a certificate from it for localhost, 127.0.0.1, ::1 and the names given.
+    """A new authority, and a certificate from it for localhost, the service's own hosts, and the names given.
 
     Args:
         names: further host names or IP addresses.
@@ -89,7 +90,7 @@ def issue(names: Iterable[str] = ()) -> Certificates:
         .sign(authority_key, hashes.SHA256())
     )
     server_key = ec.generate_private_key(ec.SECP256R1())
-    hosts = dict.fromkeys((*_LOCAL_NAMES, *names))
+    hosts = dict.fromkeys((*_NAMES, *names))
     server = (
         builder("yandexgpt emulator", server_key)
         .add_extension(x509.SubjectAlternativeName([alternative(host) for host in hosts]), critical=False)

@@ -6,23 +6,20 @@ import re
 from typing import TYPE_CHECKING
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt.emulator.refusal import Refusal, invalid_argument, unauthenticated
+from yandexgpt.emulator.refusal import Refusal, invalid_argument, shown, unauthenticated
 
 if TYPE_CHECKING:
     from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
     from yandexgpt.emulator.identity import Identity
     from yandexgpt.emulator.recording import Metadata
 
-__all__ = ["ROLES", "check_authorization", "check_request", "check_tokenize_request", "is_authorization"]
+__all__ = ["MODEL_URI", "ROLES", "check_authorization", "check_request", "check_tokenize_request", "is_authorization"]
 
 ROLES = ("system", "user", "assistant")
+MODEL_URI = re.compile(r"gpt://[^/@\s]+/[^/@\s]+(?:/[^/@\s]+)?(?:@[^/@\s]+)?|ds://[^/\s]+")
 
 _AUTHORIZATION = re.compile(r"(?:Api-Key|Bearer) \S+")
-_MODEL_URI = re.compile(r"gpt://[^/@\s]+/[^/@\s]+(?:/[^/@\s]+)?(?:@[^/@\s]+)?|ds://[^/\s]+")
 _VIOLATIONS_SHOWN = 10
-"""Status and details travel in trailing metadata, which peers limit to 8 KiB by default."""
-_VALUE_SHOWN = 80
-"""Characters of a wrong value that are quoted back."""
 
 
 def is_authorization(value: str) -> bool:
@@ -71,10 +68,10 @@ def check_tokenize_request(request: text_generation_service_pb2.TokenizeRequest)
 def _model(
     request: text_generation_service_pb2.CompletionRequest | text_generation_service_pb2.TokenizeRequest,
 ) -> list[tuple[str, str]]:
-    if _MODEL_URI.fullmatch(request.model_uri):
+    if MODEL_URI.fullmatch(request.model_uri):
         return []
     wanted = "must be gpt://<folder>/<model>[/<version>][@<suffix>] or ds://<id>"
-    return [("model_uri", f"{wanted}, not {_shown(request.model_uri)}")]
+    return [("model_uri", f"{wanted}, not {shown(request.model_uri)}")]
 
 
 def _options(options: text_common_pb2.CompletionOptions) -> list[tuple[str, str]]:
@@ -94,7 +91,7 @@ def _messages(request: text_generation_service_pb2.CompletionRequest) -> list[tu
     for index, message in enumerate(request.messages):
         if message.role not in ROLES:
             violations.append(
-                (f"messages[{index}].role", f"must be one of {', '.join(ROLES)}, not {_shown(message.role)}")
+                (f"messages[{index}].role", f"must be one of {', '.join(ROLES)}, not {shown(message.role)}")
             )
         if message.WhichOneof("Content") is None:
             violations.append((f"messages[{index}]", "must hold text, a tool call list or a tool result list"))
@@ -108,12 +105,7 @@ def _tools(request: text_generation_service_pb2.CompletionRequest) -> list[tuple
     ]
     choice = request.tool_choice
     if choice.WhichOneof("ToolChoice") == "function_name" and choice.function_name not in names:
-        violations.append(("tool_choice.function_name", f"{_shown(choice.function_name)} is not among the tools"))
+        violations.append(("tool_choice.function_name", f"{shown(choice.function_name)} is not among the tools"))
     elif choice.mode == text_common_pb2.ToolChoice.REQUIRED and not names:
         violations.append(("tool_choice.mode", "REQUIRED needs tools"))
     return violations
-
-
-def _shown(value: str) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= _VALUE_SHOWN else f"{shown[:_VALUE_SHOWN]}..."

@@ -24,8 +24,10 @@ from yandexgpt.emulator.answers import (
 from yandexgpt.emulator.schema import example
 from yandexgpt.structs import to_python
 
-__all__ = ["default_answer", "input_texts", "input_words"]
+__all__ = ["default_answer", "input_texts", "input_words", "last_text"]
 
+_PARTIALS_SIZE = 8_000_000
+"""Twice the characters that the partials of an answer may have together."""
 _FINAL = text_common_pb2.Alternative.ALTERNATIVE_STATUS_FINAL
 _TRUNCATED = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TRUNCATED_FINAL
 _TOOL_CALLS = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TOOL_CALLS
@@ -58,13 +60,13 @@ def default_answer(request: text_generation_service_pb2.CompletionRequest, delay
     if request.WhichOneof("ResponseFormat") == "json_schema":
         return _spoken(request, json.dumps(example(to_python(request.json_schema.schema)), ensure_ascii=False), delay)
     if request.json_object:
-        return _spoken(request, json.dumps({"answer": _last_text(request)}, ensure_ascii=False), delay)
+        return _spoken(request, json.dumps({"answer": last_text(request)}, ensure_ascii=False), delay)
     if results is not None:
         return _spoken(request, results, delay)
     printed = _printed(request)
     if printed is not None:
         return _spoken(request, printed.text, delay, printed)
-    return _spoken(request, _last_text(request), delay)
+    return _spoken(request, last_text(request), delay)
 
 
 def input_words(request: text_generation_service_pb2.CompletionRequest) -> int:
@@ -89,7 +91,7 @@ def _spoken(
     """The text word by word, cut at ``max_tokens``."""
     words = count_words(text)
     tokens = words
-    partials = [text[:end] for end in word_ends(text)]
+    partials = _growing(text)
     model_version = DEFAULT_MODEL_VERSION
     input_tokens = None
     if printed is not None:
@@ -114,6 +116,13 @@ def _spoken(
     )
 
 
+def _growing(text: str) -> list[str]:
+    """The text after each word; after every second, third, ... if it is so long that they would fill the memory."""
+    ends = word_ends(text)
+    step = 1 + len(ends) * len(text) // _PARTIALS_SIZE
+    return [text[:end] for end in ends[step - 1 :: step]]
+
+
 def _required_tool(request: text_generation_service_pb2.CompletionRequest) -> text_common_pb2.FunctionTool | None:
     """The tool that the request demands: the named one, or the first where any will do."""
     choice = request.tool_choice
@@ -130,7 +139,7 @@ def _tool_results(request: text_generation_service_pb2.CompletionRequest) -> str
     return "\n".join(result.function_result.content for result in last.tool_result_list.tool_results)
 
 
-def _last_text(request: text_generation_service_pb2.CompletionRequest) -> str:
+def last_text(request: text_generation_service_pb2.CompletionRequest) -> str:
     """The text of the last user message that has any; without one, of the last message."""
     texts = [message.text for message in request.messages if message.role == "user" and message.text]
     return texts[-1] if texts else request.messages[-1].text

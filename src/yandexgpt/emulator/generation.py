@@ -31,13 +31,13 @@ class TextGeneration:
     Args:
         service: what it has in common with others.
         quota: what may run.
-        delay: seconds before each message of an answer that is not scripted.
+        delay: seconds before each message of an answer that is not scripted; may be set at any time.
     """
 
     def __init__(self, service: Service, *, quota: Quota, delay: float) -> None:
         self._service = service
         self._quota = quota
-        self._delay = delay
+        self.delay = delay
         self._encode = functools.lru_cache(maxsize=_ANSWERS_KEPT)(encode)
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -65,13 +65,13 @@ class TextGeneration:
     def _answer(
         self, call: Call, request: text_generation_service_pb2.CompletionRequest, slot: Slot
     ) -> Iterator[bytes]:
-        failure, answer = self._service.script.take()
+        failure, answer = self._service.script.take(request)
         if failure is not None and not failure.after:
             if call.pause(failure.delay):
                 call.refuse(failure.refusal)
             return
         if answer is None:
-            answer = default_answer(request, self._delay)
+            answer = default_answer(request, self.delay)
         messages = self._encode(answer, input_words(request))
         partials = messages.partials if request.completion_options.stream else ()
         for partial in partials if failure is None else partials[: failure.after]:

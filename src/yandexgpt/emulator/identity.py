@@ -40,6 +40,8 @@ JWT_LIFETIME: Final = 3600
 LEEWAY: Final = 5.0
 """Seconds by which the clock of the one who signed may be ahead."""
 KEY_BITS: Final = 2048
+_ALGORITHM_SHOWN: Final = 20
+"""Characters of an algorithm's name that are told; a token may hold anything."""
 METADATA_PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/token"
 HTTP_TIMEOUT: Final = 1.0
 """Seconds that a client of the metadata service may be silent in the middle of its request."""
@@ -210,7 +212,8 @@ class Identity:
             raise ExchangeError(grpc.StatusCode.INVALID_ARGUMENT, f"the JWT cannot be read: {error}") from None
         with self._lock:
             key = self._keys.get(header.get("kid", ""))
-        _demand(header.get("alg") == "PS256", f"the JWT is signed by {header.get('alg')}, not by PS256")
+        algorithm = str(header.get("alg"))[:_ALGORITHM_SHOWN]
+        _demand(algorithm == "PS256", f"the JWT is signed by {algorithm}, not by PS256")
         if key is None:
             raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, "the JWT's kid is not the id of a known key")
         try:

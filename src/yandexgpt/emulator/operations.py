@@ -11,12 +11,13 @@ from google.protobuf.message import Message
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
-from yandexgpt.emulator.answers import encode
+from yandexgpt.emulator.answers import Answer, encode
 from yandexgpt.emulator.call import Call
 from yandexgpt.emulator.checks import check_request
 from yandexgpt.emulator.defaults import default_answer, input_words
 from yandexgpt.emulator.identity import new_id
 from yandexgpt.emulator.refusal import Refusal, invalid_argument
+from yandexgpt.emulator.script import Failure
 from yandexgpt.emulator.service import Service
 
 __all__ = ["KEPT", "Operations"]
@@ -25,6 +26,8 @@ _SUBMISSION = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGener
 _OPERATION = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name
 _ANSWER = f"type.googleapis.com/{text_generation_service_pb2.CompletionResponse.DESCRIPTOR.full_name}"
 
+_ID_SHOWN = 80
+"""Characters of an id that are told; what is not one may be long."""
 KEPT = 3 * 24 * 3600.0
 """Seconds that the service keeps a result (source: its documentation)."""
 
@@ -48,6 +51,7 @@ class Operations:
 
     Attributes:
         time: seconds that operations take which are submitted from now on; may be set at any time.
+        delay: seconds that an answer which is not scripted takes besides; may be set at any time.
         kept: seconds after their end when they are forgotten; may be set at any time.
     """
 
@@ -55,7 +59,7 @@ class Operations:
         self.time = time
         self.kept = KEPT
         self._service = service
-        self._delay = delay
+        self.delay = delay
         self._account = new_id("aje")
         self._runs: dict[str, _Run] = {}
         self._keys: dict[str, str] = {}
@@ -93,28 +97,35 @@ class Operations:
             grpc.method_handlers_generic_handler(_OPERATION, {"Get": get, "Cancel": cancel}),
         ]
 
-    def _submit(self, call: Call, request: text_generation_service_pb2.CompletionRequest) -> Message:
+    def _submit(self, call: Call, request: text_generation_service_pb2.CompletionRequest) -> Message | Refusal:
         key = str(call.recorded.metadata.get("idempotency-key", ""))
         with self._lock:
             known = self._current(self._keys.get(key, "")) if key else None
             if known is not None:
                 return known
-            run = self._begin(request)
-            self._runs[run.proto.id] = run
-            if key:
-                self._keys[key] = run.proto.id
-            return _copy(run.proto)
+            failure, answer = self._service.script.take_outcome(request)
+            refused = None if failure is None or failure.operation else failure
+            if refused is None or refused.after:
+                run = self._begin(request, failure if refused is None else None, answer)
+                self._runs[run.proto.id] = run
+                if key:
+                    self._keys[key] = run.proto.id
+            if refused is None:
+                return _copy(run.proto)
+        call.pause(refused.delay)
+        return refused.refusal
 
-    def _begin(self, request: text_generation_service_pb2.CompletionRequest) -> _Run:
+    def _begin(
+        self, request: text_generation_service_pb2.CompletionRequest, failure: Failure | None, answer: Answer | None
+    ) -> _Run:
         proto = operation_pb2.Operation(id=new_id("d7q"), description="Async GPT Completion", created_by=self._account)
         proto.created_at.GetCurrentTime()
         proto.modified_at.CopyFrom(proto.created_at)
-        failure, answer = self._service.script.take_outcome()
         ends_at = time.monotonic() + self.time
         if failure is not None:
             return _Run(proto, ends_at + failure.delay, refusal=failure.refusal)
         if answer is None:
-            answer = default_answer(request, self._delay)
+            answer = default_answer(request, self.delay)
         return _Run(proto, ends_at + answer.delay, encode(answer, input_words(request)).final)
 
     def _get(self, _call: Call, request: operation_service_pb2.GetOperationRequest) -> Message | Refusal:
@@ -175,4 +186,4 @@ def _check_id(
 
 
 def _not_found(operation_id: str) -> Refusal:
-    return Refusal(grpc.StatusCode.NOT_FOUND, f"Operation with id {operation_id} not found")
+    return Refusal(grpc.StatusCode.NOT_FOUND, f"Operation with id {operation_id[:_ID_SHOWN]} not found")

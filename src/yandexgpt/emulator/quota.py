@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 
 from yandexgpt.emulator.refusal import Refusal, quota_exceeded
+from yandexgpt.emulator.script import count
 
-__all__ = ["Quota", "Slot"]
+__all__ = ["Quota", "Slot", "check_limit"]
+
+
+def check_limit(name: str, value: float | None) -> float | None:
+    """`value`, if it is fit for the argument `name` of :class:`Quota`.
+
+    Raises:
+        ValueError: it is not; the message names the argument.
+    """
+    if value is None:
+        return None
+    if name == "max_concurrent":
+        return count(name, value)  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be a number of generations per second above 0, not {value!r}")
+    return value
 
 
 class Slot:
@@ -34,20 +51,30 @@ class Quota:
         rate: generations that may start per second, as a token bucket that holds one second's worth (at least one);
             None: any number.
         clock: the time in seconds.
+
+    Raises:
+        ValueError: a limit is not as above.
     """
 
     def __init__(
         self, max_concurrent: int | None, rate: float | None, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._max_concurrent = max_concurrent
-        self._rate = rate
         self._clock = clock
-        self._capacity = max(1.0, rate or 0.0)
-        self._tokens = self._capacity
-        self._filled_at = clock()
+        self._lock = threading.Lock()
+        self._max_concurrent: float | None = None
+        self._rate: float | None = None
+        self.limit(max_concurrent=max_concurrent, rate=rate)
         self._in_flight = 0
         self._peak = 0
-        self._lock = threading.Lock()
+
+    def limit(self, **limits: float | None) -> None:
+        """Set `max_concurrent`, `rate` or both, for the generations to come; arguments and errors of the class."""
+        checked = {name: check_limit(name, value) for name, value in limits.items()}
+        with self._lock:
+            self._max_concurrent = checked.get("max_concurrent", self._max_concurrent)
+            self._rate = checked.get("rate", self._rate)
+            self._tokens = self._capacity = max(1.0, self._rate or 0.0)
+            self._filled_at = self._clock()
 
     @property
     def in_flight(self) -> int:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from google.protobuf import json_format
+
 __all__ = ["Metadata", "RecordedRequest", "Recorder"]
 
 
@@ -102,6 +104,15 @@ class RecordedRequest:
             raise TimeoutError(f"{self.method} still runs after {timeout} s, {self.sent} messages sent")
         assert self._outcome is not None  # noqa: S101 - set before the event
         return self._outcome
+
+    def to_dict(self) -> dict[str, Any]:
+        """The message as the body of a REST request has it: proto3 JSON, so that names are in camelCase, an int64 is a
+        string, and what has its default value is left out.
+
+        ``request.to_dict()["messages"][-1] == {"role": "user", "text": "Привет"}``
+        """
+        result: dict[str, Any] = json_format.MessageToDict(self.message)
+        return result
 
     def end(self, outcome: str) -> None:
         """Note how the call ended; the emulator's own to call."""

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-__all__ = ["Refusal", "invalid_argument", "quota_exceeded", "retry_info", "unauthenticated"]
+__all__ = ["Refusal", "invalid_argument", "quota_exceeded", "retry_info", "shown", "unauthenticated"]
 
+_VALUE_SHOWN = 80
+"""Characters of a wrong value that are quoted back."""
+_ROOM = 6 * 1024
+"""Bytes for what is wrong with a request, of the 8 KiB."""
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
@@ -46,14 +51,34 @@ class Refusal:
         return status
 
 
+def shown(value: str) -> str:
+    """A wrong value as a message quotes it: not all of a long one."""
+    quoted = repr(value)
+    return quoted if len(quoted) <= _VALUE_SHOWN else f"{quoted[:_VALUE_SHOWN]}..."
+
+
+def _size(text: str) -> int:
+    """Bytes that a part of a message takes: percent-encoded once, in Base64 twice."""
+    return len(quote(text)) + 3 * len(text.encode())
+
+
 def unauthenticated(message: str) -> Refusal:
     """The credential is missing or wrong."""
     return Refusal(grpc.StatusCode.UNAUTHENTICATED, message)
 
 
 def invalid_argument(violations: Iterable[tuple[str, str]]) -> Refusal:
-    """The request is malformed: pairs of a field's path and what is wrong with it."""
-    pairs = tuple(violations)
+    """The request is malformed: pairs of a field's path and what is wrong with it, the first of them if they are many.
+
+    Status and details travel in trailing metadata, which peers limit to 8 KiB by default.
+    """
+    pairs: list[tuple[str, str]] = []
+    room = _ROOM
+    for field, description in violations:
+        room -= _size(f"{field}: {description}; ")
+        if room < 0 and pairs:
+            break
+        pairs.append((field, description))
     details = error_details_pb2.BadRequest(
         field_violations=[
             error_details_pb2.BadRequest.FieldViolation(field=field, description=description)

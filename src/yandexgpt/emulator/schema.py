@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,8 @@ __all__ = ["example"]
 
 _DEEPEST = 32
 """Nesting beyond which a schema is taken for one without a finite value; null stands there."""
+_LARGEST = 100_000
+"""Characters and steps that a value may take; when they are used up, null stands for the rest of it."""
 
 _FORMATS = {
     "date-time": "2024-01-18T12:00:00Z",
@@ -24,6 +27,8 @@ _FORMATS = {
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
 
+_FOLLOWED = {"allOf", "$ref", "properties", "required"}
+
 
 def example(schema: Any, name: str = "value") -> Any:
     """The value.
@@ -32,90 +37,139 @@ def example(schema: Any, name: str = "value") -> Any:
     local ``$ref`` are followed. An object has its required properties, an array as many items as it must. A string is
     the property's own name, or a fixed sample of its ``format``, cut or filled with ``"x"`` to its length; a number is
     0, or where its range excludes that, the bound nearest to it; a boolean is true. ``pattern`` and other keywords are
-    not looked at.
+    not looked at, nor is a keyword whose value is of the wrong kind.
 
     Args:
-        schema: a JSON Schema as plain dicts and lists.
+        schema: a JSON Schema as plain dicts and lists; anything else is taken as far as it goes.
         name: what a string in the place of the whole value says.
     """
-    return _value(schema, name, schema, 0)
+    return _Maker(schema).value(schema, name, 0)
 
 
-def _value(schema: Any, name: str, root: Any, depth: int) -> Any:
-    if schema is True:
-        return name
-    if not isinstance(schema, Mapping) or depth > _DEEPEST:
-        return None
-    resolved = _merged(schema, root, depth)
-    for keyword in ("const", "default"):
-        if keyword in resolved:
-            return resolved[keyword]
-    if resolved.get("enum"):
-        return resolved["enum"][0]
-    for keyword in ("anyOf", "oneOf"):
-        if resolved.get(keyword):
-            return _value(resolved[keyword][0], name, root, depth + 1)
-    return _of_type(resolved, name, root, depth)
+class _Maker:
+    """Makes the value for one schema.
+
+    Args:
+        root: what a ``$ref`` refers to.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self._root = root
+        self._left = _LARGEST
+
+    def value(self, schema: Any, name: str, depth: int) -> Any:
+        self._left -= 1
+        if schema is True:
+            return self._spoken(name)
+        if not isinstance(schema, Mapping) or depth > _DEEPEST or self._left <= 0:
+            return None
+        resolved = self._merged(schema, depth)
+        for keyword in ("const", "default"):
+            if keyword in resolved:
+                return self._given(resolved[keyword])
+        for first in _list(resolved.get("enum"))[:1]:
+            return self._given(first)
+        for keyword in ("anyOf", "oneOf"):
+            for first in _list(resolved.get(keyword))[:1]:
+                return self.value(first, name, depth + 1)
+        return self._of_type(resolved, name, depth)
+
+    def _merged(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
+        """The schema with what its ``$ref`` and ``allOf`` say."""
+        parts = [part for part in _list(schema.get("allOf")) if isinstance(part, Mapping)]
+        if "$ref" in schema:
+            parts.append(self._referred(schema["$ref"]))
+        if not parts or depth > _DEEPEST:
+            return schema
+        merged: dict[str, Any] = {}
+        for part in (*(self._merged(part, depth + 1) for part in parts), schema):
+            properties, required = _mapping(part.get("properties")), _list(part.get("required"))
+            self._left -= len(part) + len(properties) + len(required)
+            if self._left <= 0:
+                break
+            merged.update({keyword: value for keyword, value in part.items() if keyword not in _FOLLOWED})
+            if "properties" in part:
+                merged["properties"] = {**merged.get("properties", {}), **properties}
+            if "required" in part:
+                merged["required"] = [*merged.get("required", ()), *required]
+        return merged
+
+    def _referred(self, reference: Any) -> Mapping[str, Any]:
+        target = self._root
+        for step in str(reference).removeprefix("#").split("/")[1:]:
+            target = _mapping(target).get(step.replace("~1", "/").replace("~0", "~"))
+        return _mapping(target)
+
+    def _of_type(self, schema: Mapping[str, Any], name: str, depth: int) -> Any:
+        kind = schema.get("type", "object" if "properties" in schema else "string")
+        if isinstance(kind, list):
+            kind = kind[0] if kind else "string"
+        if kind == "object":
+            properties = _mapping(schema.get("properties"))
+            required = dict.fromkeys(str(key) for key in _list(schema.get("required")))
+            return {
+                self._spoken(key): self.value(properties.get(key, True), key, depth + 1)
+                for key in required
+                if self._left > 0
+            }
+        if kind == "array":
+            items = schema.get("items", True)
+            count = _count(schema, "minItems", 0)
+            return [self.value(items, name, depth + 1) for _ in range(count) if self._left > 0]
+        if kind in ("integer", "number"):
+            return _number(schema, whole=kind == "integer")
+        if kind == "boolean":
+            return True
+        return None if kind == "null" else self._spoken(_string(schema, name))
+
+    def _given(self, value: Any) -> Any:
+        self._left -= len(json.dumps(value))
+        return value if self._left > 0 else None
+
+    def _spoken(self, text: str) -> str:
+        self._left -= len(text)
+        return text[: max(0, self._left)]
 
 
-def _merged(schema: Mapping[str, Any], root: Any, depth: int) -> Mapping[str, Any]:
-    """The schema with what its ``$ref`` and ``allOf`` say."""
-    parts = [part for part in schema.get("allOf", ()) if isinstance(part, Mapping)]
-    if "$ref" in schema:
-        parts.append(_referred(schema["$ref"], root))
-    if not parts or depth > _DEEPEST:
-        return schema
-    merged: dict[str, Any] = {}
-    for part in (*(_merged(part, root, depth + 1) for part in parts), schema):
-        for keyword, value in part.items():
-            if keyword == "properties":
-                merged[keyword] = {**merged.get(keyword, {}), **value}
-            elif keyword == "required":
-                merged[keyword] = [*merged.get(keyword, ()), *value]
-            elif keyword not in ("allOf", "$ref"):
-                merged[keyword] = value
-    return merged
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
-def _referred(reference: Any, root: Any) -> Mapping[str, Any]:
-    target = root
-    for step in str(reference).removeprefix("#").split("/")[1:]:
-        target = target.get(step.replace("~1", "/").replace("~0", "~"), {}) if isinstance(target, Mapping) else {}
-    return target if isinstance(target, Mapping) else {}
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
-def _of_type(schema: Mapping[str, Any], name: str, root: Any, depth: int) -> Any:
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    if isinstance(kind, list):
-        kind = kind[0] if kind else "string"
-    if kind == "object":
-        properties = schema.get("properties", {})
-        required = dict.fromkeys(schema.get("required", ()))
-        return {key: _value(properties.get(key, True), key, root, depth + 1) for key in required}
-    if kind == "array":
-        return [_value(schema.get("items", True), name, root, depth + 1) for _ in range(int(schema.get("minItems", 0)))]
-    if kind in ("integer", "number"):
-        return _number(schema, whole=kind == "integer")
-    if kind == "boolean":
-        return True
-    return None if kind == "null" else _string(schema, name)
+def _bound(schema: Mapping[str, Any], keyword: str, otherwise: float) -> float:
+    value = schema.get(keyword)
+    return value if isinstance(value, (int, float)) and not math.isnan(value) else otherwise
+
+
+def _count(schema: Mapping[str, Any], keyword: str, otherwise: int) -> int:
+    return int(min(max(0, _bound(schema, keyword, otherwise)), _LARGEST))
 
 
 def _string(schema: Mapping[str, Any], name: str) -> str:
-    text = _FORMATS.get(schema.get("format", ""), name)
-    filled = text.ljust(int(schema.get("minLength", 0)), "x")
-    return filled[: int(schema.get("maxLength", len(filled)))]
+    text = _FORMATS.get(str(schema.get("format")), name)
+    filled = text.ljust(_count(schema, "minLength", 0), "x")
+    return filled[: _count(schema, "maxLength", len(filled))]
 
 
 def _number(schema: Mapping[str, Any], *, whole: bool) -> int | float:
-    low, above = schema.get("minimum", -math.inf), schema.get("exclusiveMinimum", -math.inf)
-    high, below = schema.get("maximum", math.inf), schema.get("exclusiveMaximum", math.inf)
-    step = schema.get("multipleOf", 1 if whole else 0)
+    low, above = _bound(schema, "minimum", -math.inf), _bound(schema, "exclusiveMinimum", -math.inf)
+    high, below = _bound(schema, "maximum", math.inf), _bound(schema, "exclusiveMaximum", math.inf)
+    step = _bound(schema, "multipleOf", 1 if whole else 0)
     least, most = max(low, above), min(high, below)
     for candidate in (0, least, most, least + 1, most - 1, (least + most) / 2):
         if not math.isfinite(candidate):
             continue
-        for value in (math.ceil(candidate / step) * step, candidate // step * step) if step else (candidate,):
+        for value in _multiples(candidate, step):
             if low <= value <= high and above < value < below:
                 return int(value) if float(value).is_integer() else value
     return 0
+
+
+def _multiples(candidate: float, step: float) -> tuple[float, ...]:
+    """The multiples of the step on either side; the number itself where there is no step, or one lost beside it."""
+    if not step or not math.isfinite(candidate / step):
+        return (candidate,)
+    return math.ceil(candidate / step) * step, candidate // step * step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,12 +13,14 @@ import grpc
 from google.protobuf.message import Message
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import Answer, AnswerAlternative, AnswerUsage, tool_call_list
 from yandexgpt.emulator.refusal import Refusal, retry_info
 from yandexgpt.structs import checked
 
 __all__ = [
     "Failure",
+    "Rule",
     "Script",
     "count",
     "failure",
@@ -52,12 +54,46 @@ class Failure:
     operation: bool = False
 
 
+@dataclass
+class Rule:
+    """What generations of one kind get.
+
+    Attributes:
+        matches: whether a request is of this kind.
+        answer: what it is answered with; None: by the default rule.
+        failure: what it fails with.
+        left: how many more of them get it.
+        failures_left: how many more of these fail.
+    """
+
+    matches: Callable[[text_generation_service_pb2.CompletionRequest], bool]
+    answer: Answer | None
+    failure: Failure | None
+    left: float
+    failures_left: float
+
+    def take(self, *, submission: bool) -> tuple[Failure | None, Answer | None] | None:
+        """What one more generation gets; None if this rule has nothing for it."""
+        failure = self.failure if self.failures_left else None
+        if failure is not None and failure.operation and not submission:
+            failure = None
+        if not self.left or (failure is None and self.answer is None):
+            return None
+        self.left -= 1
+        self.failures_left -= failure is not None
+        return failure, self.answer
+
+
 class Script:
-    """Two queues: what the next calls fail with, and what the next answers are. Thread-safe."""
+    """What the next calls fail with, what the next answers are, and rules for the generations after them. Thread-safe.
+
+    The first two are queues. The rules stay; of those that match a request, the first one counts.
+    """
 
     def __init__(self) -> None:
         self._failures: deque[tuple[Failure, int]] = deque()
         self._answers: deque[tuple[Answer, int]] = deque()
+        self._rules: list[Rule] = []
         self._lock = threading.Lock()
 
     def add_answer(self, answer: Answer, times: int) -> None:
@@ -70,24 +106,47 @@ class Script:
         with self._lock:
             self._failures.append((failure, times))
 
-    def take(self) -> tuple[Failure | None, Answer | None]:
+    def add_rules(self, rules: Iterable[Rule]) -> None:
+        """Add rules after those that are there."""
+        with self._lock:
+            self._rules += rules
+
+    def take(self, request: text_generation_service_pb2.CompletionRequest) -> tuple[Failure | None, Answer | None]:
         """What the script says of one more call; a failure before the first partial leaves the answers alone."""
         with self._lock:
             failure = self._failure(operation=False)
             if failure is not None and not failure.after:
                 return failure, None
-            return failure, _take(self._answers)
+            answer = _take(self._answers)
+            if answer is not None:
+                return failure, answer
+            by_rule, answer = self._by_rule(request, submission=False)
+            return failure or by_rule, answer
 
     def take_failure(self) -> Failure | None:
         """What one more call fails with that uses up no answer."""
         with self._lock:
             return self._failure(operation=False)
 
-    def take_outcome(self) -> tuple[Failure | None, Answer | None]:
-        """What one more operation ends in; a failure leaves the answers alone."""
+    def take_outcome(
+        self, request: text_generation_service_pb2.CompletionRequest
+    ) -> tuple[Failure | None, Answer | None]:
+        """What one more operation ends in; a failure leaves the answers alone.
+
+        A failure by a rule may be the submission's (``operation`` is false), and not the operation's.
+        """
         with self._lock:
             failure = self._failure(operation=True)
-            return failure, None if failure is not None else _take(self._answers)
+            if failure is not None:
+                return failure, None
+            answer = _take(self._answers)
+            return (None, answer) if answer is not None else self._by_rule(request, submission=True)
+
+    def _by_rule(
+        self, request: text_generation_service_pb2.CompletionRequest, *, submission: bool
+    ) -> tuple[Failure | None, Answer | None]:
+        matching = (rule.take(submission=submission) for rule in self._rules if rule.matches(request))
+        return next((taken for taken in matching if taken is not None), (None, None))
 
     def _failure(self, *, operation: bool) -> Failure | None:
         """The next failure of an operation, or of a call; those of the other kind keep their place."""
@@ -101,7 +160,7 @@ class Script:
         return None
 
     def clear(self) -> None:
-        """Forget what has not been used."""
+        """Forget what is queued; the rules stay."""
         with self._lock:
             self._failures.clear()
             self._answers.clear()
@@ -139,14 +198,14 @@ def reply(
         made: tuple[AnswerAlternative, ...] = (_alternative("reply", text, status, tool_calls, "assistant"),)
     elif text or status is not None or tool_calls is not None:
         raise ValueError("alternatives stand in place of text, status and tool_calls: give one or the other")
-    elif isinstance(alternatives, str | Mapping):
-        raise ValueError(f"alternatives must be a list of texts or mappings, not {alternatives!r}")
     else:
-        made = tuple(_from_mapping(f"alternatives[{index}]", each) for index, each in enumerate(alternatives))
-    if isinstance(partials, str):
-        raise ValueError(f"partials must be a list of texts, not the string {partials!r}")
+        items = _items("alternatives", alternatives, "texts or mappings")
+        made = tuple(_from_mapping(f"alternatives[{index}]", each) for index, each in enumerate(items))
     return Answer(
-        partials=tuple(_partial(f"partials[{index}]", each) for index, each in enumerate(partials or ())),
+        partials=tuple(
+            _partial(f"partials[{index}]", each)
+            for index, each in enumerate(_items("partials", partials or (), "texts"))
+        ),
         alternatives=made,
         final=bool(final),
         usage=_usage(usage),
@@ -209,6 +268,12 @@ def count(name: str, value: int, *, least: int = 1) -> int:
     return value
 
 
+def _items(name: str, given: Iterable[_T], of: str) -> Iterable[_T]:
+    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
+        raise ValueError(f"{name} must be a list of {of}, not {given!r}")
+    return given
+
+
 def _from_mapping(where: str, given: str | Mapping[str, Any]) -> AnswerAlternative:
     if isinstance(given, str):
         return _alternative(where, given, None, None, "assistant")
@@ -230,7 +295,8 @@ def _alternative(
         return AnswerAlternative(checked_text, _status(where, "FINAL" if status is None else status), None, role)
     if text:
         raise ValueError(f"{where}: an answer holds either text or tool_calls")
-    calls = tool_call_list(_tool_call(f"{where}: tool_calls[{i}]", each) for i, each in enumerate(tool_calls))
+    items = _items(f"{where}: tool_calls", tool_calls, "mappings")
+    calls = tool_call_list(_tool_call(f"{where}: tool_calls[{i}]", each) for i, each in enumerate(items))
     return AnswerAlternative(None, _status(where, "TOOL_CALLS" if status is None else status), calls, role)
 
 

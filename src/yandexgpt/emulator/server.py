@@ -1,36 +1,37 @@
-"""The emulator: a gRPC server on loopback, its script and its record."""
+"""The emulator: a gRPC server and an HTTP one on loopback, their script and their record."""
 
 from __future__ import annotations
 
-import math
-import socket
-import tempfile
+import asyncio
+import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent import futures
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
 from yandexgpt.emulator import script
-from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION
-from yandexgpt.emulator.certificates import issue
 from yandexgpt.emulator.checks import is_authorization
+from yandexgpt.emulator.discovery import Discovery
 from yandexgpt.emulator.generation import TextGeneration
 from yandexgpt.emulator.identity import Identity
+from yandexgpt.emulator.listening import TlsFiles, address, check_free, reachable
 from yandexgpt.emulator.operations import Operations
 from yandexgpt.emulator.quota import Quota
+from yandexgpt.emulator.reading import ReadableOnly
 from yandexgpt.emulator.recording import RecordedRequest, Recorder
+from yandexgpt.emulator.scripting import Scripting
 from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.tape.source import source
 from yandexgpt.emulator.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from google.protobuf.message import Message
     from typing_extensions import Self
 
     from yandexgpt import AsyncClient, Client
+    from yandexgpt.emulator.gateway.server import Gateway
 
 __all__ = ["Emulator"]
 
@@ -40,17 +41,17 @@ _GRACE = 0.5
 """Seconds for calls that only have their status left to send; without a grace, gRPC logs an error at every client."""
 _PLACEHOLDER = "emulator"
 """The API key and the folder for a client of an emulator that accepts any."""
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
 _HIGHEST_PORT = 65535
 
 
-class Emulator:
-    """The text-generation service on a port of this machine. A context manager; all of it is thread-safe.
+class Emulator(Scripting):
+    """The text-generation service on a port of this machine. A context manager, asynchronous too; all thread-safe.
 
     **What it answers when nothing is scripted.** The text of the last user message, word by word: with
-    ``stream=true`` a partial after each word, holding the whole text so far, then the final message. A word is a run of
-    characters without white space, and counts as one token; the prompt's tokens are the words of all its texts. Where
-    ``max_tokens`` is less than that, the first ``max_tokens`` words come, with status ``TRUNCATED_FINAL``. Otherwise:
+    ``stream=true`` a partial after each word (after every few, if they are more than a thousand), holding the whole
+    text so far, then the final message. A word is a run of characters without white space, and counts as one token; the
+    prompt's tokens are the words of all its texts. Where ``max_tokens`` is less than that, the first ``max_tokens``
+    words come, with status ``TRUNCATED_FINAL``. Otherwise:
 
     - ``tool_choice`` demands a tool (``REQUIRED``: the first one; or a name), and the prompt does not end in tool
       results: one call of it, in one message with status ``TOOL_CALLS``, with arguments made for its JSON Schema, where
@@ -79,14 +80,28 @@ class Emulator:
     Args:
         host: the address to listen on: a name or an IP address.
         port: the port, 0 for a free one. After :meth:`stop`, :meth:`start` takes the same port again.
-        tls: serve TLS, with a certificate made now for the host, localhost, 127.0.0.1 and ::1; needs the extra
-            ``yandexgpt[emulator]``.
+        http_port: the port of the REST and OpenAI faces, 0 for a free one, taken again like `port`; None: no such
+            faces. They need the extra ``yandexgpt[emulator]``.
+        tls: serve TLS, with a certificate made now for the host, localhost, 127.0.0.1, ::1 and the service's own hosts
+            (for clients that call no others and are led here); needs the extra ``yandexgpt[emulator]``.
         authorization: the only ``authorization`` accepted, such as ``"Api-Key abc"``; None: any of the right form.
         max_concurrent_streams: calls that one connection may carry at once; None: gRPC's default.
         max_concurrent: generations that may run at once; None: any number.
         rate: generations that may start per second (a token bucket, one second deep); None: any number.
         delay: seconds before each message of an answer that is not scripted.
         operation_time: seconds that an operation takes, besides the delay of its answer; see also :attr:`operations`.
+        upstream: ``host:port`` of a gRPC service that every call is forwarded to, in place of an answer of
+            its own. With it come neither script nor checks, but for `authorization` and the quotas if given.
+            That of the real service, ``llm.api.cloud.yandex.net:443``, stands for its other hosts too.
+        upstream_tls: True (system roots), the path of a PEM bundle, or False for plaintext, on loopback only.
+        record: a file that the forwarded calls are written to, see ``docs/recordings.md``; a recording that is there is
+            gone on with.
+        record_texts: False leaves only the outlines of texts in it.
+        replay: a recording to answer from, with its timing. :meth:`fail` works, :meth:`reply` does not. Each
+            :meth:`start` begins anew.
+        match: ``"request"``: a call gets what was recorded for an equal request; if there are several, each in turn,
+            and then the last again and again. ``"order"``: it gets the next recorded answer of its method, whatever
+            it asks. A miss is FAILED_PRECONDITION, and says which recorded request comes nearest.
         options: further gRPC server arguments, such as
             ``[("grpc.http2.min_ping_interval_without_data_ms", 300_000)]`` for how strict it is about keepalive.
 
@@ -99,6 +114,7 @@ class Emulator:
         *,
         host: str = "127.0.0.1",
         port: int = 0,
+        http_port: int | None = None,
         tls: bool = False,
         authorization: str | None = None,
         max_concurrent_streams: int | None = None,
@@ -106,30 +122,42 @@ class Emulator:
         rate: float | None = None,
         delay: float = 0.0,
         operation_time: float = 0.0,
+        upstream: str | None = None,
+        upstream_tls: bool | str | os.PathLike[str] = True,
+        record: str | os.PathLike[str] | None = None,
+        record_texts: bool = True,
+        replay: str | os.PathLike[str] | None = None,
+        match: Literal["request", "order"] = "request",
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
-        if script.count("port", port, least=0) > _HIGHEST_PORT:
-            raise ValueError(f"port must be from 0 to {_HIGHEST_PORT}, not {port}")
+        for name, number in (("port", port), ("http_port", http_port or 0)):
+            if script.count(name, number, least=0) > _HIGHEST_PORT:
+                raise ValueError(f"{name} must be from 0 to {_HIGHEST_PORT}, not {number}")
         if authorization is not None and not is_authorization(authorization):
             raise ValueError("authorization must be 'Api-Key <key>' or 'Bearer <IAM token>'")
-        if rate is not None and not 0 < rate < math.inf:
-            raise ValueError(f"rate must be a number of generations per second above 0, not {rate!r}")
-        if max_concurrent is not None:
-            script.count("max_concurrent", max_concurrent)
         self._options: list[tuple[str, Any]] = [("grpc.so_reuseport", 0), *options]
         if max_concurrent_streams is not None:
             limit = script.count("max_concurrent_streams", max_concurrent_streams)
             self._options.append(("grpc.max_concurrent_streams", limit))
         self._host = host
         self._port = port
+        self._http_port = http_port
         self._serves_tls = bool(tls)
         self._authorization = authorization
         self._recorder = Recorder()
-        self._script = script.Script()
+        self._source = source(
+            upstream=upstream,
+            upstream_tls=upstream_tls,
+            record=record,
+            record_texts=record_texts,
+            replay=replay,
+            match=match,
+        )
+        self._script = script.Script() if self._source is None else self._source.script
         self._quota = Quota(max_concurrent, rate)
         self.identity = Identity()
         """The identity service that this emulator plays: keys and tokens that it knows, and faults of its own."""
-        service = Service(self._recorder, self._script, authorization, self.identity)
+        self._service = service = Service(self._recorder, self._script, authorization, self.identity)
         delay = script.seconds("delay", delay)
         self._generation = TextGeneration(service, quota=self._quota, delay=delay)
         self.operations = Operations(service, time=script.seconds("operation_time", operation_time), delay=delay)
@@ -138,12 +166,21 @@ class Emulator:
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
         self._workers: futures.ThreadPoolExecutor | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._tls_files: TlsFiles | None = None
+        self._gateway: Gateway | None = None
         self._started = False
 
     def _handlers(self) -> list[grpc.GenericRpcHandler]:
         """The services of this server; another one is added here."""
-        return [self._generation.handler(), *self.operations.handlers(), self._tokenizer.handler()]
+        discovery = Discovery(lambda: address(reachable(self._host), self._port))
+        if self._source is not None:
+            return [self._source.handler(self._service, self._quota), discovery.handler()]
+        return [
+            self._generation.handler(),
+            *self.operations.handlers(),
+            self._tokenizer.handler(),
+            discovery.handler(),
+        ]
 
     # Life
 
@@ -155,7 +192,7 @@ class Emulator:
 
         Raises:
             OSError: the address cannot be listened on, such as a port in use.
-            ImportError: TLS was asked for without the extra ``yandexgpt[emulator]``.
+            ImportError: TLS or an HTTP port was asked for without the extra ``yandexgpt[emulator]``.
         """
         with self._lock:
             if self._server is None:
@@ -163,33 +200,42 @@ class Emulator:
         return self
 
     def _start(self) -> None:
-        _check_free(self._host, self._port)
+        check_free(self._host, self._port)
         workers = futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="yandexgpt-emulator")
-        server = grpc.server(workers, handlers=self._handlers(), options=self._options)
-        self.identity.register(server)
-        address = f"{_bracketed(self._host)}:{self._port}"
+        server = grpc.server(workers, handlers=self._handlers(), interceptors=[ReadableOnly()], options=self._options)
         try:
-            if self._serves_tls:
-                self._port = server.add_secure_port(address, self._server_credentials())
+            if self._source is None:
+                self.identity.register(server)
             else:
-                self._port = server.add_insecure_port(address)
+                self._source.start()
+            listening = address(self._host, self._port)
+            if self._serves_tls:
+                self._tls_files = TlsFiles(self._host)
+                self._port = server.add_secure_port(listening, self._tls_files.credentials())
+            else:
+                self._port = server.add_insecure_port(listening)
+            server.start()
+            if self._http_port is not None:
+                self._start_gateway(self._http_port)
         except BaseException:
             self._release(server, workers)
             raise
-        server.start()
         self._server, self._workers, self._started = server, workers, True
 
-    def _server_credentials(self) -> grpc.ServerCredentials:
-        certificates = issue([] if self._host in _ANY_ADDRESS else [self._host])
-        self._folder = tempfile.TemporaryDirectory(prefix="yandexgpt-emulator-")
-        self._authority.write_bytes(certificates.authority)
-        return grpc.ssl_server_credentials([(certificates.server_key, certificates.server)])
-
-    @property
-    def _authority(self) -> Path:
-        if self._folder is None:
-            raise RuntimeError("the emulator does not run: its certificate authority is made by start()")
-        return Path(self._folder.name, "ca.pem")
+    def _start_gateway(self, port: int) -> None:
+        try:
+            from yandexgpt.emulator.gateway.server import Gateway
+        except ImportError as error:
+            raise ImportError(f"http_port needs the package {error.name}: pip install 'yandexgpt[emulator]'") from error
+        self._gateway = Gateway(
+            target=address(reachable(self._host), self._port),
+            host=self._host,
+            port=port,
+            tls=self._tls_files,
+            authorization=self._authorization,
+        )
+        self._gateway.start()
+        self._http_port = self._gateway.port
 
     def stop(self) -> None:
         """Cancel what is in flight, stop listening, leave no thread and no file behind; once stopped, do nothing."""
@@ -199,11 +245,16 @@ class Emulator:
                 self._server = self._workers = None
 
     def _release(self, server: grpc.Server, workers: futures.ThreadPoolExecutor) -> None:
+        if self._gateway is not None:
+            self._gateway.stop()
+            self._gateway = None
         server.stop(None if self._quota.in_flight else _GRACE).wait()
         workers.shutdown()
-        if self._folder is not None:
-            self._folder.cleanup()
-            self._folder = None
+        if self._source is not None:
+            self._source.stop()
+        if self._tls_files is not None:
+            self._tls_files.close()
+            self._tls_files = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -212,6 +263,14 @@ class Emulator:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        return await asyncio.to_thread(self.start)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(self.stop)
 
     # How to reach it
 
@@ -222,9 +281,24 @@ class Emulator:
         Raises:
             RuntimeError: it was never started, so there is no port yet.
         """
+        self._check_started()
+        return address(reachable(self._host), self._port)
+
+    @property
+    def http_url(self) -> str:
+        """``http://host:port`` (``https`` with TLS) of the REST and OpenAI faces; it stays the same after :meth:`stop`.
+
+        Raises:
+            RuntimeError: it has none, or was never started.
+        """
+        if self._http_port is None:
+            raise RuntimeError("the emulator has no HTTP port: use Emulator(http_port=0)")
+        self._check_started()
+        return f"{'https' if self._serves_tls else 'http'}://{address(reachable(self._host), self._http_port)}"
+
+    def _check_started(self) -> None:
         if not self._started:
             raise RuntimeError("the emulator was not started: use `with Emulator() as emulator`, or start()")
-        return f"{_bracketed(_ANY_ADDRESS.get(self._host, self._host))}:{self._port}"
 
     @property
     def tls(self) -> bool | str:
@@ -233,18 +307,32 @@ class Emulator:
         Raises:
             RuntimeError: it serves TLS and does not run, so there is no such file.
         """
-        return str(self._authority) if self._serves_tls else False
+        if not self._serves_tls:
+            return False
+        if self._tls_files is None:
+            raise RuntimeError("the emulator does not run: its certificate authority is made by start()")
+        return str(self._tls_files.authority)
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that point a program at this emulator, credential and folder included."""
+        """The environment variables that point a program at this emulator, credential and folder included.
+
+        With an HTTP port also those that OpenAI's client reads, and with TLS the one that lets it trust the authority.
+        """
         tls = self.tls
         scheme, _, secret = (self._authorization or f"Api-Key {_PLACEHOLDER}").partition(" ")
-        return {
+        variables = {
             "YANDEXGPT_ENDPOINT": self.endpoint,
             "YANDEXGPT_TLS": tls if isinstance(tls, str) else "false",
             "IAM_TOKEN" if scheme == "Bearer" else "API_KEY": secret,
             "FOLDER_ID": _PLACEHOLDER,
         }
+        if self._http_port is not None:
+            variables["OPENAI_BASE_URL"] = f"{self.http_url}/v1"
+            variables["OPENAI_API_KEY"] = secret
+            variables["OPENAI_PROJECT_ID"] = _PLACEHOLDER
+            if isinstance(tls, str):
+                variables["SSL_CERT_FILE"] = tls
+        return variables
 
     def client(self, **client_kwargs: Any) -> Client:
         """A :class:`yandexgpt.Client` of this emulator; keywords are the client's and win over what it would set."""
@@ -273,101 +361,6 @@ class Emulator:
             "iam_endpoint": self.endpoint,
             "tls": self.tls,
         }
-
-    # What it does next
-
-    def reply(
-        self,
-        text: str | None = "",
-        *,
-        partials: Iterable[str | Sequence[str]] | None = None,
-        delay: float = 0.0,
-        status: str | int | None = None,
-        tool_calls: Iterable[Mapping[str, Any]] | None = None,
-        alternatives: Iterable[str | Mapping[str, Any]] | None = None,
-        usage: Mapping[str, int] | None = None,
-        model_version: str = DEFAULT_MODEL_VERSION,
-        final: bool = True,
-        times: int = 1,
-    ) -> None:
-        """Script the next answer; answers are used in the order scripted, and ``max_tokens`` does not cut them.
-
-        Args:
-            text: the final text; None: a message that holds no text.
-            partials: the texts sent before the final message to a request with ``stream=true``. Each is the whole text
-                so far, and may shrink, rewrite what came before, repeat it, or end in half a character (U+FFFD). An
-                item that is a list holds one text per alternative.
-            delay: seconds before each message.
-            status: how the answer ends: ``"FINAL"`` (the default), ``"TRUNCATED"``, ``"CONTENT_FILTER"``,
-                ``"TOOL_CALLS"`` (the default with `tool_calls`), ..., or a number that the interface does not know.
-            tool_calls: mappings of ``name`` and ``arguments``, in place of text.
-            alternatives: in place of text, status and tool_calls, any number of alternatives: texts, or mappings of
-                ``text``, ``status``, ``tool_calls``, ``role``.
-            usage: the final message's ``input_tokens``, ``completion_tokens``, ``total_tokens``, ``reasoning_tokens``;
-                what is left out is counted in words. The counts of the partials grow towards it.
-            model_version: on every message.
-            final: False ends the stream, with status OK, without the final message.
-            times: how many calls get this answer.
-
-        Raises:
-            ValueError: an argument is not as above.
-        """
-        answer = script.reply(
-            text,
-            partials=partials,
-            delay=delay,
-            status=status,
-            tool_calls=tool_calls,
-            alternatives=alternatives,
-            usage=usage,
-            model_version=model_version,
-            final=final,
-        )
-        self._script.add_answer(answer, script.count("times", times))
-
-    def fail(
-        self,
-        code: str | grpc.StatusCode,
-        message: str | None = None,
-        *,
-        times: int = 1,
-        after: int = 0,
-        details: Iterable[Message] = (),
-        retry_after: float | None = None,
-        pushback: int | None = None,
-        delay: float = 0.0,
-        operation: bool = False,
-    ) -> None:
-        """Script the next calls to fail; failures come before scripted answers, and in the order scripted.
-
-        Args:
-            code: any status but OK, by name or as ``grpc.StatusCode``.
-            message: the status message; None: ``"scripted <code>"``.
-            times: how many calls fail so.
-            after: partials sent before the failure, those of the next scripted answer (which is used up) or of the
-                default one; if it has fewer, all of them. 0: no message at all, and no scripted answer is used up.
-                Of a call with one answer: 1 or more lets it have its effect, such as an operation that is made, and
-                only its answer is lost.
-            details: ``google.rpc.error_details_pb2`` messages for ``grpc-status-details-bin``.
-            retry_after: seconds, sent as a ``RetryInfo`` detail.
-            pushback: milliseconds, sent as ``grpc-retry-pushback-ms``; negative: do not retry.
-            delay: seconds before the failure.
-            operation: not a call fails, but the next operation that is submitted ends so, in place of an answer.
-
-        Raises:
-            ValueError: an argument is not as above.
-        """
-        failure = script.failure(
-            code,
-            message,
-            after=after,
-            details=details,
-            retry_after=retry_after,
-            pushback=pushback,
-            delay=delay,
-            operation=operation,
-        )
-        self._script.add_failure(failure, script.count("times", times))
 
     # What it saw
 
@@ -399,24 +392,10 @@ class Emulator:
         return self._quota.peak
 
     def clear(self) -> None:
-        """Forget the calls that arrived, the script that is left, and the peak; calls in flight go on."""
+        """Forget the calls that arrived, what :meth:`reply` and :meth:`fail` have left, and the peak.
+
+        Rules stay, and calls in flight go on.
+        """
         self._script.clear()
         self._recorder.clear()
         self._quota.reset_peak()
-
-
-def _bracketed(host: str) -> str:
-    """The host as it stands before a port."""
-    return f"[{host}]" if ":" in host else host
-
-
-def _check_free(host: str, port: int) -> None:
-    """Try the address first, because gRPC prints a trace of its own on the way to its error.
-
-    Raises:
-        OSError: it cannot be listened on.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -50,9 +51,14 @@ class Core:
             self._channel = grpc.aio.insecure_channel(target, options)
         else:
             self._channel = grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(authority), options)
+        self._calls: set[grpc.aio.UnaryStreamCall[Any, Any]] = set()
+        self._closed = False
 
     async def close(self) -> None:
-        """Cancel the calls in flight and close the connection."""
+        """Cancel the calls in flight, which are refused as UNAVAILABLE, and close the connection."""
+        self._closed = True
+        for call in tuple(self._calls):
+            call.cancel()
         await self._channel.close()
 
     async def stream(
@@ -62,7 +68,8 @@ class Core:
         response_type: type[_Response],
         metadata: Sequence[tuple[str, str]],
         timeout: float | None = None,
-    ) -> AsyncIterator[_Response]:
+        received: dict[str, str] | None = None,
+    ) -> AsyncGenerator[_Response, None]:
         """Make a call and hand on its messages; closing the iterator, or cancelling its task, cancels the call.
 
         Args:
@@ -71,6 +78,7 @@ class Core:
             response_type: the class of the messages.
             metadata: what is sent with it, such as ``authorization``.
             timeout: seconds for all of it; None: no limit.
+            received: takes the initial metadata, such as ``x-request-id``, before the first message is handed on.
 
         Raises:
             Refused: the call ended with a status other than OK.
@@ -80,13 +88,24 @@ class Core:
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=response_type.FromString,
         )
+        if self._closed:
+            raise _stopped()
         call = start(request, metadata=tuple(metadata), timeout=timeout)
+        self._calls.add(call)
         try:
             async for response in call:
+                if received is not None:
+                    received.update((key, str(value)) for key, value in await call.initial_metadata())
+                    received = None
                 yield response
         except grpc.aio.AioRpcError as error:
             raise _refused(error) from error
+        except asyncio.CancelledError:
+            if not (self._closed and call.cancelled()):
+                raise
+            raise _stopped() from None
         finally:
+            self._calls.discard(call)
             call.cancel()
 
     async def unary(
@@ -96,15 +115,23 @@ class Core:
         response_type: type[_Response],
         metadata: Sequence[tuple[str, str]],
         timeout: float | None = None,
+        received: dict[str, str] | None = None,
     ) -> _Response:
         """Make a call with one answer: the last message that comes. Arguments and errors as for :meth:`stream`."""
         response: _Response | None = None
-        async for message in self.stream(method, request, response_type, metadata, timeout):
+        async for message in self.stream(method, request, response_type, metadata, timeout, received):
             response = message
         if response is None:
-            status = status_pb2.Status(code=grpc.StatusCode.INTERNAL.value[0], message="no answer came")
-            raise Refused(grpc.StatusCode.INTERNAL, status.message, status, None)
+            raise _own(grpc.StatusCode.INTERNAL, "no answer came")
         return response
+
+
+def _stopped() -> Refused:
+    return _own(grpc.StatusCode.UNAVAILABLE, "the emulator was stopped")
+
+
+def _own(code: grpc.StatusCode, message: str) -> Refused:
+    return Refused(code, message, status_pb2.Status(code=code.value[0], message=message), None)
 
 
 def _refused(error: grpc.aio.AioRpcError) -> Refused:

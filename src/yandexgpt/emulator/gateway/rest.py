@@ -1,0 +1,176 @@
+"""The REST face: the paths that the interface's annotations give its methods."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
+    CompletionRequest,
+)
+from yandexgpt._proto.yandex.cloud.operation.operation_pb2 import Operation
+from yandexgpt.emulator.gateway import openapi
+from yandexgpt.emulator.gateway.core import Core, Refused
+from yandexgpt.emulator.gateway.presence import unless_gone
+from yandexgpt.emulator.gateway.shape import Malformed
+from yandexgpt.emulator.gateway.status import error_response, of_malformed, of_refused
+from yandexgpt.emulator.gateway.transcoding import Binding, bindings, dump, to_dict
+
+__all__ = ["http_error", "routes"]
+
+_LARGEST_BODY = 16 * 1024 * 1024
+"""Bytes; four times what the gRPC face takes, as JSON says in many what protobuf says in one."""
+_PASSED_ON = (
+    "authorization",
+    "x-folder-id",
+    "x-data-logging-enabled",
+    "x-client-request-id",
+    "x-client-trace-id",
+    "idempotency-key",
+)
+_IDS = ("x-request-id", "x-server-trace-id")
+_PRINTABLE = re.compile(r"[ -~]*")
+_JSON = re.compile(r"(?:application/(?:json|[\w.-]+\+json|x-www-form-urlencoded)|text/plain)\s*(?:;.*)?", re.IGNORECASE)
+"""What is read as JSON: also what curl and others say of a body when nobody tells them what it is."""
+_NDJSON = "application/x-ndjson"
+_CLIENT_CLOSED_REQUEST = 499
+_CODES = {404: grpc.StatusCode.NOT_FOUND, 405: grpc.StatusCode.UNIMPLEMENTED, 500: grpc.StatusCode.INTERNAL}
+
+
+def routes() -> list[Route]:
+    """A route for each binding of each method of the interface, and one for the description of them all."""
+    return [
+        Route("/openapi.json", _describe),
+        *(Route(binding.path, _endpoint(binding), methods=[binding.verb]) for binding in bindings()),
+    ]
+
+
+def http_error(request: Request, error: HTTPException) -> Response:
+    """The answer to a request that no method gets: a wrong path, verb, type or size."""
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    code = _CODES.get(error.status_code, grpc.StatusCode.INVALID_ARGUMENT)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    return error_response(error.status_code, status, dict(error.headers or {}))
+
+
+async def _describe(request: Request) -> Response:
+    return Response(dump(openapi.document(str(request.base_url))), media_type="application/json")
+
+
+def _endpoint(binding: Binding) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            body = await _body(request)
+            message = binding.request(request.path_params, request.query_params.multi_items(), body)
+            return await unless_gone(request.receive, _answer(request, binding, message))
+        except Malformed as malformed:
+            return of_malformed(malformed)
+        except Refused as refused:
+            return of_refused(refused)
+        except ClientDisconnect:
+            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+
+    return answer
+
+
+async def _answer(request: Request, binding: Binding, message: Message) -> Response:
+    core: Core = request.app.state.core
+    received: dict[str, str] = {}
+    call = (binding.full_name, message, binding.response_type, _metadata(request))
+    if isinstance(message, CompletionRequest) and binding.method.server_streaming and message.completion_options.stream:
+        messages = core.stream(*call, received=received)
+        first = await anext(messages, None)
+        media_type = _NDJSON if _NDJSON in request.headers.get("accept", "") else "application/json"
+        return _Lines(messages, first, _ids(received), media_type)
+    response = await core.unary(*call, received=received)
+    data = to_dict(response)
+    if isinstance(response, Operation) and not response.done:
+        data.setdefault("metadata", None)
+    content = dump({"result": data} if binding.method.server_streaming else data)
+    return Response(content, 200, _ids(received), media_type="application/json")
+
+
+def _ids(received: dict[str, str]) -> dict[str, str]:
+    return {name: received[name] for name in _IDS if name in received}
+
+
+async def _body(request: Request) -> bytes:
+    """The body of a request that may have one.
+
+    Raises:
+        HTTPException: it is none that is read here.
+    """
+    kind = request.headers.get("content-type")
+    if request.method in ("GET", "HEAD"):
+        return b""
+    if kind and not _JSON.fullmatch(kind):
+        raise HTTPException(415, f"a body of type {kind!r} is not read; send application/json")
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LARGEST_BODY:
+            raise HTTPException(413, f"the body is larger than {_LARGEST_BODY} bytes")
+    return bytes(body)
+
+
+def _metadata(request: Request) -> list[tuple[str, str]]:
+    passed = [("x-emulator-face", "rest")]
+    for name in _PASSED_ON:
+        for value in request.headers.getlist(name):
+            if not _PRINTABLE.fullmatch(value):
+                raise Malformed(f"the header {name}", "it holds a character that is not printable ASCII")
+            passed.append((name, value))
+    return passed
+
+
+class _Lines(Response):
+    """A stream of messages as lines of ``{"result": ...}``, each sent as it comes; an error is the last of them.
+
+    Args:
+        messages: the stream, of which the first message was taken: what fails before it has a status of its own.
+        first: that message; None if there was none.
+        headers: HTTP headers.
+        media_type: how the lines are called.
+    """
+
+    def __init__(
+        self, messages: AsyncGenerator[Message, None], first: Message | None, headers: dict[str, str], media_type: str
+    ) -> None:
+        super().__init__(headers=headers, media_type=media_type)
+        del self.headers["content-length"]
+        self._messages = messages
+        self._first = first
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
+        async with aclosing(self._messages):
+            try:
+                await unless_gone(receive, self._send(send))
+            except (ClientDisconnect, OSError):
+                return  # newer versions of ASGI raise an OSError in `send`
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self._lines()) as lines:
+            async for line in lines:
+                await send({"type": "http.response.body", "body": dump(line) + b"\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _lines(self) -> AsyncGenerator[dict[str, Any], None]:
+        if self._first is not None:
+            yield {"result": to_dict(self._first)}
+        try:
+            async for message in self._messages:
+                yield {"result": to_dict(message)}
+        except Refused as refused:
+            yield {"error": to_dict(refused.status)}

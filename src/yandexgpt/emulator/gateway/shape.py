@@ -1,0 +1,154 @@
+"""Whether a JSON value has the shape of a message; protobuf's own parser is more lenient, and its words vary."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+
+__all__ = ["WELL_KNOWN", "Malformed", "check", "field_named", "is_repeated"]
+
+WELL_KNOWN = "google.protobuf."
+"""What the names of types begin with whose JSON is not that of their fields."""
+_INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|Infinity)|NaN", re.ASCII)
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+_WANTED = {
+    FieldDescriptor.CPPTYPE_STRING: "a string",
+    FieldDescriptor.CPPTYPE_BOOL: "true or false",
+    FieldDescriptor.CPPTYPE_DOUBLE: "a number",
+}
+_BITS = {
+    FieldDescriptor.CPPTYPE_INT32: 32,
+    FieldDescriptor.CPPTYPE_INT64: 64,
+    FieldDescriptor.CPPTYPE_ENUM: 32,
+}
+_SHOWN = 200
+"""Characters of a field's path and of a problem that are told; names and values may be long."""
+_DEEPEST = 30
+"""Levels of free JSON: protobuf reads a hundred, and each of these takes three."""
+
+
+class Malformed(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
+    """A request that is no message of its method.
+
+    Args:
+        field: the path of the field to blame, as it was sent; empty: the body as a whole.
+        problem: what is wrong, one line.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        self.field = _shortened(field)
+        self.problem = _shortened(problem)
+        super().__init__(f"{self.field}: {self.problem}" if field else self.problem)
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def field_named(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
+    """The field of that name, as JSON or as the interface writes it."""
+    field = descriptor.fields_by_name.get(name)
+    return field or next((each for each in descriptor.fields if each.json_name == name), None)
+
+
+def is_repeated(field: FieldDescriptor) -> bool:
+    """Whether it holds any number of values."""
+    # What says so by name is another attribute in protobuf 5 than in 7.
+    return isinstance(field.default_value, list)
+
+
+def check(value: Any, descriptor: Descriptor, path: str) -> None:
+    """Refuse what protobuf's parser takes, such as arrays for objects, or complains of at length: unknown names."""
+    if not isinstance(value, dict):
+        raise Malformed(path, f"an object is wanted, not {_kind(value)}")
+    for name, item in value.items():
+        where = f"{path}.{name}" if path else name
+        field = field_named(descriptor, name)
+        if field is None:
+            known = ", ".join(each.json_name for each in descriptor.fields)
+            raise Malformed(where, f"there is no such field; there are {known}")
+        if item is None:
+            continue
+        if not is_repeated(field):
+            _check_item(item, field, where)
+        elif isinstance(item, list):
+            for index, each in enumerate(item):
+                _check_item(each, field, f"{where}[{index}]")
+        else:
+            raise Malformed(where, f"an array is wanted, not {_kind(item)}")
+
+
+def _check_item(item: Any, field: FieldDescriptor, where: str) -> None:
+    inner = field.message_type
+    if inner is None:
+        _check_scalar(item, field, where)
+    elif not inner.full_name.startswith(WELL_KNOWN):
+        check(item, inner, where)
+    elif "value" in inner.fields_by_name:
+        _check_scalar(item, inner.fields_by_name["value"], where)
+    elif not isinstance(item, dict):
+        raise Malformed(where, f"an object is wanted, not {_kind(item)}")
+    else:
+        _check_free(item, where, 1)
+
+
+def _check_scalar(item: Any, field: FieldDescriptor, where: str) -> None:
+    wanted = _WANTED.get(field.cpp_type, "an integer")
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        right = isinstance(item, str) and _is_text(item)
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        right = isinstance(item, bool)
+    elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
+        right = _is_number(item) or (isinstance(item, str) and _NUMBER.fullmatch(item) is not None)
+    elif field.enum_type is not None and isinstance(item, str):
+        names = list(field.enum_type.values_by_name)
+        right, wanted = item in names, f"one of {', '.join(names)}"
+    else:
+        right = _is_integer(item, _BITS.get(field.cpp_type, 0))
+    if not right:
+        raise Malformed(where, f"{wanted} is wanted, not {_kind(item)}")
+
+
+def _check_free(item: Any, where: str, level: int) -> None:
+    """Refuse what no ``google.protobuf.Struct`` holds."""
+    if level > _DEEPEST and isinstance(item, (dict, list)):
+        raise Malformed(where, f"there are more than {_DEEPEST} levels of objects and arrays")
+    if isinstance(item, dict):
+        for name, each in item.items():
+            _check_free(name, where, level)
+            _check_free(each, f"{where}.{name}", level + 1)
+    elif isinstance(item, list):
+        for index, each in enumerate(item):
+            _check_free(each, f"{where}[{index}]", level + 1)
+    elif not (_is_text(item) if isinstance(item, str) else item is None or isinstance(item, bool) or _is_number(item)):
+        raise Malformed(where, f"a value that UTF-8 and a double can hold is wanted, not {_kind(item)}")
+
+
+def _is_text(value: str) -> bool:
+    """Whether it holds no half of a surrogate pair, which ``\\ud800`` puts there."""
+    return not _SURROGATE.search(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_integer(value: Any, bits: int) -> bool:
+    if isinstance(value, str):
+        if not _INTEGER.fullmatch(value):
+            return False
+        value = int(value)
+    return _is_number(value) and value == int(value) and -(1 << bits - 1) <= value < 1 << bits - 1
+
+
+def _kind(value: Any) -> str:
+    """The value, or what kind of one it is."""
+    if isinstance(value, (dict, list)):
+        return "an object" if isinstance(value, dict) else "an array"
+    return json.dumps(value) if value is None or isinstance(value, bool) else ascii(value)

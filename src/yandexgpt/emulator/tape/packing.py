@@ -1,0 +1,123 @@
+"""Messages as JSON, and as bytes beside it where JSON cannot hold them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, TypeVar
+
+from google.protobuf import any_pb2, descriptor_pool, json_format, message_factory
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError, Message
+from google.rpc import error_details_pb2  # type: ignore[import-untyped] # noqa: F401 - its types are for `_TYPES`
+
+from yandexgpt._proto import POOL
+
+__all__ = ["canonical", "children", "from_base64", "from_json", "packed", "to_base64", "unpack"]
+
+_ANY = any_pb2.Any.DESCRIPTOR.full_name
+_Message = TypeVar("_Message", bound=Message)
+
+
+class _Types:
+    """What ``google.protobuf.Any`` may hold: messages of the service, and the details of errors."""
+
+    def FindMessageTypeByName(self, name: str) -> Descriptor:  # noqa: N802 - as a descriptor pool has it
+        """The message type; raises KeyError if there is none."""
+        try:
+            return POOL.FindMessageTypeByName(name)
+        except KeyError:
+            return descriptor_pool.Default().FindMessageTypeByName(name)
+
+
+_TYPES: Any = _Types()
+"""A descriptor pool as far as ``json_format`` needs one."""
+
+
+def _to_json(message: Message) -> tuple[Any, bool]:
+    """The message as proto3 JSON in plain dicts and lists, and whether that is all of it.
+
+    Returns:
+        The JSON, None where there can be none, and whether :func:`from_json` gives back the same message.
+    """
+    try:
+        data = json_format.MessageToDict(message, descriptor_pool=_TYPES)
+        again = from_json(data, type(message))
+    except (json_format.Error, DecodeError, TypeError, ValueError):
+        return None, False
+    return data, canonical(again) == canonical(message)
+
+
+def from_json(data: Any, message_type: type[_Message]) -> _Message:
+    """The message that the JSON stands for.
+
+    Raises:
+        ValueError: it does not fit the type; the message is one line.
+    """
+    message = message_type()
+    try:
+        json_format.ParseDict(data, message, descriptor_pool=_TYPES)
+    except (json_format.Error, TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return message
+
+
+def to_base64(data: bytes) -> str:
+    """Bytes as they stand in JSON."""
+    return base64.b64encode(data).decode()
+
+
+def from_base64(text: object) -> bytes:
+    """The bytes; raises ValueError for what is not base64."""
+    if not isinstance(text, str):
+        raise ValueError(f"must be base64 in a string, not {text!r}")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f"must be base64: {error}") from error
+
+
+def packed(name: str, raw_name: str, message: Message) -> dict[str, Any]:
+    """The message under `name`, and its bytes under `raw_name` if JSON cannot hold all of it."""
+    data, exact = _to_json(message)
+    found = {} if data is None else {name: data}
+    return found if exact else {**found, raw_name: to_base64(message.SerializeToString(deterministic=True))}
+
+
+def canonical(message: Message) -> bytes:
+    """Bytes that are the same for messages that are the same: maps in order, also inside of ``Any``."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    _settle(copy)
+    return copy.SerializeToString(deterministic=True)
+
+
+def unpack(message: Any) -> Message | None:
+    """What an ``Any`` of any pool holds, or None if its type is unknown or its bytes are not of that type."""
+    try:
+        inner = message_factory.GetMessageClass(_TYPES.FindMessageTypeByName(message.type_url.rpartition("/")[2]))()
+        inner.ParseFromString(message.value)
+    except (KeyError, DecodeError):
+        return None
+    return inner
+
+
+def _settle(message: Message) -> None:
+    if message.DESCRIPTOR.full_name == _ANY:
+        inner = unpack(message)
+        if inner is not None:
+            _settle(inner)
+            message.value = inner.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
+        return
+    for each in children(message):
+        _settle(each)
+
+
+def children(message: Message) -> list[Any]:
+    """The messages in the fields of a message, but for those in maps."""
+    found: list[Any] = []
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        found.extend([value] if isinstance(value, Message) else value)
+    return found
