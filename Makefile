@@ -8,9 +8,11 @@ BIN    := $(VENV)/bin
 # Source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or `wheel`.
 CLOUDAPI ?=
 CLOUDAPI_REF ?=
+# How long `make fuzz` takes, about.
+SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format gen gen-check test-compat bench reliability clean
+.PHONY: help demo test check format gen gen-check test-compat test-clients fuzz bench reliability clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +49,12 @@ gen-check: ## fail if the committed stubs differ from what the pinned interface 
 
 test-compat: ## the suite on the lowest and highest dependencies, and beside yandexcloud
 	@$(PYTHON) scripts/compat.py
+
+test-clients: $(VENV)/.installed ## other people's clients, unchanged, on the emulator, and the samples of the guides
+	@$(BIN)/python scripts/clients.py
+
+fuzz: ## requests made up by machine, by REST's own OpenAPI document and by hypothesis (SECONDS=180)
+	@$(PYTHON) scripts/fuzz.py --seconds $(SECONDS)
 
 bench: $(VENV)/.installed ## what calls and streams cost, against the raw stub and other clients: writes docs/performance.md
 	@$(BIN)/python bench/run.py --json .cache/bench.json --document

@@ -169,12 +169,13 @@ def environment(place: Path, requirements: list[str]) -> str:
     return python
 
 
-def run(command: list[str]) -> str:
-    """Run a command in the repository, away from the caller's own modules; return what it printed."""
+def run(command: list[str], place: Path = ROOT, **variables: str) -> str:
+    """Run a command in a directory, away from the caller's own modules; return what it printed."""
     surroundings = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    surroundings |= variables
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env=surroundings, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+            command, cwd=place, env=surroundings, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as expired:
         raise Failed(f"no end within {LIMIT_SECONDS} s: {' '.join(command[1:4])}") from expired
