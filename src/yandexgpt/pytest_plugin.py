@@ -113,15 +113,14 @@ def _options(node: pytest.Item, arguments: set[str]) -> dict[str, Any]:
     return options
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+@pytest.hookimpl(hookwrapper=True)  # the older form: it works with every pytest that a project may have
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Show, where a test failed, what its emulator received."""
-    report = yield
+    report = (yield).get_result()
     emulator = item.stash.get(_EMULATOR, None)
     if report.failed and emulator is not None:
         lines = [_line(request) for request in emulator.requests]
         report.sections.append(("YandexGPT emulator received", "\n".join(lines) or "nothing"))
-    return report
 
 
 def _line(request: RecordedRequest) -> str:

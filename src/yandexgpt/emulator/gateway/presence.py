@@ -1,15 +1,23 @@
-"""Work that is given up when the client who wanted it goes away."""
+"""Work that is given up when the client who wanted it goes away, and answers that grow while it is there."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-__all__ = ["unless_gone"]
+__all__ = ["CLIENT_CLOSED_REQUEST", "LARGEST_BODY", "Growing", "unless_gone"]
+
+LARGEST_BODY = 16 * 1024 * 1024
+"""Bytes of a request; four times what the gRPC face takes, as JSON says in many what protobuf says in one."""
+CLIENT_CLOSED_REQUEST = 499
+"""The HTTP status for a log only: nobody is there to read it."""
 
 _T = TypeVar("_T")
 
@@ -41,3 +49,37 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
 async def _gone(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+class Growing(Response):
+    """An answer that is sent as the messages of a call come; a client who goes away cancels the call.
+
+    Args:
+        messages: the call's. What fails before the first of them has an HTTP status of its own, so it was taken already.
+        headers: HTTP headers.
+        media_type: that of the body.
+    """
+
+    def __init__(self, messages: AsyncGenerator[Any, None], headers: dict[str, str], media_type: str) -> None:
+        super().__init__(headers=headers, media_type=media_type)
+        del self.headers["content-length"]
+        self.messages = messages
+
+    @abstractmethod
+    def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The pieces of the body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
+        async with aclosing(self.messages):
+            try:
+                await unless_gone(receive, self._send(send))
+            except (ClientDisconnect, OSError):
+                return  # newer versions of ASGI raise an OSError in `send`
+
+    async def _send(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                if piece:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -14,7 +13,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
     CompletionRequest,
@@ -22,15 +20,13 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 from yandexgpt._proto.yandex.cloud.operation.operation_pb2 import Operation
 from yandexgpt.emulator.gateway import openapi
 from yandexgpt.emulator.gateway.core import Core, Refused
-from yandexgpt.emulator.gateway.presence import unless_gone
+from yandexgpt.emulator.gateway.presence import CLIENT_CLOSED_REQUEST, LARGEST_BODY, Growing, unless_gone
 from yandexgpt.emulator.gateway.shape import Malformed
 from yandexgpt.emulator.gateway.status import error_response, of_malformed, of_refused
 from yandexgpt.emulator.gateway.transcoding import Binding, bindings, dump, to_dict
 
 __all__ = ["http_error", "routes"]
 
-_LARGEST_BODY = 16 * 1024 * 1024
-"""Bytes; four times what the gRPC face takes, as JSON says in many what protobuf says in one."""
 _PASSED_ON = (
     "authorization",
     "x-folder-id",
@@ -44,7 +40,6 @@ _PRINTABLE = re.compile(r"[ -~]*")
 _JSON = re.compile(r"(?:application/(?:json|[\w.-]+\+json|x-www-form-urlencoded)|text/plain)\s*(?:;.*)?", re.IGNORECASE)
 """What is read as JSON: also what curl and others say of a body when nobody tells them what it is."""
 _NDJSON = "application/x-ndjson"
-_CLIENT_CLOSED_REQUEST = 499
 _CODES = {404: grpc.StatusCode.NOT_FOUND, 405: grpc.StatusCode.UNIMPLEMENTED, 500: grpc.StatusCode.INTERNAL}
 
 
@@ -79,7 +74,7 @@ def _endpoint(binding: Binding) -> Callable[[Request], Awaitable[Response]]:
         except Refused as refused:
             return of_refused(refused)
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     return answer
 
@@ -119,8 +114,8 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > _LARGEST_BODY:
-            raise HTTPException(413, f"the body is larger than {_LARGEST_BODY} bytes")
+        if len(body) > LARGEST_BODY:
+            raise HTTPException(413, f"the body is larger than {LARGEST_BODY} bytes")
     return bytes(body)
 
 
@@ -134,43 +129,29 @@ def _metadata(request: Request) -> list[tuple[str, str]]:
     return passed
 
 
-class _Lines(Response):
+class _Lines(Growing):
     """A stream of messages as lines of ``{"result": ...}``, each sent as it comes; an error is the last of them.
 
     Args:
-        messages: the stream, of which the first message was taken: what fails before it has a status of its own.
-        first: that message; None if there was none.
-        headers: HTTP headers.
-        media_type: how the lines are called.
+        messages, headers, media_type: as for :class:`Growing`.
+        first: the first message; None if there was none.
     """
 
     def __init__(
         self, messages: AsyncGenerator[Message, None], first: Message | None, headers: dict[str, str], media_type: str
     ) -> None:
-        super().__init__(headers=headers, media_type=media_type)
-        del self.headers["content-length"]
-        self._messages = messages
+        super().__init__(messages, headers, media_type)
         self._first = first
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
-        async with aclosing(self._messages):
-            try:
-                await unless_gone(receive, self._send(send))
-            except (ClientDisconnect, OSError):
-                return  # newer versions of ASGI raise an OSError in `send`
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async with aclosing(self._lines()) as lines:
-            async for line in lines:
-                await send({"type": "http.response.body", "body": dump(line) + b"\n", "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _lines(self) -> AsyncGenerator[dict[str, Any], None]:
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
         if self._first is not None:
-            yield {"result": to_dict(self._first)}
+            yield _line({"result": to_dict(self._first)})
         try:
-            async for message in self._messages:
-                yield {"result": to_dict(message)}
+            async for message in self.messages:
+                yield _line({"result": to_dict(message)})
         except Refused as refused:
-            yield {"error": to_dict(refused.status)}
+            yield _line({"error": status_dict(refused.status)})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return dump(value) + b"\n"

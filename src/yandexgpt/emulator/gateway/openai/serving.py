@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable
-from contextlib import aclosing
 from typing import Any, Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from yandexgpt.completion import CompletionResponse
 from yandexgpt.emulator.gateway.core import Refused
 from yandexgpt.emulator.gateway.openai.errors import Problem, of_refused
-from yandexgpt.emulator.gateway.presence import unless_gone
+from yandexgpt.emulator.gateway.presence import CLIENT_CLOSED_REQUEST, LARGEST_BODY, Growing, unless_gone
 
 __all__ = ["EventStream", "Writer", "endpoint", "event"]
-
-_LARGEST_BODY = 16 * 2**20
-"""Bytes, as on the REST face."""
-_CLIENT_CLOSED_REQUEST = 499
-"""For a log only: nobody is there to read it."""
 
 
 class Writer(Protocol):
@@ -65,7 +58,7 @@ def endpoint(
         except Refused as refused:
             return of_refused(refused, parameters).response()
         except ClientDisconnect:
-            return Response(status_code=_CLIENT_CLOSED_REQUEST)
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
 
     return answer
 
@@ -74,22 +67,19 @@ async def _body(request: Request) -> bytes:
     body = bytearray()
     async for piece in request.stream():
         body += piece
-        if len(body) > _LARGEST_BODY:
-            raise Problem(413, f"the body is larger than {_LARGEST_BODY} bytes", code="too_large")
+        if len(body) > LARGEST_BODY:
+            raise Problem(413, f"the body is larger than {LARGEST_BODY} bytes", code="too_large")
     return bytes(body)
 
 
-class EventStream(Response):
-    """Server-sent events made of a stream of the service's messages; a client that goes away ends that.
+class EventStream(Growing):
+    """Server-sent events made of a stream of the service's messages.
 
     Args:
-        messages: the stream, of which the first message was taken: what comes before it is told by an HTTP status.
-        first: that message.
+        messages, headers: as for :class:`~yandexgpt.emulator.gateway.presence.Growing`.
+        first: the first message.
         writer: what makes the events.
-        headers: HTTP headers.
     """
-
-    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -98,34 +88,17 @@ class EventStream(Response):
         writer: Writer,
         headers: dict[str, str],
     ) -> None:
-        super().__init__(headers={"cache-control": "no-cache", **headers})
-        del self.headers["content-length"]
-        self._messages = messages
+        super().__init__(messages, {"cache-control": "no-cache", **headers}, "text/event-stream")
         self._first = first
         self._writer = writer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
-        async with aclosing(self._messages):
-            try:
-                await unless_gone(receive, self._send(send))
-            except (ClientDisconnect, OSError):
-                return  # newer versions of ASGI raise an OSError in `send`
-
-    async def _send(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        async with aclosing(self._events()) as events:
-            async for written in events:
-                if body := b"".join(written):
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _events(self) -> AsyncGenerator[Iterable[bytes], None]:
-        yield self._writer.start()
-        yield self._writer.push(self._first)
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        writer = self._writer
+        yield b"".join((*writer.start(), *writer.push(self._first)))
         try:
-            async for message in self._messages:
-                yield self._writer.push(message)
+            async for message in self.messages:
+                yield b"".join(writer.push(message))
         except Refused as refused:
-            yield self._writer.fail(refused)
+            yield b"".join(writer.fail(refused))
         else:
-            yield self._writer.end()
+            yield b"".join(writer.end())
