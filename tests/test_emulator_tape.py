@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -291,6 +292,40 @@ def test_a_stream_passes_message_by_message_and_a_cancelled_one_is_recorded_as_f
         running.cancel()
         assert isinstance(reader.error(), grpc.RpcError | None)
         assert player.requests[0].wait() == "CANCELLED"
+
+
+class Silent(grpc.GenericRpcHandler):
+    """A service whose first call gets nothing at all until it is over, and whose others are answered."""
+
+    def __init__(self) -> None:
+        self.called, self.over = threading.Event(), threading.Event()
+
+    def service(self, handler_call_details: Any) -> Any:
+        return grpc.unary_stream_rpc_method_handler(self._answer)
+
+    def _answer(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        if not self.called.is_set():
+            context.add_callback(self.over.set)
+            self.called.set()
+            self.over.wait(PATIENCE)
+        yield generation.CompletionResponse(model_version="others").SerializeToString()
+
+
+def test_a_call_that_the_service_keeps_silent_about_is_cancelled_at_once_and_holds_up_no_other(path: Path) -> None:
+    silent = Silent()
+    service = grpc.server(futures.ThreadPoolExecutor(2), handlers=[silent])
+    target = f"127.0.0.1:{service.add_insecure_port('127.0.0.1:0')}"
+    service.start()
+    try:
+        with Emulator(upstream=target, upstream_tls=False, record=path) as recorder, channel_to(recorder) as channel:
+            running = start(channel, "TextGenerationService/Completion", asking(stream=True), timeout=None)
+            assert silent.called.wait(PATIENCE)
+            running.cancel()
+            assert recorder.requests[0].wait() == "CANCELLED"
+            assert silent.over.wait(PATIENCE)
+            assert call(channel, "TextGenerationService/Completion", asking()).code == "OK"
+    finally:
+        service.stop(None).wait()
 
 
 def test_a_deadline_goes_on_to_the_service_and_ends_the_replay_alike(path: Path) -> None:

@@ -55,7 +55,7 @@ class Growing(Response):
     """An answer that is sent as the messages of a call come; a client who goes away cancels the call.
 
     Args:
-        messages: the call's. What fails before the first of them has an HTTP status of its own, so it was taken already.
+        messages: the call's, but for the first: what fails before that has an HTTP status of its own.
         headers: HTTP headers.
         media_type: that of the body.
     """

@@ -150,7 +150,7 @@ class _Lines(Growing):
             async for message in self.messages:
                 yield _line({"result": to_dict(message)})
         except Refused as refused:
-            yield _line({"error": status_dict(refused.status)})
+            yield _line({"error": to_dict(refused.status)})
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -170,9 +170,10 @@ class _Exchange:
                 self._given.data, metadata=_passed(self._sent), timeout=time_left(self._context)
             )
         try:
-            self._take(self._call.initial_metadata())
-            self._context.send_initial_metadata(_passed(self._received))
             for content in self._call:
+                if not self._responses:
+                    # Not before: to wait for them alone would keep the call from being cancelled.
+                    self._hand_on_initial_metadata()
                 self._responses.append(Response(self._since_last(), content))
                 self.recorded.sent += 1
                 yield content
@@ -180,6 +181,10 @@ class _Exchange:
             # What went wrong is asked of the call itself, as if it had gone well.
             pass
         self._finish()
+
+    def _hand_on_initial_metadata(self) -> None:
+        self._take(self._call.initial_metadata())
+        self._context.send_initial_metadata(_passed(self._received))
 
     def _take(self, metadata: Iterable[tuple[str, Any]] | None) -> None:
         self._received += metadata or ()
@@ -194,6 +199,8 @@ class _Exchange:
     def _finish(self) -> None:
         """Hand on how the call ended at the upstream."""
         code, message, trailing = self._call.code(), self._call.details() or "", self._call.trailing_metadata() or ()
+        if not self._responses:
+            self._hand_on_initial_metadata()
         self._take(trailing)
         if code is grpc.StatusCode.UNAVAILABLE and not trailing:
             # Whatever it is, it is not the service's own words.
