@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ from driver import Driver
 from hypothesis import HealthCheck, settings
 
 from yandexgpt.emulator import Emulator
+
+# Whoever runs the tests in the background of a shell script has them ignore Ctrl-C, and their programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more of the machine's other users than of the code.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

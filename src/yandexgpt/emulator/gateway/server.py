@@ -155,6 +155,11 @@ class _Server(uvicorn.Server):
             tenths += 10
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - closed by their maker
+        # asyncio loses a connection, and never closes it, that was accepted just before its server was closed.
+        for listening in (each for server in self.servers for each in server.sockets):
+            with contextlib.suppress(NotImplementedError):  # loops of Windows accept in another way
+                asyncio.get_running_loop().remove_reader(listening.fileno())
+        await _a_moment()
         for server in self.servers:
             server.close()
         state = self.server_state
@@ -167,4 +172,16 @@ class _Server(uvicorn.Server):
             connection.transport.abort()
         if state.tasks:
             await asyncio.wait(state.tasks)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()  # what is left are connections in the middle of their TLS handshake
+        await _a_moment()
+        while state.connections:
+            for connection in list(state.connections):
+                connection.transport.abort()
+            await _a_moment()
+
+
+async def _a_moment() -> None:
+    """Let everything happen that is due."""
+    for _ in range(3):
         await asyncio.sleep(0)
