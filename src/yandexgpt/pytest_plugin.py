@@ -21,6 +21,7 @@ import json
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 
@@ -36,7 +37,8 @@ _MARK_HELP = (
     "(the fixture yandexgpt_emulator). fail: a status code, a mapping of arguments of Emulator.fail, or a list of "
     "those; script, replay: files, relative to the test's own"
 )
-_EMULATOR = pytest.StashKey["Emulator"]()
+_running: WeakKeyDictionary[pytest.Item, Emulator] = WeakKeyDictionary()
+"""The emulators of the tests under way. (pytest's own stash is younger than some pytest that this must not break.)"""
 _CREDENTIALS = (
     "YC_API_KEY",
     "API_KEY",
@@ -85,9 +87,9 @@ def yandexgpt_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
             environment.delenv(name, raising=False)
         for name, value in emulator.environment().items():
             environment.setenv(name, value)
-        request.node.stash[_EMULATOR] = emulator
+        _running[request.node] = emulator
         yield emulator
-        del request.node.stash[_EMULATOR]
+        del _running[request.node]
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +111,7 @@ def _options(node: pytest.Item, arguments: set[str]) -> dict[str, Any]:
         options.update(mark.kwargs)
     for name in ("script", "replay"):
         if options.get(name) is not None:
-            options[name] = Path(node.path.parent, options[name])
+            options[name] = Path(Path(getattr(node, "path", None) or node.fspath).parent, options[name])
     return options
 
 
@@ -117,7 +119,7 @@ def _options(node: pytest.Item, arguments: set[str]) -> dict[str, Any]:
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Show, where a test failed, what its emulator received."""
     report = (yield).get_result()
-    emulator = item.stash.get(_EMULATOR, None)
+    emulator = _running.get(item)
     if report.failed and emulator is not None:
         lines = [_line(request) for request in emulator.requests]
         report.sections.append(("YandexGPT emulator received", "\n".join(lines) or "nothing"))
