@@ -614,6 +614,7 @@ def test_what_is_forwarded_cannot_be_scripted() -> None:
         ({"replay": os.devnull}, f"replay: {os.devnull} holds no call"),
         ({"replay": 5}, "replay must be the path of a file, not 5"),
         ({"match": "text"}, "match must be one of request, order, not 'text'"),
+        ({"match": "order"}, "match='order' needs replay"),
         ({"upstream": "localhost"}, "upstream must be host:port, got 'localhost'"),
         (
             {"upstream": "example.org:443", "upstream_tls": False},

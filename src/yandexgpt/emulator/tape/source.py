@@ -34,6 +34,8 @@ def source(
     """
     if match not in get_args(Match):
         raise ValueError(f"match must be one of {', '.join(get_args(Match))}, not {match!r}")
+    if replay is None and match != "request":
+        raise ValueError(f"match={match!r} needs replay, the recording in which answers are found so")
     if replay is not None and (upstream is not None or record is not None):
         raise ValueError("replay answers by itself: it goes with neither upstream nor record")
     if record is not None and upstream is None:
