@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
+import gc
 import http.client
 import json
 import socket
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,8 +22,12 @@ import grpc
 import pytest
 import uvicorn
 from driver import PATIENCE, Background, until
+from starlette.applications import Starlette
 
 from yandexgpt.emulator import Emulator
+from yandexgpt.emulator.gateway.core import Core
+from yandexgpt.emulator.gateway.server import _Server
+from yandexgpt.emulator.listening import bind
 
 COMPLETION = "/foundationModels/v1/completion"
 FOREVER = 3600.0
@@ -299,3 +306,28 @@ def test_bytes_that_are_no_request_are_an_invalid_argument(emulator: Emulator) -
 def emulator() -> Iterator[Emulator]:
     with Emulator(http_port=0) as running:
         yield running
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_connection_accepted_as_the_server_stops_is_closed(emulator: Emulator, turns: int) -> None:
+    async def stop_while_somebody_connects() -> bytes:
+        started: Future[None] = Future()
+        config = uvicorn.Config(Starlette(), ws="none", lifespan="off", log_config=None)
+        server = _Server(config, lambda: Core(emulator.endpoint, None), started)
+        with bind("127.0.0.1", 0) as listener:
+            serving = asyncio.ensure_future(server.serve([listener]))
+            await asyncio.wait_for(asyncio.wrap_future(started), PATIENCE)
+            with socket.create_connection(listener.getsockname(), PATIENCE) as client:
+                for _ in range(turns):  # of the loop, in one of which the connection is accepted
+                    await asyncio.sleep(0)
+                await server.shutdown()  # which ends whatever else the loop does
+                await asyncio.wait([serving], timeout=PATIENCE)
+                assert serving.done()
+                listener.close()  # and with it whatever nobody has accepted
+                try:
+                    return client.recv(1)
+                except ConnectionResetError:
+                    return b""
+
+    assert asyncio.run(stop_while_somebody_connects()) == b""
+    gc.collect()  # a connection that was lost would be a ResourceWarning
