@@ -69,7 +69,9 @@ def stubs(channel: grpc.Channel) -> None:
         operation = TextGenerationAsyncServiceStub(channel).Completion(
             request("раз два"), metadata=BY_KEY, timeout=LIMIT
         )
+        end = time.monotonic() + LIMIT
         while not operation.done:
+            assert time.monotonic() < end, operation
             time.sleep(0.02)
             operation = operations.Get(GetOperationRequest(operation_id=operation.id), metadata=BY_KEY, timeout=LIMIT)
         response = CompletionResponse()
