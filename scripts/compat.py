@@ -180,7 +180,9 @@ def run(command: list[str], place: Path = ROOT, **variables: str) -> str:
     except subprocess.TimeoutExpired as expired:
         raise Failed(f"no end within {LIMIT_SECONDS} s: {' '.join(command[1:4])}") from expired
     if done.returncode:
-        words = textwrap.indent((done.stdout + done.stderr).strip()[-4000:], "       ")
+        said = (done.stdout + done.stderr).strip()
+        names = re.findall(r"(?m)^(?:FAILED|ERROR) .*", said)  # of tests, which the end alone may not show
+        words = textwrap.indent("\n".join((*names, said[-4000:])), "       ")
         raise Failed(f"{' '.join(command[1:4])} gave {done.returncode}\n{words}\n      ")
     return done.stdout
 

@@ -446,8 +446,9 @@ played. Then the same client makes another call, which has to work. Of all runs,
 - **other errors**: anything but the expected outcome, or the next call failed.
 
 "{LAST}" is before the status, unless the trailers are named. Before the first message a call is sent again, after it
-never. An RST comes {HOLD:g} s after the last byte before it: some grpcio below 1.79 overlook one that follows at once,
-and such a call ends at its deadline.
+never. An RST comes {HOLD:g} s after the last byte before it: grpcio below 1.80 may overlook one that comes
+together with data (epoll tells of both at once, and having read the data gRPC waits to be told again), and that attempt
+then lasts as long as it may. There, give an `attempt_timeout`, or set GRPC_POLL_STRATEGY=poll in the environment.
 
 {{table}}
 

@@ -18,6 +18,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
+import grpc
+
 import yandexgpt
 from yandexgpt.emulator import Emulator
 
@@ -25,6 +27,9 @@ PATIENCE = 30.0
 """Seconds after which something hangs; nothing here takes a tenth of it."""
 FOREVER = 3600.0
 FAST = yandexgpt.Retry(initial=0.01, maximum=0.02)
+OVERLOOKS_RESETS = tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 80)
+"""Whether gRPC waits in vain after a TCP reset that comes together with data, which is a matter of who runs when: epoll
+tells of both at once, and having read the data it waits to be told again. Such an attempt lasts as long as it may."""
 _END: Any = object()
 
 

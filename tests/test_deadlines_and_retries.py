@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from driver import FOREVER, PATIENCE, Background, Driver, in_threads, run_loop, stall_after, until
+from driver import FOREVER, OVERLOOKS_RESETS, PATIENCE, Background, Driver, in_threads, run_loop, stall_after, until
 
 import yandexgpt
 from yandexgpt import Retry
@@ -38,7 +38,8 @@ def far(driver: Driver, emulator: Emulator, proxy: FaultProxy) -> Any:
     Its attempts outlast gRPC's wait before it connects again: those in between fail with the same error.
     """
     retry = Retry(attempts=50, initial=0.02, maximum=0.02, jitter=0)
-    return driver.client(emulator, endpoint=proxy.endpoint, retry=retry)
+    attempt_timeout = 5.0 if OVERLOOKS_RESETS else None
+    return driver.client(emulator, endpoint=proxy.endpoint, retry=retry, attempt_timeout=attempt_timeout)
 
 
 def took(started: float) -> float:
@@ -320,9 +321,9 @@ def test_nothing_is_sent_again_after_the_first_message(client: Any, emulator: Em
 @pytest.mark.parametrize(
     "fault",
     [
-        Fault("break", after="request"),
+        Fault("break", after="request", seconds=0.1 * OVERLOOKS_RESETS),
         Fault("break", after="request", fin=True),
-        Fault("break", after=0, seconds=0.1),  # some grpcio overlook an RST that follows the headers at once
+        Fault("break", after=0, seconds=0.1 * OVERLOOKS_RESETS),
         Fault("reset", after="request", code=ErrorCode.INTERNAL_ERROR),
         Fault("reset", after="request", code=ErrorCode.REFUSED_STREAM),
         Fault("reset", after="request", code=ErrorCode.CANCEL),

@@ -9,9 +9,8 @@ import time
 from collections import Counter
 from typing import Any
 
-import grpc
 import pytest
-from driver import PATIENCE, Driver, grave, in_threads, output_of, own_words, program, run_loop, until
+from driver import OVERLOOKS_RESETS, PATIENCE, Driver, grave, in_threads, output_of, own_words, program, run_loop, until
 
 import yandexgpt
 from yandexgpt import Retry
@@ -467,9 +466,8 @@ def test_closing_a_client_ends_its_calls_in_every_loop(emulator: Emulator) -> No
 
 # Threads
 
-# grpcio before 1.80 may overlook a connection that breaks while the headers of one of its streams arrive: the call then
-# ends at its deadline. A fault for one call breaks the connection under its neighbours too, so no delay avoids this.
-OVERLOOKS = {"DEADLINE_EXCEEDED"} if tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 80) else set()
+# A fault for one call breaks the connection under its neighbours too.
+OVERLOOKED = {"DEADLINE_EXCEEDED"} if OVERLOOKS_RESETS else set()
 CODES = ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "CANCELLED"]
 FAULTS = [
     Fault("break", after="request"),
@@ -524,7 +522,7 @@ def one_call(client: Any, text: str, *, streamed: bool) -> str:
     else:
         assert completion.text == text
         return "answered"
-    assert failure.code.name in {*CODES, "UNKNOWN", *OVERLOOKS}
+    assert failure.code.name in {*CODES, "UNKNOWN", *OVERLOOKED}
     assert failure.request_id
     assert 1 <= failure.attempts <= 4
     assert text.startswith(shown)
