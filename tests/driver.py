@@ -33,6 +33,16 @@ tells of both at once, and having read the data it waits to be told again. Such 
 _END: Any = object()
 
 
+class Clock:
+    """A clock that stands still unless it is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Loop:
     """An event loop in a thread of its own; what it has to complain about is an error at the end."""
 
