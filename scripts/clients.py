@@ -28,8 +28,8 @@ from yandexgpt.emulator import Emulator
 PROGRAMS = ROOT / "tests" / "clients"
 AT_ONCE = 3
 """Environments made, and programs run, at the same time."""
-OPERATION_TIME = 0.1
-"""Seconds: long enough for a client to have to wait."""
+OPERATION_TIME = 2.5
+"""Seconds: long enough for a client to have to wait, and to be in time to cancel."""
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from driver import Driver
+from driver import PATIENCE, Driver
 from hypothesis import HealthCheck, settings
 
 from yandexgpt.emulator import Emulator
+from yandexgpt.emulator.call import Call
 
 # Whoever runs the tests in the background of a shell script has them ignore Ctrl-C, and their programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -40,6 +42,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def emulator() -> Iterator[Emulator]:
     with Emulator() as running:
         yield running
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """While it is not set, emulators send no message."""
+    opened, pause = threading.Event(), Call.pause
+    monkeypatch.setattr(Call, "pause", lambda call, seconds: opened.wait(PATIENCE) and pause(call, seconds))
+    yield opened
+    opened.set()
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -419,6 +419,11 @@ def stall_after(emulator: Emulator, partials: int, *, times: int = 1) -> None:
     emulator.fail("UNAVAILABLE", after=partials, delay=FOREVER, times=times)
 
 
+def calls_of(client: Any) -> Any:
+    """The calls under way of a client, and of those that share its connection."""
+    return getattr(client, "_client", client)._driver.connection.calls
+
+
 def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:
     """A Python program in a process of its own, with the environment set up for the emulator."""
     return subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,8 @@ def test_a_cancelled_turn_leaves_the_history_as_it_was(emulator: Emulator) -> No
     asyncio.run(main())
 
 
-def test_two_turns_at_once_are_an_error(chat: Any, driver: Driver, emulator: Emulator) -> None:
-    emulator.reply("Раз", delay=0.3)
+def test_two_turns_at_once_are_an_error(chat: Any, gate: threading.Event, emulator: Emulator) -> None:
+    emulator.reply("Раз")
     first = Background(chat.send, "Первый")
     emulator.wait_for_requests(1)
     for attempt in (
@@ -196,6 +197,7 @@ def test_two_turns_at_once_are_an_error(chat: Any, driver: Driver, emulator: Emu
     ):
         with pytest.raises(yandexgpt.YandexGPTError, match="another turn of this chat is under way"):
             attempt()
+    gate.set()
     assert first.result().text == "Раз"
     assert len(emulator.requests) == 1
     chat.send("Третий")

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent import futures
+from types import SimpleNamespace
 
 import grpc
 import jwt
 import pytest
+from driver import Clock
 
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc as iam_grpc
@@ -65,15 +67,17 @@ def signed(key: dict[str, str], algorithm: str = "PS256", kid: str | None = None
     return jwt.encode(claims, pem(key), algorithm, {"kid": kid or key["id"]})
 
 
-def test_tokens_live_as_long_as_told(identity):
+def test_tokens_live_as_long_as_told(identity, monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr("yandexgpt.emulator.identity.time", SimpleNamespace(time=clock))
     long, short, ended = identity.issue(), identity.issue(0.2), identity.issue(0)
     assert long.startswith("t1.")
     assert identity.issued == [long, short, ended]
-    assert 12 * 3600 - 60 < identity.expires_at(long) - time.time() <= 12 * 3600
+    assert identity.expires_at(long) == clock() + 12 * 3600
     assert identity.is_valid(long)
     assert identity.is_valid(short)
     assert identity.why_invalid(ended) == "the token has expired"
-    time.sleep(max(0.0, identity.expires_at(short) - time.time()))
+    clock.now = identity.expires_at(short)
     assert identity.why_invalid(short) == "the token has expired"
 
 
@@ -98,13 +102,14 @@ def test_the_key_is_that_of_yandexs_files(key):
 
 
 def test_a_signed_jwt_is_exchanged_for_a_token(identity, channel, key):
-    identity.token_lifetime = 1.5
+    identity.token_lifetime = 100.5
     before = time.time()
     response = create(channel, jwt=signed(key))
     assert identity.issued == [response.iam_token]
     assert identity.is_valid(response.iam_token)
-    assert before + 1.5 <= response.expires_at.ToNanoseconds() / 1e9 + 1e-3 <= time.time() + 1.6
-    create(channel, jwt=signed(key, aud=[AUDIENCE], iat=time.time() + 3))
+    assert before + 100.5 <= response.expires_at.ToNanoseconds() / 1e9 + 1e-3 <= time.time() + 100.6
+    ahead = time.time() + 3
+    create(channel, jwt=signed(key, aud=[AUDIENCE], iat=ahead, exp=ahead + 3600))
     assert identity.exchanges == 2
 
 
@@ -192,6 +197,12 @@ def test_without_the_extra_the_error_names_it(identity, channel, key, monkeypatc
     create(channel, yandex_passport_oauth_token=identity.oauth_token())
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch) -> None:
+    """Whoever asks the metadata service may take their time between the connection and the request."""
+    monkeypatch.setattr("yandexgpt.emulator.identity._Handler.timeout", DEADLINE)
+
+
 @pytest.fixture
 def metadata(identity) -> Iterator[MetadataServer]:
     with MetadataServer(identity) as metadata:
@@ -207,7 +218,7 @@ def get(metadata: MetadataServer, path: str = METADATA_PATH, flavor: str | None 
     return answer
 
 
-@pytest.mark.parametrize("lifetime", [12 * 3600.0, 1.5])
+@pytest.mark.parametrize("lifetime", [12 * 3600.0, 100.5])
 def test_the_metadata_service_gives_out_tokens(identity, metadata, lifetime):
     identity.token_lifetime = lifetime
     status, body = get(metadata)
@@ -256,17 +267,19 @@ def asking(metadata: MetadataServer) -> socket.socket:
     return connection
 
 
-def test_closing_the_metadata_service_leaves_no_thread_and_does_not_wait_for_slow_answers(identity, capfd):
-    before = threading.active_count()
+def test_closing_the_metadata_service_leaves_no_thread_and_does_not_wait_for_slow_answers(identity, capfd, monkeypatch):
+    before = set(threading.enumerate())
     metadata = Noticing(identity)
     metadata.delay = 60.0
     host, port = metadata.endpoint.split(":")
-    with socket.create_connection((host, int(port)), DEADLINE), asking(metadata) as slow:
+    with asking(metadata) as slow:
         assert metadata.noticed.wait(DEADLINE)
-        metadata.close()
-        metadata.close()
+        monkeypatch.setattr("yandexgpt.emulator.identity._Handler.timeout", 0.5)  # of one who asks for nothing
+        with socket.create_connection((host, int(port)), DEADLINE):
+            metadata.close()
+            metadata.close()
         assert slow.recv(12) == b"HTTP/1.0 200"
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert capfd.readouterr().err == ""
 
 

@@ -105,17 +105,17 @@ def test_a_second_start_takes_the_same_ports() -> None:
 
 
 def test_a_port_in_use_is_an_error_that_names_it_and_nothing_is_left() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with bind("127.0.0.1", 0) as reserved:  # for this test, whoever listens there
+        port = reserved.getsockname()[1]
         emulator = Emulator(http_port=port)
-        with pytest.raises(OSError, match=f"127.0.0.1:{port}") as caught:
-            emulator.start()
+        with bind("127.0.0.1", port) as taken:
+            taken.listen()
+            with pytest.raises(OSError, match=f"127.0.0.1:{port}") as caught:
+                emulator.start()
         assert caught.value.errno == errno.EADDRINUSE
-    assert no_server_is_left()
-    with emulator, connection(emulator) as made:
-        assert text_of(ask(made)) == "раз два три"
+        assert no_server_is_left()
+        with emulator, connection(emulator) as made:
+            assert text_of(ask(made)) == "раз два три"
 
 
 def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +149,13 @@ def test_on_ipv6_the_address_stands_in_brackets() -> None:
         assert text_of(ask(made)) == "раз два три"
 
 
+@pytest.fixture
+def patient_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop waits until what is in flight has said how it ends."""
+    monkeypatch.setattr("yandexgpt.emulator.gateway.server._GRACE", PATIENCE)
+
+
+@pytest.mark.usefixtures("patient_stop")
 def test_a_stop_ends_what_is_in_flight_and_says_so(emulator: Emulator) -> None:
     emulator.fail("INTERNAL", after=1, delay=FOREVER, times=2)
     with connection(emulator) as streaming, connection(emulator) as whole:
@@ -199,7 +206,7 @@ def test_a_client_that_goes_away_cancels_its_call(emulator: Emulator, stream: bo
         (recorded,) = emulator.wait_for_requests(1)
         assert recorded.outcome is None
     assert recorded.wait() == "CANCELLED"
-    assert emulator.in_flight == 0
+    until(lambda: emulator.in_flight == 0)
 
 
 def test_a_client_that_goes_away_in_the_middle_of_a_stream_cancels_its_call(emulator: Emulator) -> None:
@@ -274,6 +281,7 @@ def test_with_tls_both_faces_are_trusted_by_one_authority(secure: Emulator) -> N
         ask(stranger)
 
 
+@pytest.mark.usefixtures("patient_stop")
 def test_with_tls_a_stop_leaves_nothing(secure: Emulator) -> None:
     secure.fail("INTERNAL", after=1, delay=FOREVER)
     with connection(secure, ssl.create_default_context(cafile=str(secure.tls))) as made:

@@ -8,6 +8,7 @@ import http.server
 import json
 import logging
 import shlex
+import socket
 import threading
 import time
 import traceback
@@ -25,6 +26,7 @@ from driver import (
     Background,
     Clock,
     Driver,
+    calls_of,
     in_threads,
     output_of,
     own_words,
@@ -61,6 +63,14 @@ class Origin:
         self._folder = folder
         self._metadata = MetadataServer(self.identity)
         self._asked: list[None] = []
+        self._held = folder / "held"
+        exchange = self.identity.exchange
+
+        def when_released(request: Any) -> Any:
+            self._until_released()
+            return exchange(request)
+
+        self.identity.exchange = when_released  # type: ignore[method-assign]
         self.credentials: Credentials = getattr(self, kind)()
 
     @property
@@ -77,7 +87,18 @@ class Origin:
         self.identity.delay = self._metadata.delay = seconds
         (self._folder / "delay").write_text(str(seconds))
 
+    def hold(self) -> None:
+        """Let no token come before :meth:`release`."""
+        self._held.touch()
+
+    def release(self) -> None:
+        self._held.unlink(missing_ok=True)
+
+    def _until_released(self) -> None:
+        until(lambda: not self._held.exists())
+
     def close(self) -> None:
+        self.release()
         self._metadata.close()
 
     def key_mapping(self) -> Credentials:
@@ -104,6 +125,7 @@ class Origin:
         tool = self._folder / "yc"
         tool.write_text(
             f"#!/bin/sh\ncd {shlex.quote(str(self._folder))}\nprintf x >> asked\nsleep $(cat delay)\n"
+            "while [ -e held ]; do sleep 0.02; done\n"
             "head -n $(wc -c < asked) tokens | tail -n 1\n"
         )
         tool.chmod(0o755)
@@ -113,6 +135,7 @@ class Origin:
         def provide() -> ExpiringToken:
             self._asked.append(None)
             threading.Event().wait(self.identity.delay)
+            self._until_released()
             return ExpiringToken(self.identity.issue(), lifetime=self.identity.token_lifetime)
 
         return TokenProvider(provide)
@@ -121,6 +144,7 @@ class Origin:
         async def provide() -> ExpiringToken:
             self._asked.append(None)
             await asyncio.sleep(self.identity.delay)
+            await asyncio.to_thread(self._until_released)
             return ExpiringToken(self.identity.issue(), lifetime=self.identity.token_lifetime)
 
         return TokenProvider(provide)
@@ -219,51 +243,46 @@ def test_tokens_are_renewed_ahead_of_their_end_while_calls_go_on(
     driver: Driver, emulator: Emulator, tmp_path: Path
 ) -> None:
     identity = emulator.identity
-    identity.token_lifetime = 4.0
+    identity.token_lifetime = 1000.0
     origins = [Origin(kind, emulator, tmp_path) for kind in KINDS if kind != "yc"]  # which does not say when it ends
-    for origin in origins:
-        origin.credentials.refresher = Refresher(rng=lambda: 1.0)  # as early as it may be: after 2.8 s
-    waiting: list[float] = []
 
     def call(number: int) -> list[str]:
+        clock = Clock()
+        origins[number].credentials.refresher = Refresher(clock, rng=lambda: 1.0)  # as early as it may be: after 700 s
         used: list[str] = []
         client = driver.client(
             emulator, credentials=origins[number].credentials, retry=Retry.none(), metadata=[("x-number", str(number))]
         )
         end = time.monotonic() + PATIENCE
-        while len(used) < 2:
+        while len(set(used)) < 2:
             assert time.monotonic() < end
-            began = time.monotonic()
-            completion = client.complete("раз два")
-            waiting.append(time.monotonic() - began)
-            assert completion.text == "раз два"
-            header = next(
+            if used:
+                clock.now = 1690.0 if len(used) < 3 else 1990.0  # seconds before a refresh is due, and before the end
+            assert client.complete("раз два").text == "раз два"
+            used += [
                 str(each.metadata["authorization"])
                 for each in reversed(emulator.requests)
                 if each.metadata["x-number"] == str(number)
-            )
-            if header not in used:
-                used.append(header)
+            ][:1]
             threading.Event().wait(0.02)
         return used
 
     try:
-        for old, new in in_threads(len(origins), call):
-            ends = [identity.expires_at(header.removeprefix("Bearer ")) for header in (old, new)]
-            assert ends[1] - 4.0 < ends[0], "the second token was asked for only when the first had ended"
+        for used in in_threads(len(origins), call):
+            assert len(used) > 4
+            assert len(set(used[:4])) == 1, "the call that found a refresh due has waited for it"
     finally:
         for origin in origins:
             origin.close()
     assert identity.exchanges == 2 * 3
-    assert sorted(waiting)[len(waiting) // 2] < 0.5
 
 
 def test_a_tool_that_does_not_say_when_its_tokens_end_is_asked_when_one_has(driver: Driver, emulator: Emulator) -> None:
-    tokens = [emulator.identity.issue(2.0), emulator.identity.issue()]
+    tokens = [emulator.identity.issue(), emulator.identity.issue()]
     given = iter(tokens)
     client = driver.client(emulator, credentials=TokenProvider(lambda: next(given)), retry=Retry.none())
     assert client.complete("Привет").text == "Привет"
-    until(lambda: not emulator.identity.is_valid(tokens[0]))
+    emulator.identity._expiry[tokens[0]] = time.time()
     assert client.complete("Привет").text == "Привет"
     assert outcomes(emulator) == ["OK", "UNAUTHENTICATED", "OK"]
 
@@ -441,24 +460,26 @@ def test_failures_are_shared_by_all_who_wait_and_so_are_retries(
     assert emulator.identity.exchanges == 2
 
 
-def test_an_identity_service_that_is_out_of_reach(
-    driver: Driver, emulator: Emulator, iam: Iam, oauth: OAuthToken
-) -> None:
-    iam.close()
-    client = driver.client(emulator, credentials=oauth, iam_endpoint=iam.endpoint, retry=Retry.none())
-    with pytest.raises(yandexgpt.UnavailableError, match=r"no IAM token could be got: .*refused") as caught:
-        client.complete("Привет")
-    assert caught.value.endpoint == iam.endpoint
+def test_an_identity_service_that_is_out_of_reach(driver: Driver, emulator: Emulator, oauth: OAuthToken) -> None:
+    with socket.socket() as taken:  # where nobody listens, nor can
+        taken.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        client = driver.client(emulator, credentials=oauth, iam_endpoint=endpoint, retry=Retry.none())
+        with pytest.raises(yandexgpt.UnavailableError, match=r"no IAM token could be got: .*refused") as caught:
+            client.complete("Привет")
+    assert caught.value.endpoint == endpoint
 
 
 def test_a_machine_that_takes_too_long_is_retried_within_the_deadline(driver: Driver, emulator: Emulator) -> None:
     with MetadataServer(emulator.identity) as metadata:
         metadata.delay = FOREVER
-        client = driver.client(emulator, credentials=MetadataService(metadata.endpoint, timeout=0.1))
+        credentials = MetadataService(metadata.endpoint, timeout=0.1)
+        client = driver.client(emulator, credentials=credentials)
         with pytest.raises(yandexgpt.UnavailableError, match=r"metadata service at .* did not answer: timed out"):
             client.complete("Привет")
-        assert metadata.requests == 4
+        until(lambda: metadata.requests == 4)
         metadata.delay = 0.0
+        credentials._timeout = PATIENCE
         assert client.complete("Привет").text == "Привет"
 
 
@@ -467,14 +488,14 @@ def test_a_machine_that_takes_too_long_is_retried_within_the_deadline(driver: Dr
 
 @some
 def test_a_slow_exchange_does_not_outlive_the_deadline(driver: Driver, emulator: Emulator, origin: Origin) -> None:
-    origin.take(1.5)
+    origin.hold()
     client = driver.client(emulator, credentials=origin.credentials)
     began = time.monotonic()
     with pytest.raises(
         yandexgpt.DeadlineExceededError, match="the deadline passed while waiting for a token"
     ) as caught:
         client.complete("Привет", timeout=0.2)
-    assert 0.19 <= time.monotonic() - began < 1.4
+    assert 0.19 <= time.monotonic() - began < PATIENCE
     assert caught.value.attempts == 0
     assert emulator.requests == []
 
@@ -488,8 +509,8 @@ def test_a_slow_exchange_after_a_failed_one_does_not_outlive_the_deadline(
     emulator.identity.delay = FOREVER
     began = time.monotonic()
     with pytest.raises(yandexgpt.DeadlineExceededError, match="while waiting for a token") as caught:
-        client.complete("Привет", timeout=0.3)
-    assert 0.29 <= time.monotonic() - began < 5.0
+        client.complete("Привет", timeout=2.0)
+    assert 1.99 <= time.monotonic() - began < PATIENCE
     assert caught.value.attempts == 1
 
 
@@ -497,11 +518,12 @@ def test_a_slow_exchange_after_a_failed_one_does_not_outlive_the_deadline(
 def test_a_caller_whose_deadline_passes_leaves_the_token_to_the_others(
     driver: Driver, emulator: Emulator, origin: Origin
 ) -> None:
-    origin.take(0.4)
+    origin.hold()
     client = driver.client(emulator, credentials=origin.credentials)
     impatient = Background(client.complete, "раз", timeout=0.1)
     patient = Background(client.complete, "два")
     assert isinstance(impatient.error(), yandexgpt.DeadlineExceededError)
+    origin.release()
     assert patient.result().text == "два"
     assert origin.fetched == 1
     assert client.complete("три").text == "три"
@@ -535,14 +557,17 @@ def test_a_loop_that_ends_before_its_token_comes_is_not_complained_of(
     assert [record.getMessage() for record in caplog.records if record.name != "yandexgpt"] == []
 
 
-def test_cancelled_tasks_leave_the_token_to_the_others(emulator: Emulator, oauth: OAuthToken) -> None:
+@pytest.mark.parametrize("origin", ["oauth"], indirect=True)
+def test_cancelled_tasks_leave_the_token_to_the_others(emulator: Emulator, origin: Origin) -> None:
     async def main() -> None:
-        emulator.identity.delay = 0.3
-        async with emulator.async_client(credentials=oauth) as client:
+        origin.hold()
+        async with emulator.async_client(credentials=origin.credentials) as client:
             tasks = [asyncio.create_task(client.complete(f"{number}")) for number in range(10)]
-            await asyncio.to_thread(until, lambda: refreshing(oauth))
+            await asyncio.to_thread(until, lambda: refreshing(origin.credentials))
             for task in tasks[::2]:
                 task.cancel()
+            await asyncio.wait(tasks[::2])
+            origin.release()
             results = await asyncio.gather(*tasks, return_exceptions=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results[::2])
             assert [result.text for result in results[1::2]] == ["1", "3", "5", "7", "9"]  # type: ignore[union-attr]
@@ -566,34 +591,28 @@ def test_two_loops_at_once_wait_for_one_token(emulator: Emulator, oauth: OAuthTo
 
 @some
 def test_close_ends_the_wait_for_a_token(driver: Driver, emulator: Emulator, origin: Origin) -> None:
-    origin.take(1.5)
+    origin.hold()
     client = driver.client(emulator, credentials=origin.credentials)
     calls = [
         Background(client.complete, "раз", timeout=None),
         Background(lambda: client.stream("два", timeout=None).finish()),
     ]
-    until(lambda: len(_calls(client)) == 2 and refreshing(origin.credentials))
-    began = time.monotonic()
+    until(lambda: len(calls_of(client)) == 2 and refreshing(origin.credentials))
     client.close()
     for call in calls:
         error = call.error()
         assert isinstance(error, yandexgpt.CancelledError)
         assert "closed during the call" in str(error)
-    assert time.monotonic() - began < 1.3
     assert emulator.requests == []
     # Whoever else has these credentials is served by the token that was on its way.
-    origin.take(0.0)
+    origin.release()
     other = driver.client(emulator, credentials=origin.credentials)
     assert other.complete("три", timeout=20.0).text == "три"
     assert origin.fetched == 1
 
 
-def _calls(client: Any) -> Any:
-    return getattr(client, "_client", client)._driver.connection.calls
-
-
 CLOSED_STUBS = """
-import asyncio, sys, threading, time
+import asyncio, sys, threading
 import yandexgpt
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.credentials import OAuthToken
@@ -601,7 +620,6 @@ from yandexgpt.credentials import OAuthToken
 credentials = OAuthToken(sys.argv[2])
 request = text_generation_service_pb2.TokenizeRequest(model_uri="gpt://emulator/yandexgpt", text="раз")
 options = dict(credentials=credentials, timeout=None)
-began = time.monotonic()
 if sys.argv[1] == "sync":
     client = yandexgpt.Client(**options)
     def close():
@@ -627,13 +645,12 @@ else:
         except (yandexgpt.YandexGPTError, asyncio.CancelledError):
             print("well")
     asyncio.run(main())
-assert time.monotonic() - began < 2.0, "the call went on waiting for its token"
 """
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_close_ends_the_wait_for_a_token_of_the_stubs(emulator: Emulator, kind: str) -> None:
-    emulator.identity.delay = 2.5
+    emulator.identity.delay = FOREVER
     process = program(CLOSED_STUBS, emulator, kind, emulator.identity.oauth_token())
     code, out, err = output_of(process)
     assert (code, out, err) == (0, "well\n", "")
@@ -787,21 +804,19 @@ def test_children_get_tokens_of_their_own_if_their_parent_had_none(emulator: Emu
 @pytest.mark.parametrize("source", ["oauth", "metadata"])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_fork_during_a_refresh_that_no_call_waits_for(emulator: Emulator, kind: str, source: str) -> None:
-    emulator.identity.token_lifetime = 1.0
-    emulator.identity.delay = 0.15
+    emulator.identity.token_lifetime = 2.0
+    emulator.identity.delay = 0.4
     with MetadataServer(emulator.identity) as metadata:
-        metadata.delay = 0.15
+        metadata.delay = 0.4
         secret = emulator.identity.oauth_token() if source == "oauth" else metadata.endpoint
         runs_well(DURING_A_REFRESH, emulator, kind, secret)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_an_exchange_under_way_does_not_keep_the_interpreter(emulator: Emulator, kind: str) -> None:
-    emulator.identity.token_lifetime = 1.0
-    emulator.identity.delay = 0.1
-    began = time.monotonic()
+    emulator.identity.token_lifetime = 2.0
+    emulator.identity.delay = 0.4
     runs_well(AT_THE_EXIT, emulator, kind, emulator.identity.oauth_token())
-    assert time.monotonic() - began < 15.0
 
 
 # What an identity service may answer

@@ -163,13 +163,16 @@ def test_what_has_ended_is_not_asked_for_again(client: Any, emulator: Emulator) 
     assert methods(emulator) == ["Completion", "Get"]
 
 
-def test_a_wait_that_runs_out_does_not_cancel(client: Any, emulator: Emulator) -> None:
+def test_a_wait_that_runs_out_does_not_cancel(client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     run_out(emulator)
     operation = client.submit("раз")
-    started = time.monotonic()
-    with pytest.raises(OperationTimeout, match=f"{operation.id} was not done within 0.78 s") as caught:
-        operation.wait(timeout=0.78)
-    assert 0.78 <= time.monotonic() - started < PATIENCE
+    with monkeypatch.context() as patched:
+        no_second_look(patched)
+        patched.setattr(polling, "LAST_LOOK", FOREVER)  # so that there is one when half of the time has passed
+        started = time.monotonic()
+        with pytest.raises(OperationTimeout, match=f"{operation.id} was not done within 2.78 s") as caught:
+            operation.wait(timeout=2.78)
+    assert 2.78 <= time.monotonic() - started < PATIENCE
     assert isinstance(caught.value, TimeoutError)
     assert operation == caught.value.operation
     assert operation in caught.value.operations
@@ -183,14 +186,14 @@ def test_a_look_up_that_hangs_ends_with_the_wait(client: Any, emulator: Emulator
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     with pytest.raises(OperationTimeout):
-        client.operation(operation.id).wait(timeout=0.5)
-    assert look_ups(emulator)[0].wait() == "CANCELLED"
+        client.operation(operation.id).wait(timeout=2.0)
+    assert emulator.wait_for_requests(2)[1].wait() == "CANCELLED"
 
 
 def test_a_look_up_that_hangs_is_tried_again_after_the_clients_attempt_timeout(
     driver: Driver, emulator: Emulator
 ) -> None:
-    client = driver.client(emulator, attempt_timeout=0.2)
+    client = driver.client(emulator, attempt_timeout=2.0)
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     assert client.operation(operation.id).wait(timeout=20).text == "раз"
@@ -395,11 +398,14 @@ def test_each_submission_has_a_key_of_its_own(client: Any, emulator: Emulator) -
 
 
 def test_they_come_out_as_they_end(client: Any, emulator: Emulator) -> None:
-    for delay in (1.2, 0.0, 0.6):
-        emulator.reply(f"после {delay}", delay=delay)
+    run_out(emulator)
     slow, quick, middle = (client.submit(str(number)) for number in range(3))
-    assert list(client.wait_all([slow, quick, middle], timeout=30)) == [quick, middle, slow]
-    assert [each.result().text for each in (slow, quick, middle)] == ["после 1.2", "после 0.0", "после 0.6"]
+    ended = client.wait_all([slow, quick, middle], timeout=30)
+    for operation in (quick, middle, slow):
+        emulator.operations.finish(operation.id)
+        assert next(ended) == operation
+    assert list(ended) == []
+    assert [each.result().text for each in (slow, quick, middle)] == ["0", "1", "2"]
 
 
 def test_failed_cancelled_and_lost_ones_come_out_too(client: Any, emulator: Emulator) -> None:
@@ -424,9 +430,9 @@ def test_what_has_not_ended_is_in_the_error(client: Any, emulator: Emulator) -> 
     done = client.submit("раз")
     run_out(emulator)
     pending = [client.submit("два"), client.submit("три")]
-    iterator = client.wait_all([done, *pending], timeout=0.9)
+    iterator = client.wait_all([done, *pending], timeout=2.5)
     assert next(iterator) == done
-    with pytest.raises(OperationTimeout, match=r"2 operations were not done within 0\.9 s") as caught:
+    with pytest.raises(OperationTimeout, match=r"2 operations were not done within 2\.5 s") as caught:
         next(iterator)
     assert caught.value.operation_ids == tuple(each.id for each in pending)
     assert list(caught.value.operations) == [getattr(each, "inner", each) for each in pending]
@@ -483,12 +489,14 @@ def test_attempts_are_spaced_too(driver: Driver, emulator: Emulator) -> None:
 def test_a_look_up_behind_others_is_within_its_deadline(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER, times=8)
-    hanging = [Background(client.operation(operation.id).refresh, timeout=1.0) for _ in range(8)]
+    other = client.with_options(timeout=FOREVER)
+    hanging = [Background(other.operation(operation.id).refresh) for _ in range(8)]
     emulator.wait_for_requests(9)
     with pytest.raises(yandexgpt.DeadlineExceededError, match="in line, behind 8 other look-ups of operations"):
         operation.refresh(timeout=0.2)
     assert client.complete("раз").text == "раз"
-    assert all(isinstance(each.error(), yandexgpt.DeadlineExceededError) for each in hanging)
+    other.close()
+    assert all(isinstance(each.error(), yandexgpt.CancelledError) for each in hanging)
     assert operation.refresh().done
 
 
@@ -633,7 +641,6 @@ def killed_half_way(emulator: Emulator, kind: str) -> tuple[list[str], dict[str,
     return ids, texts
 
 
-@pytest.mark.timeout(120)
 def test_a_thousand_operations_survive_their_process_within_the_quota(emulator: Emulator) -> None:
     """Both clients at the same time, because each takes 25 s for a thousand look-ups."""
     kinds = ("sync", "async")

@@ -24,7 +24,7 @@ CREDENTIALS = (
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
     """Run pytest without what would only take time."""
     plain = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "hypothesispytest", "timeout")]
-    return pytester.runpytest_subprocess("--strict-markers", "-Werror", *plain, *arguments, timeout=PATIENCE)
+    return pytester.runpytest_subprocess("--strict-markers", "-Werror", *plain, *arguments, timeout=2 * PATIENCE)
 
 
 def test_a_test_with_the_fixture_calls_an_emulator_of_its_own(
@@ -117,7 +117,7 @@ def test_the_marker_says_what_the_emulator_does(pytester: pytest.Pytester) -> No
             assert os.environ["IAM_TOKEN"] == "t1.abc"
             assert yandexgpt_emulator.requests[0].metadata["authorization"] == "Bearer t1.abc"
 
-        @pytest.mark.yandexgpt(script="answers.yaml", rate=1)
+        @pytest.mark.yandexgpt(script="answers.yaml", rate=0.001)
         def test_a_script_beside_the_test():
             assert ask() == "из файла"
             with pytest.raises(errors.QuotaExceededError):

@@ -254,9 +254,9 @@ class Run:
         if self.kind == "key_file":
             return kinds.ServiceAccountKey(self.file(json.dumps(self.key()))), options
         if self.kind == "metadata_service":
-            return kinds.MetadataService(self.metadata.endpoint, timeout=0.3), options
+            return kinds.MetadataService(self.metadata.endpoint, timeout=1.0), options
         if self.kind == "yc":
-            return kinds.YcCli(self.tool(), timeout=0.3), options
+            return kinds.YcCli(self.tool(), timeout=1.0), options
 
         def function() -> Any:
             self.wait_or_fail()
@@ -303,7 +303,7 @@ class Run:
         mark = self.folder / ("slow" if slow else "failing")
         mark.touch()
         if slow:
-            self.identity.delay = self.metadata.delay = 0.5
+            self.identity.delay, self.metadata.delay = 0.5, 5.0
         else:
             self.identity.fail("PERMISSION_DENIED", times=2, message="the account is blocked")
             self.identity.fail("UNAVAILABLE", times=50)
@@ -489,7 +489,7 @@ class Run:
                 self.trying(impatient, lambda: impatient.raw)
             with self.no_token(slow=True):
                 self.trying(impatient, lambda: impatient.complete(self.text(), timeout=0.1))
-                self.trying(impatient, lambda: impatient.complete(self.text(), timeout=2.0))
+                self.trying(impatient, lambda: impatient.complete(self.text(), timeout=5.0))
             self.trying(impatient, lambda: impatient.complete(self.text()))
             # A refresh ahead of the end that fails.
             refresher = fresh.refresher

@@ -150,7 +150,8 @@ def test_counting_has_the_calls_own_metadata_and_deadline(client: Any, emulator:
 def test_the_deadline_covers_counting(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     with pytest.raises(yandexgpt.DeadlineExceededError):
-        client.complete("раз", max_context_tokens=9, timeout=0.2)
+        client.complete("раз", max_context_tokens=9, timeout=2.0)
+    emulator.wait_for_requests(1)
     assert methods(emulator) == ["TokenizeCompletion"]
 
 

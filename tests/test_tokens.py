@@ -55,10 +55,11 @@ def use(refresher: Refresher, fetch: Callable[[], ExpiringToken], **refused: str
 
 def refreshed(refresher: Refresher, issuer: Issuer) -> None:
     """Wait until the refresh under way, which nobody waits for, has come to its end."""
-    pending = refresher._pending
+    thread = refresher._thread
     issuer.go.set()
-    if pending is not None:
-        pending.exception(PATIENCE)
+    if thread is not None:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 @pytest.fixture
@@ -318,7 +319,7 @@ def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: Refreshe
 def outcome(refresher: Refresher, fetch: Any) -> BaseException:
     header = refresher.header(fetch)
     assert isinstance(header, Future)
-    error = header.exception(1.0)
+    error = header.exception(PATIENCE)
     assert error is not None
     return error
 
@@ -362,7 +363,7 @@ def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
             use(refresher, issuer)
     header = refresher.header(issuer)
     assert isinstance(header, Future)
-    assert header.result(1.0) == bearer(1)
+    assert header.result(PATIENCE) == bearer(1)
 
 
 def no_exchange(**_: str) -> ExpiringToken:

@@ -164,7 +164,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=55,
+        timeout=170,
     )
     assert not done.stderr, done.stderr
     found: dict[str, list[str]] = {expression: [] for expression in where.values()}

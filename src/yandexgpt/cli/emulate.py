@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import importlib.util
 import os
+import queue
 import shlex
 import signal
-import threading
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _DEFAULT_HTTP_PORT = 8080
 _NO_HTTP = -1
 _HTTP_PACKAGES = ("starlette", "uvicorn")
 _INSTALL = "pip install 'yandexgpt[emulator]'"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""What ends the command."""
 _WAKE_UP = 1.0
 """Seconds between looks at the signals, on systems where one does not end a wait."""
 _HELP = "serve an emulator of the text-generation service until Ctrl-C"
@@ -87,13 +90,16 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    stopped = threading.Event()
-    handlers = {number: signal.signal(number, lambda *_: stopped.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Not an Event: a handler runs anywhere in this thread, also where `wait` holds the lock that `set` takes.
+    signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+    handlers = {each: signal.signal(each, lambda number, _: signals.put(number)) for each in _SIGNALS}
     try:
         with _started(arguments) as emulator:
             print(_describe(emulator, arguments), flush=True)
-            while not stopped.wait(_WAKE_UP):
-                pass
+            while True:
+                with contextlib.suppress(queue.Empty):
+                    signals.get(timeout=_WAKE_UP)
+                    break
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -60,7 +60,7 @@ class Fault:
         "end": the trailers were sent. Faults "after connect" meet connections, all others calls. Means nothing to
         "refuse"; "goaway" and "reset" have no "connect".
     seconds: for "refuse", "drip" and "delay" see there; for the others the time from the point to the fault, in which
-        the client is sent nothing more: with some, it surely has read what was sent before.
+        the client is sent nothing more, and can read what it was sent before; `FaultProxy.play` ends that time.
     code: HTTP/2 error code for "goaway" and "reset", see `ErrorCode`.
     last_stream: for "goaway", the last stream that is still served; None: every one there is (a graceful end). Calls
         above it are cancelled at the server.
@@ -157,6 +157,12 @@ class FaultProxy:
             self._loop.do(lambda: self._refuse(fault))
         else:
             self._loop.do(lambda: self._waiting.append(_Order(fault, times)))
+
+    def play(self) -> int:
+        """Play now every fault whose point was reached and that waits for its `seconds`; return how many there were."""
+        played: list[int] = []
+        self._loop.do(lambda: played.append(sum(link.hurry() for link in tuple(self._links))))
+        return played[0]
 
     def accept(self) -> None:
         """Accept connections again, on the same port, after "refuse"."""
