@@ -485,6 +485,61 @@ with yandexgpt.Client(timeout=None, retry=yandexgpt.Retry(initial=3600, maximum=
     assert len(emulator.requests) == 1
 
 
+SLEEPERS = {
+    "complete_many": "list(client.complete_many(['раз'], timeout=None))",
+    "latest": "list(client.stream('раз', latest=True))",
+    "in line": "first = client.stream('раз')\n    next(first)\n    client.complete('два')",
+    "between attempts": "client.complete('отказ')",
+    "operation": "client.operation(sys.argv[1]).wait(None)",
+    "tool": "client.run_tools('инструмент', [sleep])",
+}
+SLEEPER = """
+import signal, sys, threading, time, yandexgpt
+awake = threading.Event()
+
+@yandexgpt.tool
+def sleep() -> str:
+    awake.wait()
+    return ""
+
+def interrupt():
+    signal.sigwait([signal.SIGUSR1])
+    place, looks = None, 0
+    while looks < 20:  # until it sleeps
+        frame = sys._current_frames()[threading.main_thread().ident]
+        before, place = place, (frame.f_code, frame.f_lasti)
+        looks = looks + 1 if place == before else 0
+        time.sleep(0.01)
+    signal.raise_signal(signal.SIGINT)  # in this thread: what the main one waits for is not interrupted by it
+
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+threading.Thread(target=interrupt, daemon=True).start()
+client = yandexgpt.Client(
+    timeout=None, max_concurrency=1, retry=yandexgpt.Retry(initial=3600, maximum=3600, jitter=0)
+)
+try:
+    ...
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    awake.set()
+"""
+
+
+@pytest.mark.parametrize("source", SLEEPERS.values(), ids=SLEEPERS)
+def test_ctrl_c_that_comes_as_the_main_thread_falls_asleep(emulator: Emulator, source: str) -> None:
+    emulator.rule(match={"text": "инструмент"}, answer={"tool_calls": [{"name": "sleep", "arguments": {}}]})
+    emulator.rule(match={"text": "отказ"}, fail="UNAVAILABLE")
+    emulator.rule(match={"text": "раз"}, fail={"code": "UNAVAILABLE", "after": 1, "delay": FOREVER})
+    emulator.operations.time = FOREVER
+    with emulator.client() as other:
+        operation = other.submit("операция")
+    process = program(SLEEPER.replace("...", source), emulator, operation.id)
+    emulator.wait_for_requests(2, PATIENCE)
+    process.send_signal(signal.SIGUSR1)
+    code, out, err = output_of(process)
+    assert (code, out, err) == (0, "interrupted\n", "")
+
+
 EXITS = {
     "stream kept in the module": """
 import yandexgpt

@@ -1,10 +1,12 @@
-"""Threads that work for one iterator and end with it."""
+"""Threads that work for one iterator and end with it, and how to wait for what another thread does."""
 
 from __future__ import annotations
 
 import atexit
+import math
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from yandexgpt import forks
@@ -13,13 +15,26 @@ from yandexgpt.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Worker", "exiting"]
+__all__ = ["SIGNALS_SEEN_WITHIN", "Worker", "exiting", "wait"]
+
+SIGNALS_SEEN_WITHIN = 0.5
+"""Seconds: the longest single wait. A signal that comes just as the main thread falls asleep does not wake it up (gRPC
+waits in such slices too), and Ctrl-C would be lost."""
 
 PATIENCE_SECONDS = 1.0
 """How long to wait for a thread that was told to end, which takes it a millisecond. Not for ever: an iterator may be
 collected, in the middle of anything, by a thread that holds a lock which the worker needs to end."""
 
 _workers: set[Worker] = set()
+
+
+def wait(event: threading.Event, timeout: float | None = None) -> bool:
+    """``event.wait(timeout)``, but for signals that it might sleep through."""
+    end = time.monotonic() + (math.inf if timeout is None else timeout)
+    while (left := end - time.monotonic()) > SIGNALS_SEEN_WITHIN:
+        if event.wait(SIGNALS_SEEN_WITHIN):
+            return True
+    return event.wait(left)
 
 
 class Worker(forks.Forkable):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from yandexgpt.aio import AsyncClient
 from yandexgpt.aio_driver import AsyncConnection, AsyncDriver
-from yandexgpt.background import Worker, exiting
+from yandexgpt.background import SIGNALS_SEEN_WITHIN, Worker, exiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -213,8 +213,10 @@ class _Run:
     def _wait(self, window: Window) -> None:
         """Wait for something to come."""
         assert self.engine is not None  # noqa: S101  (it is there since the first prompt)
-        self.engine.check()
-        self._take_in(self.engine.done.get(), window)
+        while True:
+            self.engine.check()
+            with contextlib.suppress(Empty):
+                return self._take_in(self.engine.done.get(timeout=SIGNALS_SEEN_WITHIN), window)
 
     def _take_in(self, result: Result | None, window: Window) -> None:
         if result is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from yandexgpt import errors, failures, forks
+from yandexgpt import background, errors, failures, forks
 from yandexgpt.calls import CallFactory
 from yandexgpt.checks import Metadata
 from yandexgpt.completion import ReceivedMetadata
@@ -75,7 +75,7 @@ class Connection(forks.Forkable):
         """
         call.interrupt = event.set
         if not call.cancelled:
-            event.wait(timeout)
+            background.wait(event, timeout)
         call.interrupt = None
         if call.cancelled:
             raise call.ended_here()
@@ -167,7 +167,7 @@ class Driver:
         self.connection.pauses[event] = self.calls
         try:
             if not (self.closed or self.connection.closed):
-                event.wait(seconds)
+                background.wait(event, seconds)
         finally:
             self.connection.pauses.pop(event, None)
         if self.closed or self.connection.closed:

@@ -12,7 +12,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yandexgpt.background import Worker, exiting
+from yandexgpt.background import Worker, exiting, wait
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -86,7 +86,7 @@ def newest(
                 break
             else:
                 worker.check()
-                arrived.wait()
+                wait(arrived)
                 arrived.clear()
     finally:
         worker.end()

@@ -8,10 +8,11 @@ import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
+from yandexgpt.background import SIGNALS_SEEN_WITHIN
 from yandexgpt.errors import ToolRoundsError
 from yandexgpt.messages import Message, ToolResult
 from yandexgpt.request import build_request
@@ -147,9 +148,14 @@ def call_all(run: ToolRun, calls: Iterable[ToolCall]) -> list[ToolResult]:
         begun = run.begin(call)
         return begun if isinstance(begun, ToolResult) else asyncio.run(_end(call, begun))
 
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="yandexgpt-tool")
+    def result(made: futures.Future[ToolResult]) -> ToolResult:
+        while not futures.wait([made], SIGNALS_SEEN_WITHIN).done:
+            pass
+        return made.result()
+
+    pool = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="yandexgpt-tool")
     try:
-        return [made.result() for made in [pool.submit(contextvars.copy_context().run, one, call) for call in calls]]
+        return [result(made) for made in [pool.submit(contextvars.copy_context().run, one, call) for call in calls]]
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
