@@ -12,7 +12,7 @@ CLOUDAPI_REF ?=
 SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format gen gen-check test-compat test-clients fuzz bench reliability clean
+.PHONY: help demo test check format gen gen-check test-compat test-clients explore fuzz bench reliability clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test-compat: ## the suite on the lowest and highest dependencies, and beside yan
 
 test-clients: $(VENV)/.installed ## other people's clients, unchanged, on the emulator, and the samples of the guides
 	@$(BIN)/python scripts/clients.py
+
+explore: $(VENV)/.installed ## the tests with generated cases, on thousands of new ones (`make test` has the same each time)
+	@$(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis --hypothesis-profile=explore
 
 fuzz: ## requests made up by machine, by REST's own OpenAPI document and by hypothesis (SECONDS=180)
 	@$(PYTHON) scripts/fuzz.py --seconds $(SECONDS)
