@@ -217,7 +217,6 @@ def test_emulate_in_this_process_puts_the_signal_handlers_back(
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr("yandexgpt.emulator.Emulator.environment", seen)
-    monkeypatch.setattr("yandexgpt.cli.emulate._WAKE_UP", 0.01)
     helper = threading.Thread(target=interrupt)
     helper.start()
     try:

@@ -161,7 +161,8 @@ def test_retries_do_not_outlive_the_deadline(driver: Driver, emulator: Emulator)
     assert isinstance(caught.value, yandexgpt.UnavailableError | yandexgpt.DeadlineExceededError)
     assert 2 < len(emulator.requests) < 22
     # An attempt whose time runs out on the way may never arrive.
-    assert caught.value.attempts - len(emulator.requests) in (0, 1)
+    on_the_way = caught.value.attempts - len(emulator.requests)
+    assert on_the_way == 0 or (on_the_way == 1 and isinstance(caught.value, yandexgpt.DeadlineExceededError))
     deadlines = [request.deadline for request in emulator.requests]
     assert deadlines == sorted(deadlines, reverse=True)
     assert deadlines[0] < 2.03

@@ -525,6 +525,18 @@ def test_a_fault_that_waits_its_seconds_can_be_played_at_once():
         assert proxy.play() == 0
 
 
+def test_what_was_not_played_is_not_counted():
+    with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
+        greeted(both)
+        both.client.sendall(call(1))
+        both.read(both.server)
+        both.server.sendall(headers(1).raw)
+        assert both.read(both.client)[0] == headers(1)
+        proxy.stall_all()
+        assert proxy.play() == 0
+        assert proxy.faults_played == ()
+
+
 def test_a_fault_that_waits_is_not_played_on_a_call_that_is_over(monkeypatch):
     clock = Clock()
     for module in ("_link", "_loop"):

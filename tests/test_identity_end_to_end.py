@@ -815,8 +815,11 @@ def test_a_fork_during_a_refresh_that_no_call_waits_for(emulator: Emulator, kind
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_an_exchange_under_way_does_not_keep_the_interpreter(emulator: Emulator, kind: str) -> None:
     emulator.identity.token_lifetime = 2.0
-    emulator.identity.delay = 0.4
-    runs_well(AT_THE_EXIT, emulator, kind, emulator.identity.oauth_token())
+    process = program(FORK + AT_THE_EXIT, emulator, kind, emulator.identity.oauth_token())
+    emulator.wait_for_requests(1, PATIENCE)
+    emulator.identity.delay = FOREVER  # of the next exchange, which is under way when the program ends
+    code, out, err = output_of(process)
+    assert (code, out, own_words(err)) == (0, "well\n", ""), err
 
 
 # What an identity service may answer

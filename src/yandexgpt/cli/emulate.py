@@ -12,6 +12,8 @@ import shlex
 import signal
 from typing import TYPE_CHECKING, Any
 
+from yandexgpt.background import SIGNALS_SEEN_WITHIN
+
 if TYPE_CHECKING:
     from yandexgpt.emulator import Emulator
 
@@ -24,8 +26,6 @@ _HTTP_PACKAGES = ("starlette", "uvicorn")
 _INSTALL = "pip install 'yandexgpt[emulator]'"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What ends the command."""
-_WAKE_UP = 1.0
-"""Seconds between looks at the signals, on systems where one does not end a wait."""
 _HELP = "serve an emulator of the text-generation service until Ctrl-C"
 _NEEDED = {
     "record": "upstream",
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(_describe(emulator, arguments), flush=True)
             while True:
                 with contextlib.suppress(queue.Empty):
-                    signals.get(timeout=_WAKE_UP)
+                    signals.get(timeout=SIGNALS_SEEN_WITHIN)
                     break
     finally:
         for number, handler in handlers.items():

@@ -85,15 +85,14 @@ class Link:
             self._upstream.out.clear()
         self._settle()
 
-    def hurry(self) -> int:
-        """Play the faults that wait for their seconds; return how many."""
+    def hurry(self) -> None:
+        """Play the faults that wait for their seconds."""
         due = [(call.due, call) for call in self._calls.values() if call.due is not None]
         if due:
             self._held_until = 0.0
         for fault, call in due:
             self._play_due(fault, call)
         self._pump()
-        return len(due)
 
     def abort(self) -> None:
         """Close both sockets now."""

@@ -159,10 +159,16 @@ class FaultProxy:
             self._loop.do(lambda: self._waiting.append(_Order(fault, times)))
 
     def play(self) -> int:
-        """Play now every fault whose point was reached and that waits for its `seconds`; return how many there were."""
-        played: list[int] = []
-        self._loop.do(lambda: played.append(sum(link.hurry() for link in tuple(self._links))))
-        return played[0]
+        """Play now every fault that was reached and waits for its `seconds`; return how many were played."""
+        counts: list[int] = []
+
+        def hurry() -> None:
+            before = len(self._played)
+            self._each(Link.hurry)
+            counts.append(len(self._played) - before)
+
+        self._loop.do(hurry)
+        return counts[0]
 
     def accept(self) -> None:
         """Accept connections again, on the same port, after "refuse"."""
