@@ -48,6 +48,8 @@ __all__ = ["AsyncDriver"]
 RECHECK_SECONDS = 5.0
 """How long a call waits for others at a time before it looks again: who is collected, or whose event loop is closed,
 wakes nobody. Longer than a thread waits, because there may be thousands of tasks."""
+INTERCEPTORS_SECONDS = 0.2
+"""How long after the deadline of an attempt its interceptors may go on: gRPC's own word comes first if it can."""
 CLOSING_SECONDS = 5.0
 """How long to wait for another event loop to close its channels; it may be busy, or end."""
 LOOK_AGAIN_SECONDS = 0.05
@@ -330,10 +332,12 @@ class AsyncDriver:
                     pooled: PooledChannel | None = None
                     rpc: Any = None
                     last: Any = None
+                    watch: _Watch | None = None
                     ended = handing_out = False
                     try:
                         pooled = pool.acquire(call)
                         rpc = self._begin_attempt(pool, pooled, call, request, authorization)
+                        watch = _Watch.over(call, rpc)
                         messages = aiter(rpc) if method.generates else _one(rpc)
                         async for last in messages:
                             if not call.first_message_at:
@@ -357,6 +361,8 @@ class AsyncDriver:
                         # gRPC's word for a call that was cancelled on this side, and asyncio's for a task that was.
                         if call.cancelled and not task_cancelled():
                             raise call.ended_here(last) from None
+                        if watch is not None and watch.expired and not task_cancelled():
+                            raise call.expired("in an interceptor") from error
                         call.abandoned(error)
                         raise
                     except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
@@ -369,12 +375,14 @@ class AsyncDriver:
                         raise
                     finally:
                         call.interrupt = None
+                        if watch is not None:
+                            watch.end()
                         if pooled is not None:
                             pooled.calls.discard(call)
                         pool.attempts.forget(request)
                         if not ended and rpc is not None:
                             rpc.cancel()
-                            if handing_out and not isinstance(rpc, _call.UnaryStreamCall):
+                            if handing_out and not isinstance(rpc, _call.Call):
                                 await _read_on(messages)
                 else:
                     delay = call.token_failed(authorization)
@@ -483,6 +491,29 @@ class _AuthorizeUnary(_Authorize, grpc.aio.UnaryUnaryClientInterceptor):
 
 class _AuthorizeStream(_Authorize, grpc.aio.UnaryStreamClientInterceptor):
     intercept_unary_stream = _Authorize._continue
+
+
+class _Watch:
+    """Ends an attempt that interceptors keep beyond its deadline, which gRPC counts from where they have let it go."""
+
+    def __init__(self, rpc: Any, moment: float) -> None:
+        self.expired = False
+        self._rpc = rpc
+        self._timer = asyncio.get_running_loop().call_later(moment - time.monotonic(), self._expire)
+
+    @classmethod
+    def over(cls, call: Call, rpc: Any) -> _Watch | None:
+        """A watch over an attempt, if there are interceptors and a deadline."""
+        moment = call.attempt_ends
+        return None if moment is None or isinstance(rpc, _call.Call) else cls(rpc, moment + INTERCEPTORS_SECONDS)
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._rpc.cancel()
+
+    def end(self) -> None:
+        """The attempt has ended."""
+        self._timer.cancel()
 
 
 async def _one(rpc: Any) -> AsyncGenerator[Any, None]:

@@ -13,7 +13,7 @@ import math
 import random
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yandexgpt import errors, failures
 from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds, grpc_timeout
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import grpc
 
     from yandexgpt.errors import APIError
-    from yandexgpt.failures import FailedCall
     from yandexgpt.methods import Method
     from yandexgpt.request import CompletionRequest
     from yandexgpt.settings import Endpoint
@@ -154,7 +153,6 @@ class Call:
 
     __slots__ = (
         "__weakref__",
-        "_attempt_ends",
         "_attempt_timeout",
         "_base_metadata",
         "_deadline",
@@ -163,6 +161,7 @@ class Call:
         "_started",
         "_subject",
         "answer",
+        "attempt_ends",
         "attempts",
         "authorization",
         "cancelled",
@@ -197,7 +196,8 @@ class Call:
         self._deadline = None if timeout is None else self._started + timeout
         self._attempt_timeout = attempt_timeout
         self._own_deadline = False
-        self._attempt_ends: float | None = None
+        self.attempt_ends: float | None = None
+        """When the attempt under way is over, on the clock of ``time.monotonic``."""
         self._failures = 0
         self._base_metadata = metadata
         self.request_id = request_id
@@ -287,9 +287,9 @@ class Call:
 
     def within(self, timeout: float | None) -> float | None:
         """What is left of an attempt's timeout, in seconds, now that interceptors have taken their time."""
-        if self._attempt_ends is None:
+        if self.attempt_ends is None:
             return timeout
-        left = max(0.0, self._attempt_ends - time.monotonic())
+        left = max(0.0, self.attempt_ends - time.monotonic())
         return left if timeout is None else min(left, timeout)
 
     @property
@@ -312,7 +312,7 @@ class Call:
             timeout = limit
             self._own_deadline = True
         timeout = grpc_timeout(timeout)
-        self._attempt_ends = None if timeout is None else time.monotonic() + timeout
+        self.attempt_ends = None if timeout is None else time.monotonic() + timeout
         self.attempts += 1
         self.authorization = authorization
         self.rpc = None
@@ -356,11 +356,10 @@ class Call:
         if isinstance(failure, errors.APIError):
             error = self._about_this_call(failure)
         else:
-            rpc = cast("FailedCall", failure)
-            initial, trailing = rpc.initial_metadata(), rpc.trailing_metadata()
+            initial, trailing = failures.initial_metadata_of(failure), failures.trailing_metadata_of(failure)
             pushback = failures.metadata_dict(trailing).get("grpc-retry-pushback-ms")
             error = failures.from_rpc_error(
-                rpc,
+                failure,
                 request_id=self.request_id,
                 endpoint=self.endpoint.target,
                 attempts=self.attempts,

@@ -23,6 +23,7 @@ from yandexgpt.raw import Raw
 from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
 from yandexgpt.transport import (
     FAILURES,
+    SINGLE_THREADED,
     Attempts,
     ChannelPool,
     check_interceptors,
@@ -358,7 +359,9 @@ class Driver:
             self.connection.wait(call, alarm, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.Channel:
-        channel = open_channel(endpoint, self.settings.channel_options, Attempts(), self.settings.interceptors)
+        settings = self.settings
+        plain = ((SINGLE_THREADED, 0), *settings.channel_options)  # calls of the other kind are to be freed by hand
+        channel = open_channel(endpoint, plain, Attempts(), settings.interceptors)
         self.connection.raw_channels.append(channel)
         return grpc.intercept_channel(channel, _Authorize(self))
 
