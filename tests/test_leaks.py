@@ -28,8 +28,10 @@ def sockets():
             own.add(os.readlink(f"/proc/self/fd/{descriptor}"))
         except OSError:
             pass  # it was that of the list itself
-    with open("/proc/self/net/tcp") as table:
-        rows = [line.split() for line in table.readlines()[1:]]
+    rows = []
+    for name in ("tcp", "tcp6"):  # gRPC connects by IPv6 sockets where it can, to IPv4 addresses too
+        with open(f"/proc/self/net/{name}") as table:
+            rows += [line.split() for line in table.readlines()[1:]]
     return sum(int(row[2].rpartition(":")[2], 16) == PORT and f"socket:[{row[9]}]" in own for row in rows)
 
 def until_none(count, seconds=10.0):
@@ -81,7 +83,7 @@ def unread(client):
     closer.start()
     try:
         stream.finish()
-    except errors.CancelledError:
+    except errors.YandexGPTError:
         pass
     closer.join()
 
@@ -182,21 +184,21 @@ print(until_none(sockets))
 
 SYNC_KINDS = ["left", "broken_off", "unread", "latest", "chat", "late", "many"]
 ASYNC_KINDS = ["a_left", "a_broken_off", "a_latest", "a_cancelled", "a_many"]
-SLOW = {"unread", "latest", "late", "many", "a_many"}
-"""They take a thread or a loop each, and are repeated less often."""
+TIMES = {"many": "80", "unread": "300", "latest": "300", "late": "300", "a_many": "300"}
+"""What takes a thread or a loop each is repeated less often."""
 
 
 @pytest.mark.parametrize("kind", [*SYNC_KINDS, *ASYNC_KINDS])
 def test_calls_given_up_take_no_memory(emulator: Emulator, kind: str) -> None:
     """At f875902 each synchronous one took 19 KB."""
-    times = "300" if kind in SLOW else "1500"
-    grown = run(PROC + LEFT_EARLY + MEMORY, emulator, kind, times, limit=120.0)
-    assert int(grown) < 4096
+    grown = run(PROC + LEFT_EARLY + MEMORY, emulator, kind, TIMES.get(kind, "1500"), limit=120.0)
+    assert int(grown) < (4096 if kind != "many" else 20_000)  # few of them, and a page here or there
 
 
 @pytest.mark.parametrize("kind", [*SYNC_KINDS, *ASYNC_KINDS])
 def test_clients_whose_call_was_given_up_leave_no_socket(emulator: Emulator, kind: str) -> None:
-    left = run(PROC + LEFT_EARLY + SOCKETS, emulator, kind, "40", limit=120.0)
+    """An event loop may complain of what gRPC had still to tell another one, now closed: that client was not closed."""
+    left = run(PROC + LEFT_EARLY + SOCKETS, emulator, kind, "40", limit=120.0, silent=not kind.startswith("a_"))
     assert int(left) == 0
 
 
