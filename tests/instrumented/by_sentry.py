@@ -21,7 +21,7 @@ class Sentry(Spans):
     """The spans of a transaction."""
 
     header = "sentry-trace"
-    unseen = EVERY  # the code of a stream is not read
+    unseen = unseen_async = EVERY  # the code of a stream is not read
     of_threads = False  # a span belongs to the transaction of its thread
 
     def __init__(self, transaction: Any) -> None:
@@ -40,7 +40,6 @@ def main() -> None:
         transport=Nowhere,
         traces_sample_rate=1.0,
         integrations=[GRPCIntegration()],
-        max_spans=10_000,
     )
     reporter = Reporter()
     for kind in ("sync", "async"):

@@ -48,6 +48,10 @@ class Desk:
         host, _, port = os.environ["EMULATOR_DESK"].rpartition(":")
         self._address = host, int(port)
 
+    def clear(self) -> None:
+        """Forget the calls so far, and the failures that have not come."""
+        self._ask(clear=True)
+
     def fail(self, code: str, **options: Any) -> None:
         """Let the next call fail."""
         self._ask(fail={"code": code, **options})
@@ -79,11 +83,13 @@ class Spans:
     Attributes:
         header: the key in which it passes its trace on with every call, if it does.
         unseen: the outcomes that it does not tell from others.
+        unseen_async: the same of asynchronous calls.
         of_threads: whether it notes calls of threads that it has not met before.
     """
 
     header: str | None = None
     unseen: frozenset[str] = EVERY
+    unseen_async: frozenset[str] = EVERY
     of_threads = True
 
     def ended(self) -> list[tuple[str, str | None]] | None:
@@ -119,6 +125,11 @@ def raises(kind: type[yandexgpt.APIError]) -> Iterator[list[yandexgpt.APIError]]
         raise AssertionError(f"no {kind.__name__}")
 
 
+def _unsure(wanted: tuple[str, str], left: list[tuple[str, str | None]], unseen: frozenset[str]) -> Any:
+    """A span of the same method, if the instrumentation does not tell this outcome from others."""
+    return next((span for span in left if span[0] == wanted[0] and wanted[1] in unseen), None)
+
+
 class World:
     """One kind of client, the emulator, and what is noted of its calls.
 
@@ -152,8 +163,15 @@ class World:
         assert self.driver._loop is not None
         return self.driver._loop.run(coroutine)
 
-    def noted(self, *outcomes: str, method: str = "Completion") -> None:
-        """Spans of calls to a method have ended so, and no others, since this was last asked."""
+    def noted(self, *outcomes: str, method: str = "Completion", of_many: bool = False) -> None:
+        """Spans of calls to a method have ended so, and no others, since this was last asked.
+
+        With `of_many` they are calls of ``complete_many``: asynchronous, and in another thread.
+        """
+        if of_many and self.kind == "sync" and not self.spans.of_threads:
+            return
+        asynchronous = of_many or self.kind == "async"
+        unseen = self.spans.unseen_async if asynchronous else self.spans.unseen
         wanted = [(method, outcome) for outcome in outcomes]
         found: list[tuple[str, str | None]] = []
 
@@ -168,14 +186,10 @@ class World:
             until(enough, SOON)
         left = list(found)
         for each in wanted:
-            known = each if each in left else self._unsure(each, left)
+            known = each if each in left else _unsure(each, left, unseen)
             assert known in left, f"spans ended: {found}, wanted: {wanted}"
             left.remove(known)
         assert not left, f"spans ended: {found}, wanted: {wanted}"
-
-    def _unsure(self, wanted: tuple[str, str], left: list[tuple[str, str | None]]) -> Any:
-        """A span of the same method, if the instrumentation does not tell this outcome from others."""
-        return next((span for span in left if span[0] == wanted[0] and wanted[1] in self.spans.unseen), None)
 
     def close(self) -> None:
         """End the clients, and the loop: nothing may be left in it."""
@@ -340,8 +354,7 @@ def complete_many(world: World) -> None:
         answers = [result.completion for result in results if result.error is None]
         assert [answer.text for answer in answers] == ["раз", "два три", "четыре"], answers
         assert all(answer.server_request_id for answer in answers), answers
-        if world.kind == "async" or world.spans.of_threads:
-            world.noted("OK", "OK", "OK", "INVALID_ARGUMENT")
+        world.noted("OK", "OK", "OK", "INVALID_ARGUMENT", of_many=True)
 
 
 def complete_many_closed_early(world: World) -> None:
@@ -351,8 +364,7 @@ def complete_many_closed_early(world: World) -> None:
         assert next(results).completion.text == "раз"
         results.close()
         assert world.desk.outcomes(f"{request_id}-1") == ["CANCELLED"]
-        if world.kind == "async" or world.spans.of_threads:
-            world.noted("OK", "CANCELLED")
+        world.noted("OK", "CANCELLED", of_many=True)
 
 
 @contextlib.contextmanager
@@ -481,16 +493,16 @@ class Reporter:
     def check(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Run a check; if it does not end within its limit, print where every thread is, and end the program."""
         faulthandler.dump_traceback_later(LIMIT, exit=True)
-        print(f"...  {name}", flush=True)  # the last line of a program that hangs
+        print(f"... {name}", flush=True)  # the last line of a program that hangs
         try:
             function(*arguments)
         except Exception as error:  # noqa: BLE001  (whatever it is, it is reported, and the others run)
             self.failures += 1
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}:{frame.lineno}"
-            print(f"FAIL {name}: {type(error).__name__}: {error} ({where}: {frame.line})", flush=True)
+            print(f"FAILED {name}: {type(error).__name__}: {error} ({where}: {frame.line})", flush=True)
         else:
-            print(f"ok   {name}", flush=True)
+            print(f"ok {name}", flush=True)
         finally:
             faulthandler.cancel_dump_traceback_later()
 
@@ -498,7 +510,7 @@ class Reporter:
         """End the program."""
         left = [each for each in threading.enumerate() if each.name.startswith("yandexgpt")]
         if left:
-            print(f"FAIL threads are left: {left}", flush=True)
+            print(f"FAILED threads are left: {left}", flush=True)
         sys.stdout.flush()
         sys.exit(1 if self.failures or left else 0)
 
@@ -507,7 +519,8 @@ def run(reporter: Reporter, world: World, checks: Iterable[Callable[[World], Non
     """Every check, with clients of one kind."""
 
     def one(check: Callable[[World], None]) -> None:
-        world.spans.ended()  # those of a check before that has failed
+        world.spans.ended()  # what a check before has left that has failed
+        world.desk.clear()
         check(world)
 
     for check in checks:
