@@ -57,10 +57,8 @@ def without_grpc(messages: list[CompletionResponse]) -> yandexgpt.Client:
     """A client whose calls end where gRPC's would begin. This reaches inside: it is for measuring only."""
     client = yandexgpt.Client(**options("127.0.0.1:1"))
     driver = client._driver
-    lanes = driver.connection.lanes(driver.settings.endpoint)
-    lane = lanes.take()
-    lanes.give(lane)
-    lane._multicallables[GENERATE] = NoCall(messages)
+    holder = driver.begin(GENERATE, "-")
+    driver.connection.pool(driver.settings.endpoint).acquire(holder)._multicallables[GENERATE] = NoCall(messages)
     return client
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import grpc
 
 import yandexgpt
+from yandexgpt import background
 from yandexgpt.emulator import Emulator
 
 PATIENCE = 30.0
@@ -389,7 +390,8 @@ class Background:
 
 
 def _waits(frame: Any) -> bool:
-    return frame is not None and frame.f_code.co_name == "wait" and frame.f_code.co_filename == threading.__file__
+    where = (threading.__file__, background.__file__)
+    return frame is not None and frame.f_code.co_name == "wait" and frame.f_code.co_filename in where
 
 
 def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:

@@ -486,7 +486,7 @@ def test_no_thread_can_be_started(emulator: Emulator, monkeypatch: pytest.Monkey
         results = client.complete_many(["раз"])
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("no threads")))
-            with pytest.raises(RuntimeError, match="no threads"):
+            with pytest.raises(yandexgpt.ConfigurationError, match="no threads"):
                 next(results)
         assert texts(client.complete_many(["раз"])) == ["раз"]
 

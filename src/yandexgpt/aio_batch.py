@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, cast
 
+from yandexgpt.aio_driver import task_cancelled
+from yandexgpt.reader import Reader
+
 if TYPE_CHECKING:
     from types import AsyncGeneratorType, TracebackType
 
@@ -74,10 +77,12 @@ class _AsyncRun:
         try:
             async for prompt in _each(plan.prompts):
                 plan.driver.check_open()
-                task = asyncio.ensure_future(plan.answer(self._client, window.take(), prompt))
+                task = asyncio.ensure_future(self._answer(window.take(), prompt))
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
-                while not window.room:
+                if plan.waits:
+                    await asyncio.sleep(0)  # what is ready is handed out before a prompt is read that takes its time
+                while not window.room or (plan.waits and window.ready):
                     room.clear()
                     await room.wait()
         except BaseException as error:  # noqa: BLE001  (it is raised when those before it are handed out)
@@ -86,9 +91,20 @@ class _AsyncRun:
             self._exhausted = True
             self._changed.set()
 
+    async def _answer(self, index: int, prompt: Prompt) -> Result:
+        try:
+            return await self._plan.answer(self._client, index, prompt)
+        except asyncio.CancelledError as error:
+            if self._closed or task_cancelled():
+                raise
+            return self._plan.given_up(index, prompt, error)  # an interceptor's doing
+
     def _finished(self, task: asyncio.Task[Result]) -> None:
         self._tasks.discard(task)
         if task.cancelled():  # not by whoever waits for it: by the end of the loop
+            self._closed = True
+        elif (error := task.exception()) is not None:  # no Exception: those are in the result
+            self._broken = error
             self._closed = True
         else:
             self._window.finished(task.result())
@@ -104,11 +120,16 @@ class AsyncResults:
     """
 
     def __init__(self, plan: Plan) -> None:
+        self._plan = plan
         self._run = _AsyncRun(plan)
         self._results = self._run.results()
+        self._reader = Reader()
+        self._over = False
 
     async def close(self) -> None:
-        """Cancel what is under way. Idempotent; a task that reads gets a ``CancelledError``."""
+        """Cancel what is under way. Idempotent; another task that reads gets a ``CancelledError``."""
+        if not self._over:
+            self._reader.closed(id(asyncio.current_task()))
         self._run.close()
         if not cast("AsyncGeneratorType[Result, None]", self._results).ag_running:
             await self._results.aclose()
@@ -132,9 +153,17 @@ class AsyncResults:
 
         Raises:
             APIError, ValueError, TypeError: of its prompt, with ``on_error="raise"``; the rest is cancelled.
+            CancelledError: another task has closed the results.
             Exception: whatever the iterable of prompts raised.
         """
-        return await self._results.__anext__()
+        self._reader.last = me = id(asyncio.current_task())
+        try:
+            return await self._results.__anext__()
+        except StopAsyncIteration:
+            if self._reader.cut_off(me):
+                raise self._plan.closed_meanwhile() from None
+            self._over = True
+            raise
 
 
 async def _each(prompts: AsyncPrompts) -> AsyncIterator[Prompt]:

@@ -7,31 +7,53 @@ import contextlib
 import gc
 import os
 import time
-import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from grpc.aio import _call
 
 from yandexgpt import errors, failures, forks
 from yandexgpt.calls import CallFactory
 from yandexgpt.checks import Metadata
 from yandexgpt.completion import ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
+from yandexgpt.failures import code_of
+from yandexgpt.holders import Holders
 from yandexgpt.iam import IamExchange
 from yandexgpt.methods import GENERATE, TOKENIZE_PROMPT
 from yandexgpt.raw import AsyncRaw
 from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
-from yandexgpt.transport import Lanes, inherited, keep_core, open_aio_channel, went_silent
+from yandexgpt.transport import (
+    Attempts,
+    ChannelPool,
+    check_interceptors,
+    inherited,
+    keep_core,
+    open_aio_channel,
+    went_silent,
+)
 
 if TYPE_CHECKING:
     from yandexgpt.calls import Call
     from yandexgpt.checks import Metadata
-    from yandexgpt.line import Line
+    from yandexgpt.limiter import Limiter
     from yandexgpt.methods import Method
+    from yandexgpt.transport import PooledChannel
 
 __all__ = ["AsyncDriver"]
+
+RECHECK_SECONDS = 5.0
+"""How long a call waits for others at a time before it looks again: who is collected, or whose event loop is closed,
+wakes nobody. Longer than a thread waits, because there may be thousands of tasks."""
+INTERCEPTORS_SECONDS = 0.2
+"""How long after the deadline of an attempt its interceptors may go on: gRPC's own word comes first if it can."""
+CLOSING_SECONDS = 5.0
+"""How long to wait for another event loop to close its channels; it may be busy, or end."""
+LOOK_AGAIN_SECONDS = 0.05
+"""How often to look whether that loop still runs."""
 
 
 class AsyncConnection(forks.Forkable):
@@ -42,15 +64,13 @@ class AsyncConnection(forks.Forkable):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[Endpoint, Lanes]]
-        self._loops = weakref.WeakKeyDictionary()
+        self._loops: dict[asyncio.AbstractEventLoop, dict[Endpoint, ChannelPool]] = {}
         self.closed = False
-        self.calls: dict[Call, asyncio.AbstractEventLoop] = {}
+        self.calls: Holders[Call] = Holders()
         self.pauses: dict[Callable[[], Any], CallFactory] = {}
         self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
-        self.raws: weakref.WeakKeyDictionary[AsyncDriver, tuple[tuple[int, asyncio.AbstractEventLoop], AsyncRaw]]
-        self.raws = weakref.WeakKeyDictionary()
-        self.raw_calls: weakref.WeakKeyDictionary[Any, asyncio.AbstractEventLoop] = weakref.WeakKeyDictionary()
+        self.raw_calls: dict[asyncio.AbstractEventLoop, Holders[Any]] = {}
+        self.drivers: Holders[AsyncDriver] = Holders()
         forks.register(self)
 
     def before_fork(self) -> bool:
@@ -58,36 +78,46 @@ class AsyncConnection(forks.Forkable):
 
         The parent opens others with its next call.
         """
-        if not self.calls and (self._loops or self.raw_channels):
+        if any(not call.over for call in self.calls):
+            return True
+        if self._loops or self.raw_channels:
             keep_core()
             self._loops.clear()
             self.raw_channels.clear()
-            self.raws.clear()
+            for driver in self.drivers:
+                driver.forget_raw()
             gc.collect()  # what refers to a channel may be in cycles
-        return bool(self.calls)
+        return False
 
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
-        self.calls = {}
+        self.calls = Holders()
         self.pauses = {}
         inherited.extend(channel for channel, _ in self.raw_channels)
         self.raw_channels = []
 
-    def lanes(self, endpoint: Endpoint) -> Lanes:
-        """The running loop's connections to an endpoint."""
+    def pool(self, endpoint: Endpoint) -> ChannelPool:
+        """The running loop's channels to an endpoint."""
         loop = asyncio.get_running_loop()
         endpoints = self._loops.get(loop)
         if endpoints is None:
-            for old in list(self._loops):
-                if old.is_closed():  # nobody can close its channels any more; they go with the last reference
-                    self._loops.pop(old, None)
+            for loops in (self._loops, self.raw_calls):
+                for old in list(loops):
+                    if old.is_closed():  # nobody can close its channels any more; they go with the last reference
+                        loops.pop(old, None)
             endpoints = self._loops[loop] = {}
-        lanes = endpoints.get(endpoint)
-        if lanes is None:
+        pool = endpoints.get(endpoint)
+        if pool is None:
             settings = self._settings
-            lanes = Lanes(partial(open_aio_channel, endpoint, settings.channel_options, settings.interceptors))
-            endpoints[endpoint] = lanes
-        return lanes
+            pool = endpoints[endpoint] = ChannelPool(
+                partial(open_aio_channel, endpoint, settings.channel_options, interceptors=settings.interceptors)
+            )
+        return pool
+
+    def enter(self, call: Call) -> None:
+        """A call begins, in the running loop."""
+        call.loop = asyncio.get_running_loop()
+        self.calls.add(call)
 
     async def wait(self, call: Call, event: asyncio.Event, timeout: float | None) -> bool:
         """Wait for the event, or for the end of the call by somebody else's hand.
@@ -105,35 +135,58 @@ class AsyncConnection(forks.Forkable):
 
     def cancel(self, factory: CallFactory | None = None) -> None:
         """End the calls that are under way, and the waits between calls, or those of one client."""
-        for call, loop in list(self.calls.items()):
-            if (factory is None or call.factory is factory) and not loop.is_closed():
-                call.cancel()
+        for call in self.calls:
+            if (factory is None or call.factory is factory) and not call.over:
+                with contextlib.suppress(RuntimeError):  # its event loop has closed: nobody is waiting there any more
+                    call.cancel()
         for wake, its in list(self.pauses.items()):
             if factory is None or its is factory:
-                with contextlib.suppress(RuntimeError):  # its event loop has closed: nobody is waiting there any more
+                with contextlib.suppress(RuntimeError):  # as above
                     wake()
 
     async def close(self) -> None:
         """End the calls that are under way, and the connections, in whichever loop they are."""
         self.closed = True
         self.cancel()
-        for raw_call, loop in list(self.raw_calls.items()):
-            if not loop.is_closed():  # closing the channel ends it too, but not with every grpcio
-                loop.call_soon_threadsafe(raw_call.cancel)
+        for loop, calls in list(self.raw_calls.items()):
+            for raw_call in calls:  # closing the channel ends it too, but not with every grpcio
+                with contextlib.suppress(RuntimeError):  # as above
+                    loop.call_soon_threadsafe(raw_call.cancel)
         channels = [
-            (channel, loop)
+            (pooled.opened, loop)
             for loop, endpoints in list(self._loops.items())
-            for lanes in list(endpoints.values())
-            for channel in lanes.drain()
+            for pool in list(endpoints.values())
+            for pooled in pool.close()
+            if pooled.opened is not None
         ]
-        channels += self.raw_channels
-        self.raw_channels = []
+        while self.raw_channels:
+            channels.append(self.raw_channels.pop())
         here = asyncio.get_running_loop()
         for channel, loop in channels:
             if loop is here:
                 await channel.close()
             elif loop.is_running():
-                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(channel.close(), loop))
+                await _close_elsewhere(channel, loop)
+
+
+async def _close_elsewhere(channel: grpc.aio.Channel, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a channel in its own loop, which goes on in another thread, unless that loop ends before."""
+    closed = Future[None]()
+    closed.set_running_or_notify_cancel()  # it cannot be cancelled
+    tasks: list[asyncio.Task[None]] = []
+
+    async def close() -> None:
+        try:
+            await channel.close()
+        finally:
+            closed.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # the loop has closed
+        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(close())))
+        waiting = asyncio.wrap_future(closed)
+        end = time.monotonic() + CLOSING_SECONDS
+        while not waiting.done() and loop.is_running() and time.monotonic() < end:
+            await asyncio.wait({waiting}, timeout=LOOK_AGAIN_SECONDS)
 
 
 class AsyncDriver:
@@ -145,6 +198,7 @@ class AsyncDriver:
     """
 
     def __init__(self, settings: Settings, parent: AsyncDriver | None) -> None:
+        check_interceptors(settings.interceptors, for_aio=True)
         self.settings = settings
         self.calls: CallFactory = CallFactory(settings, parent.calls if parent else None)
         self.owns_connection = parent is None or parent.settings.connection != settings.connection
@@ -152,6 +206,8 @@ class AsyncDriver:
             AsyncConnection(settings) if parent is None or self.owns_connection else parent.connection
         )
         self.closed = False
+        self._raw: tuple[int, asyncio.AbstractEventLoop, AsyncRaw] | None = None
+        self.connection.drivers.add(self)
 
     def check_open(self) -> None:
         """Refuse to make calls where they cannot be made.
@@ -213,21 +269,18 @@ class AsyncDriver:
             UnavailableError: it was not open in time.
         """
         call = self.begin(GENERATE, "connect", UNSET if timeout is None else timeout)
-        lanes = self.connection.lanes(call.endpoint)
-        lane = lanes.take()
-        self.connection.calls[call] = asyncio.get_running_loop()
+        self.connection.enter(call)
+        pooled = self.connection.pool(call.endpoint).acquire(call)
         try:
-            rpc = lane.channel.unary_stream("/grpc.health.v1.Health/Check")(
-                b"", timeout=call.remaining(), wait_for_ready=True
-            )
+            check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
+            rpc = check(b"", timeout=call.remaining(), wait_for_ready=True)
             call.interrupt = from_any_thread(rpc.cancel)
             try:
-                async for _ in rpc:
-                    pass
+                await rpc
             except grpc.RpcError as error:
                 if call.cancelled:
                     raise call.ended_here() from error
-                if error.code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                     raise call.not_connected() from error
             except asyncio.CancelledError:
                 rpc.cancel()
@@ -235,17 +288,20 @@ class AsyncDriver:
                     raise call.ended_here() from None
                 raise
         finally:
-            self.connection.calls.pop(call, None)
-            lanes.give(lane)
+            pooled.calls.discard(call)
+            self.connection.calls.discard(call)
 
     def raw(self) -> AsyncRaw:
         """The generated stubs for this process and the running loop."""
         self.check_open()
         here = os.getpid(), asyncio.get_running_loop()
-        kept = self.connection.raws.get(self)
-        if kept is None or kept[0] != here:
-            kept = self.connection.raws[self] = here, AsyncRaw(self.settings, self._open_raw_channel)
-        return kept[1]
+        if self._raw is None or self._raw[:2] != here:
+            self._raw = *here, AsyncRaw(self.settings, self._open_raw_channel)
+        return self._raw[2]
+
+    def forget_raw(self) -> None:
+        """Let go of the stubs' channels."""
+        self._raw = None
 
     async def unary(self, call: Call, request: Any) -> Any:
         """The one message of a call that has one."""
@@ -257,74 +313,96 @@ class AsyncDriver:
         """The messages of a call: attempts, until one of them has handed something out."""
         self.check_open()
         connection, method = self.connection, call.method
-        lanes = connection.lanes(call.endpoint)
-        line = self.calls.line_of(method)
-        connection.calls[call] = asyncio.get_running_loop()
+        pool = connection.pool(call.endpoint)
+        limiter = self.calls.limiter_of(method)
+        # What is taken here is known by the call's own name. So it comes back, too, when the event loop is closed
+        # without another step of this generator.
+        connection.enter(call)
         try:
             if call.max_context_tokens is not None:
                 await self._count(call, request)
-            if line is not None:
-                await self._get_in_line(line, call)
-            try:
-                while True:
-                    delay: float | None
-                    authorization = await self._authorization(call)
-                    if isinstance(authorization, str):
-                        if method.paced and (turn := call.turn()):
-                            await connection.wait(call, asyncio.Event(), turn)
-                        lane = lanes.take()
-                        rpc: Any = None
-                        last: Any = None
-                        try:
-                            timeout, sent = call.attempt(authorization)
-                            rpc = lane.multicallable(method)(request, timeout=timeout, metadata=sent)
-                            call.interrupt = from_any_thread(rpc.cancel)
-                            if call.cancelled:
-                                rpc.cancel()
-                            async for last in rpc:
-                                if not call.first_message_at:
-                                    call.first_message_at = time.monotonic()
-                                yield last
-                            received = ReceivedMetadata(await rpc.initial_metadata(), await rpc.trailing_metadata())
-                            call.succeeded(last, received)
+            if limiter is not None:
+                await self._acquire(limiter, call)
+            while True:
+                delay: float | None
+                authorization = await self._authorization(call)
+                if isinstance(authorization, str):
+                    if method.paced and (turn := call.turn()):
+                        await connection.wait(call, asyncio.Event(), turn)
+                    pooled: PooledChannel | None = None
+                    rpc: Any = None
+                    last: Any = None
+                    watch: _Watch | None = None
+                    ended = handing_out = False
+                    try:
+                        pooled = pool.acquire(call)
+                        rpc = self._begin_attempt(pool, pooled, call, request, authorization)
+                        watch = _Watch.over(call, rpc)
+                        messages = aiter(rpc) if method.generates else _one(rpc)
+                        async for last in messages:
+                            if not call.first_message_at:
+                                call.first_message_at = time.monotonic()
+                            handing_out = True
+                            yield last
+                            handing_out = False
+                        ended = True
+                        call.succeeded(last, await _received(rpc))
+                        return
+                    except grpc.RpcError as error:
+                        ended = True
+                        if call.cancelled:
+                            raise call.ended_here(last) from error
+                        if pooled is not None and went_silent(error, last):
+                            pool.evict(pooled)
+                        delay = call.failed(error, last)
+                        if delay is None:
                             return
-                        except grpc.RpcError as error:
-                            if call.cancelled:
-                                raise call.ended_here(last) from error
-                            if went_silent(error):
-                                lanes.retire(lane)
-                            delay = call.failed(error, last)
-                            if delay is None:
-                                return
-                        except asyncio.CancelledError:
-                            # gRPC's word for a call that was cancelled on this side, and asyncio's for a task that was.
-                            if call.cancelled and not task_cancelled():
-                                raise call.ended_here(last) from None
-                            if rpc is not None:
-                                rpc.cancel()
-                            call.abandoned()
-                            raise
-                        except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
-                            if call.cancelled or connection.closed:
-                                raise call.ended_here(last) from error
-                            raise
-                        except BaseException as error:
-                            if rpc is not None:
-                                rpc.cancel()
-                            if not isinstance(error, errors.APIError):
-                                call.abandoned()
-                            raise
-                        finally:
-                            call.interrupt = None
-                            lanes.give(lane)
-                    else:
-                        delay = call.token_failed(authorization)
-                    await connection.wait(call, asyncio.Event(), delay)
-            finally:
-                if line is not None:
-                    line.leave()
+                    except asyncio.CancelledError as error:
+                        # gRPC's word for a call that was cancelled on this side, and asyncio's for a task that was.
+                        if call.cancelled and not task_cancelled():
+                            raise call.ended_here(last) from None
+                        if watch is not None and watch.expired and not task_cancelled():
+                            raise call.expired("in an interceptor") from error
+                        call.abandoned(error)
+                        raise
+                    except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
+                        if call.cancelled or connection.closed:
+                            raise call.ended_here(last) from error
+                        raise
+                    except BaseException as error:
+                        if not isinstance(error, errors.APIError):
+                            call.abandoned(error)
+                        raise
+                    finally:
+                        call.interrupt = None
+                        if watch is not None:
+                            watch.end()
+                        if pooled is not None:
+                            pooled.calls.discard(call)
+                        pool.attempts.forget(request)
+                        if not ended and rpc is not None:
+                            rpc.cancel()
+                            if handing_out and not isinstance(rpc, _call.Call):
+                                await _read_on(messages)
+                else:
+                    delay = call.token_failed(authorization)
+                await connection.wait(call, asyncio.Event(), delay)
         finally:
-            connection.calls.pop(call, None)
+            if limiter is not None:
+                limiter.release(call)
+            connection.calls.discard(call)
+
+    def _begin_attempt(
+        self, pool: ChannelPool, pooled: PooledChannel, call: Call, request: Any, authorization: str
+    ) -> Any:
+        """Send the request."""
+        timeout, metadata = call.attempt(authorization)
+        pool.attempts.expect(request, call)
+        rpc = pooled.multicallable(call.method)(request, timeout=timeout, metadata=metadata)
+        call.interrupt = from_any_thread(rpc.cancel)
+        if call.cancelled:
+            rpc.cancel()
+        return rpc
 
     async def _authorization(self, call: Call) -> str | BaseException:
         """What to send as ``authorization``, or why there is nothing to send."""
@@ -364,32 +442,31 @@ class AsyncDriver:
             call.interrupt = None
         call.fits(request, len(tokens))
 
-    async def _get_in_line(self, line: Line, call: Call) -> None:
-        """Wait for a place in it."""
+    async def _acquire(self, limiter: Limiter, call: Call) -> None:
+        """Wait until the call may be made."""
         event = asyncio.Event()
-        waiter = line.enter(from_any_thread(event.set))
-        if waiter is None:
+        if limiter.acquire(call, from_any_thread(event.set), asyncio.get_running_loop().is_closed):
             return
-        try:
-            if not await self.connection.wait(call, event, call.remaining()):
+        while not limiter.holds(call):
+            left = call.remaining()
+            if left == 0.0:
                 raise call.expired(f"in line, behind {self.calls.ahead_of(call.method)}")
-        except BaseException:
-            line.abandon(waiter)
-            raise
+            await self.connection.wait(call, event, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
+            event.clear()
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
         interceptors = [*self.settings.interceptors, _AuthorizeUnary(self), _AuthorizeStream(self)]
-        channel: grpc.aio.Channel = open_aio_channel(endpoint, self.settings.channel_options, interceptors)
+        channel: grpc.aio.Channel = open_aio_channel(endpoint, self.settings.channel_options, Attempts(), interceptors)
         self.connection.raw_channels.append((channel, asyncio.get_running_loop()))
         return channel
 
     async def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         call = self.begin(GENERATE, "raw")
-        self.connection.calls[call] = asyncio.get_running_loop()
+        self.connection.enter(call)
         try:
             authorization = await self._authorization(call)
         finally:
-            self.connection.calls.pop(call, None)
+            self.connection.calls.discard(call)
         if not isinstance(authorization, str):
             raise authorization
         return call.attempt(authorization).metadata
@@ -404,7 +481,7 @@ class _Authorize:
     async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *await self._driver.raw_metadata())
         call = await continuation(client_call_details._replace(metadata=metadata), request)
-        self._driver.connection.raw_calls[call] = asyncio.get_running_loop()
+        self._driver.connection.raw_calls.setdefault(asyncio.get_running_loop(), Holders()).add(call)
         return call
 
 
@@ -414,6 +491,55 @@ class _AuthorizeUnary(_Authorize, grpc.aio.UnaryUnaryClientInterceptor):
 
 class _AuthorizeStream(_Authorize, grpc.aio.UnaryStreamClientInterceptor):
     intercept_unary_stream = _Authorize._continue
+
+
+class _Watch:
+    """Ends an attempt that interceptors keep beyond its deadline, which gRPC counts from where they have let it go."""
+
+    def __init__(self, rpc: Any, moment: float) -> None:
+        self.expired = False
+        self._rpc = rpc
+        self._timer = asyncio.get_running_loop().call_later(moment - time.monotonic(), self._expire)
+
+    @classmethod
+    def over(cls, call: Call, rpc: Any) -> _Watch | None:
+        """A watch over an attempt, if there are interceptors and a deadline."""
+        moment = call.attempt_ends
+        return None if moment is None or isinstance(rpc, _call.Call) else cls(rpc, moment + INTERCEPTORS_SECONDS)
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._rpc.cancel()
+
+    def end(self) -> None:
+        """The attempt has ended."""
+        self._timer.cancel()
+
+
+async def _one(rpc: Any) -> AsyncGenerator[Any, None]:
+    """The answer of a unary call as a stream of one message."""
+    yield await rpc
+
+
+async def _read_on(messages: AsyncIterator[Any]) -> None:
+    """Read a call that was cancelled between two messages to its end, which is at hand.
+
+    An instrumentation wraps the messages in a generator of its own, and its span ends when that one is told how the
+    call ended.
+    """
+    try:
+        async for _ in messages:
+            pass
+    except grpc.RpcError:
+        pass
+    except asyncio.CancelledError:
+        if task_cancelled():
+            raise
+
+
+async def _received(rpc: Any) -> ReceivedMetadata:
+    """What the service sent around the answer."""
+    return ReceivedMetadata(await rpc.initial_metadata(), await rpc.trailing_metadata())
 
 
 async def wait_for_event(event: asyncio.Event, timeout: float | None) -> None:

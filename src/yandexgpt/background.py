@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import math
 import sys
 import threading
@@ -15,26 +16,49 @@ from yandexgpt.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SIGNALS_SEEN_WITHIN", "Worker", "exiting", "wait"]
+__all__ = ["SIGNALS_SEEN_WITHIN", "Alarm", "Worker", "exiting"]
 
 SIGNALS_SEEN_WITHIN = 0.5
 """Seconds: the longest single wait. A signal that comes just as the main thread falls asleep does not wake it up (gRPC
 waits in such slices too), and Ctrl-C would be lost."""
 
 PATIENCE_SECONDS = 1.0
-"""How long to wait for a thread that was told to end, which takes it a millisecond. Not for ever: an iterator may be
-collected, in the middle of anything, by a thread that holds a lock which the worker needs to end."""
+"""How long to wait for a thread that was told to end, which takes it a millisecond. Not for ever: what the thread runs
+may be somebody else's code, such as an interceptor."""
 
 _workers: set[Worker] = set()
 
 
-def wait(event: threading.Event, timeout: float | None = None) -> bool:
-    """``event.wait(timeout)``, but for signals that it might sleep through."""
-    end = time.monotonic() + (math.inf if timeout is None else timeout)
-    while (left := end - time.monotonic()) > SIGNALS_SEEN_WITHIN:
-        if event.wait(SIGNALS_SEEN_WITHIN):
-            return True
-    return event.wait(left)
+class Alarm:
+    """What one thread waits for and anybody may set: threads, signal handlers and finalizers.
+
+    ``threading.Event`` will not do: it is set under a lock, which the thread that a signal handler or a finalizer has
+    interrupted may hold.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def set(self) -> None:
+        """End a wait, or the next one if nobody waits."""
+        with contextlib.suppress(RuntimeError):  # it is set already
+            self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is set, and reset it.
+
+        Args:
+            timeout: seconds to wait at most, or None for no limit.
+
+        Returns:
+            Whether it was set; False if the time was over before.
+        """
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while (left := end - time.monotonic()) > SIGNALS_SEEN_WITHIN:
+            if self._lock.acquire(timeout=SIGNALS_SEEN_WITHIN):
+                return True
+        return self._lock.acquire(timeout=max(0.0, left))
 
 
 class Worker(forks.Forkable):
@@ -44,6 +68,9 @@ class Worker(forks.Forkable):
         name: of the thread.
         run: what it does.
         stop: makes ``run`` return; called from any thread, perhaps more than once.
+
+    Raises:
+        ConfigurationError: the interpreter is about to end, and starts no threads any more.
     """
 
     def __init__(self, name: str, run: Callable[[], None], stop: Callable[[], object]) -> None:
@@ -51,7 +78,10 @@ class Worker(forks.Forkable):
         self._inherited = False
         self._thread = threading.Thread(target=run, name=name, daemon=True)
         forks.register(self)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise ConfigurationError(f"a thread is needed, and none can be started: {error}") from error
         _workers.add(self)
 
     def after_fork(self) -> None:
@@ -68,13 +98,16 @@ class Worker(forks.Forkable):
             forks.check()
             raise ConfigurationError("this iterator was begun before a fork: go on with it in the parent process")
 
+    def stop(self) -> None:
+        """Tell the thread to end. Waits for nothing, so a finalizer may call it."""
+        if not self._inherited and not sys.is_finalizing():
+            _workers.discard(self)
+            self._stop()
+
     def end(self) -> None:
         """End the thread, and wait for it unless it is the one that calls."""
-        if self._inherited or sys.is_finalizing():
-            return
-        _workers.discard(self)
-        self._stop()
-        if self._thread is not threading.current_thread():
+        self.stop()
+        if not self._inherited and not sys.is_finalizing() and self._thread is not threading.current_thread():
             self._thread.join(PATIENCE_SECONDS)
 
 
@@ -82,7 +115,7 @@ _exiting = False
 
 
 def exiting() -> bool:
-    """Whether the interpreter is about to end: who still waits for a worker is left to wait, and ends with it."""
+    """Whether the interpreter is about to end. Threads that still wait for a worker are daemons, and end with it."""
     return _exiting
 
 

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import inspect
+import dataclasses
 from collections import deque
 from collections.abc import Generator
 from queue import Empty, SimpleQueue
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from yandexgpt.aio import AsyncClient
 from yandexgpt.aio_driver import AsyncConnection, AsyncDriver
 from yandexgpt.background import SIGNALS_SEEN_WITHIN, Worker, exiting
+from yandexgpt.errors import ConfigurationError
+from yandexgpt.reader import Reader
+from yandexgpt.streaming import close
+from yandexgpt.transport import asynchronous, check_aio
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,16 +54,16 @@ class Engine:
 
     Args:
         driver: of the client whose calls they are; settings, retry budget and line are shared with it.
-        answer: makes one call, with a client of the loop.
+        plan: makes one call, with a client of the loop.
     """
 
-    def __init__(self, driver: Driver, answer: Callable[[AsyncClient, int, Prompt], Any]) -> None:
+    def __init__(self, driver: Driver, plan: Plan) -> None:
         self.done: SimpleQueue[Result | None] = SimpleQueue()
         """Results as they come; None when the engine has ended."""
-        self._answer = answer
-
-        self._native = AsyncDriver(driver.settings, None)
-        self._native.connection = _Connection(driver.settings)
+        self._plan = plan
+        settings = dataclasses.replace(driver.settings, interceptors=asynchronous(driver.settings.interceptors))
+        self._native = AsyncDriver(settings, None)
+        self._native.connection = _Connection(settings)
         self._native.calls = driver.calls
         self._client = AsyncClient.__new__(AsyncClient)
         self._client._driver = self._native
@@ -90,10 +95,17 @@ class Engine:
             self._told = True
             self._tell(self._begin)
 
-    def end(self) -> None:
-        """Cancel what is under way, and end the thread."""
+    def end(self, *, wait: bool = True) -> None:
+        """Cancel what is under way, and end the thread.
+
+        Args:
+            wait: for the end of the thread; not in a finalizer.
+        """
         self._batches.pop(self, None)
-        self._worker.end()
+        if wait:
+            self._worker.end()
+        else:
+            self._worker.stop()
 
     def cancel(self) -> None:
         """The client was closed: end, and let the calls that are under way say why they did."""
@@ -115,7 +127,14 @@ class Engine:
             task.add_done_callback(self._tasks.discard)
 
     async def _make(self, index: int, prompt: Prompt) -> None:
-        self.done.put(await self._answer(self._client, index, prompt))
+        try:
+            result = await self._plan.answer(self._client, index, prompt)
+        except BaseException as error:
+            if self._stopped.is_set():
+                raise
+            # Whatever else ends the call, such as an interceptor: the reader, who waits, is told.
+            result = self._plan.given_up(index, prompt, error)
+        self.done.put(result)
 
     def _run(self) -> None:
         try:
@@ -155,29 +174,35 @@ class _Run:
         prompts = iter(cast("Prompts", plan.prompts))
         exhausted = False
         broken: Exception | None = None
+        dropped = False
         try:
             while True:
                 self._collect(window)
-                try:
-                    while window.room and not exhausted:
+                # The source may take its time, or wait for what was handed out: what is ready goes first.
+                may_read = window.room and not exhausted
+                if (not may_read or plan.waits) and (result := window.pop()) is not None:
+                    yield plan.checked(result)
+                elif may_read:
+                    try:
                         prompt = next(prompts, _NO_MORE)
                         if prompt is _NO_MORE:
                             exhausted = True
                         else:
                             plan.driver.check_open()
                             self._engine().submit(window.take(), prompt)
-                except Exception as error:  # noqa: BLE001  (it is raised when those before it are handed out)
-                    exhausted = True
-                    broken = error
-                if (result := window.pop()) is not None:
-                    yield plan.checked(result)
+                    except Exception as error:  # noqa: BLE001  (it is raised when those before it are handed out)
+                        exhausted = True
+                        broken = error
                 elif not window.empty:
                     self._wait(window)
-                elif exhausted:
+                else:
                     break
+        except GeneratorExit:
+            dropped = not self.closed  # nobody has closed the results, so this is a finalizer, which must not wait
+            raise
         finally:
             if self.engine is not None:
-                self.engine.end()
+                self.engine.end(wait=not dropped)
         if broken is not None:
             try:
                 raise broken
@@ -199,7 +224,7 @@ class _Run:
         if self.closed:
             raise self.plan.closed_meanwhile()
         if self.engine is None:
-            self.engine = Engine(cast("Driver", self.plan.driver), self.plan.answer)
+            self.engine = Engine(cast("Driver", self.plan.driver), self.plan)
         self.engine.check()
         return self.engine
 
@@ -233,14 +258,24 @@ class Results:
     """
 
     def __init__(self, plan: Plan) -> None:
+        check_aio()
+        interceptors = plan.driver.settings.interceptors
+        if interceptors and not asynchronous(interceptors):
+            raise ConfigurationError(
+                "complete_many() makes its calls over grpc.aio, and the client's interceptors are synchronous: give "
+                "asynchronous ones (grpc.aio.ClientInterceptor) among interceptors= as well"
+            )
         self._run = _Run(plan)
         self._results = self._run.results()
+        self._reader = Reader()
+        self._over = False
 
     def close(self) -> None:
-        """Cancel what is under way. Idempotent; a thread that reads gets a ``CancelledError``."""
+        """Cancel what is under way. Idempotent; another thread that reads gets a ``CancelledError``."""
+        if not self._over:
+            self._reader.closed(get_ident())
         self._run.close()
-        if inspect.getgeneratorstate(self._results) != inspect.GEN_RUNNING:
-            self._results.close()
+        close(self._results)
 
     def __enter__(self) -> Self:
         return self
@@ -258,6 +293,14 @@ class Results:
 
         Raises:
             APIError, ValueError, TypeError: of its prompt, with ``on_error="raise"``; the rest is cancelled.
+            CancelledError: another thread has closed the results.
             Exception: whatever the iterable of prompts raised.
         """
-        return next(self._results)
+        self._reader.last = get_ident()
+        try:
+            return next(self._results)
+        except StopIteration:
+            if self._reader.cut_off(get_ident()):
+                raise self._run.plan.closed_meanwhile() from None
+            self._over = True
+            raise

@@ -101,6 +101,11 @@ class Window:
         self.under_way -= 1
         self._ready[result.index] = result
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a result to hand out."""
+        return (self._handed_out in self._ready) if self._ordered else bool(self._ready)
+
     def pop(self) -> Result | None:
         """The next result to hand out, if it is there."""
         index = self._handed_out if self._ordered else next(iter(self._ready), -1)
@@ -132,6 +137,8 @@ class Plan:
         self.client = client
         self.driver: Driver | AsyncDriver = client._driver
         self.prompts = prompts
+        self.waits = not isinstance(prompts, list | tuple)
+        """Whether reading a prompt may take its time, or wait for results that were handed out. A list does not."""
         self.ordered = ordered
         if isinstance(prompts, str | Mapping):
             raise ValueError(f"prompts must be an iterable of prompts, got one {type(prompts).__name__}")
@@ -186,6 +193,14 @@ class Plan:
             return Result(index, prompt, error)
         return Result(index, prompt, None, completion)
 
+    def given_up(self, index: int, prompt: Prompt, error: BaseException) -> Result:
+        """What becomes of a prompt whose call was ended by something else than an error: an interceptor, or the end."""
+        if isinstance(error, Exception):
+            return Result(index, prompt, error)
+        cancelled = self._cancelled("the call was cancelled")
+        cancelled.__cause__ = error
+        return Result(index, prompt, cancelled)
+
     def checked(self, result: Result) -> Result:
         """The result, if it is one that may be handed out.
 
@@ -199,8 +214,7 @@ class Plan:
 
     def closed_meanwhile(self) -> CancelledError:
         """For a reader whose results were closed by somebody else."""
-        return CancelledError(
-            "the results were closed while they were read",
-            code=grpc.StatusCode.CANCELLED,
-            endpoint=self.driver.settings.endpoint.target,
-        )
+        return self._cancelled("the results were closed while they were read")
+
+    def _cancelled(self, message: str) -> CancelledError:
+        return CancelledError(message, code=grpc.StatusCode.CANCELLED, endpoint=self.driver.settings.endpoint.target)

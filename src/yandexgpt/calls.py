@@ -6,30 +6,32 @@ after a failure it is told how long to wait before the next attempt, or gets the
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
 import random
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yandexgpt import errors, failures
-from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds
+from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds, grpc_timeout
 from yandexgpt.completion import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
 from yandexgpt.folding import whole_characters
-from yandexgpt.line import Line
+from yandexgpt.limiter import Limiter
 from yandexgpt.pacer import LOOK_UP_INTERVAL, LOOK_UPS_AT_ONCE, Pacer
 from yandexgpt.request import positive_int
 from yandexgpt.retry import Budget, backoff, is_transient
 from yandexgpt.settings import Settings, Unset
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
     from collections.abc import Callable
 
     import grpc
 
     from yandexgpt.errors import APIError
-    from yandexgpt.failures import FailedCall
     from yandexgpt.methods import Method
     from yandexgpt.request import CompletionRequest
     from yandexgpt.settings import Endpoint
@@ -75,22 +77,24 @@ class CallFactory:
     def __init__(self, settings: Settings, parent: CallFactory | None) -> None:
         self.settings = settings
         self.metadata = settings.call_metadata()
+        self.abandoned: deque[str] = parent.abandoned if parent else deque()
+        """Calls that their callers have ended, to be logged."""
         # A client made by with_options shares with the one it came from what did not change.
         if parent and parent.settings.retry == settings.retry:
             self.budget: Budget = parent.budget
         else:
             self.budget = Budget(settings.retry)
         if parent and parent.settings.max_concurrency == settings.max_concurrency:
-            self.line: Line | None = parent.line
+            self.limiter: Limiter | None = parent.limiter
         else:
-            self.line = Line(settings.max_concurrency) if settings.max_concurrency else None
+            self.limiter = Limiter(settings.max_concurrency) if settings.max_concurrency else None
         self.pacer: Pacer = parent.pacer if parent else Pacer(LOOK_UP_INTERVAL)
-        self.look_ups: Line = parent.look_ups if parent else Line(LOOK_UPS_AT_ONCE)
+        self.look_ups: Limiter = parent.look_ups if parent else Limiter(LOOK_UPS_AT_ONCE)
 
-    def line_of(self, method: Method) -> Line | None:
-        """The line in which calls of a method wait for their turn, if they do."""
+    def limiter_of(self, method: Method) -> Limiter | None:
+        """What bounds how many calls of a method are in flight, if anything does."""
         if method.generates:
-            return self.line
+            return self.limiter
         return self.look_ups if method.paced else None
 
     def ahead_of(self, method: Method) -> str:
@@ -98,6 +102,12 @@ class CallFactory:
         if method.paced:
             return f"{LOOK_UPS_AT_ONCE} other look-ups of operations"
         return f"max_concurrency={self.settings.max_concurrency} calls"
+
+    def log_abandoned(self) -> None:
+        """Log the calls that their callers have ended."""
+        with contextlib.suppress(IndexError):  # there are no more
+            while True:
+                logger.debug("call ended by its caller: %s", self.abandoned.popleft())
 
     def new(
         self,
@@ -114,6 +124,8 @@ class CallFactory:
             ValueError: an argument has an impossible value.
         """
         settings = self.settings
+        if self.abandoned:
+            self.log_abandoned()
         if isinstance(timeout, Unset):
             timeout = settings.timeout
         else:
@@ -140,6 +152,7 @@ class Call:
     """One call: its deadline, its attempts so far, and what it means when one fails."""
 
     __slots__ = (
+        "__weakref__",
         "_attempt_timeout",
         "_base_metadata",
         "_deadline",
@@ -148,6 +161,7 @@ class Call:
         "_started",
         "_subject",
         "answer",
+        "attempt_ends",
         "attempts",
         "authorization",
         "cancelled",
@@ -155,11 +169,13 @@ class Call:
         "factory",
         "first_message_at",
         "interrupt",
+        "loop",
         "max_context_tokens",
         "method",
         "received",
         "refused",
         "request_id",
+        "rpc",
     )
 
     def __init__(
@@ -180,6 +196,8 @@ class Call:
         self._deadline = None if timeout is None else self._started + timeout
         self._attempt_timeout = attempt_timeout
         self._own_deadline = False
+        self.attempt_ends: float | None = None
+        """When the attempt under way is over, on the clock of ``time.monotonic``."""
         self._failures = 0
         self._base_metadata = metadata
         self.request_id = request_id
@@ -194,6 +212,10 @@ class Call:
         """What came around the answer of a call that has succeeded."""
         self.interrupt: Callable[[], Any] | None = None
         """Ends what the driver is waiting for just now; may be called from any thread."""
+        self.rpc: Any = None
+        """gRPC's call of the attempt under way, where it is known: behind interceptors it may not be."""
+        self.loop: AbstractEventLoop | None = None
+        """The event loop that an asynchronous call runs in."""
         self.cancelled = False
         self.max_context_tokens: int | None = None
         """What the tokens of the prompt, counted before it is sent, and of the answer may be together."""
@@ -245,10 +267,35 @@ class Call:
         return Completion(self.answer, self.request_id, self.received)
 
     def cancel(self) -> None:
-        """End the call, from any thread."""
+        """End the call, from any thread, signal handler or finalizer."""
         self.cancelled = True
-        if self.interrupt is not None:
-            self.interrupt()
+        interrupt = self.interrupt
+        if interrupt is not None:
+            interrupt()
+
+    def started(self, rpc: Any) -> None:
+        """gRPC's call of this attempt has become known.
+
+        Args:
+            rpc: the call, or None if it is not known, and so cannot be cancelled, before its next message.
+        """
+        self.rpc = rpc
+        if rpc is not None:
+            self.interrupt = rpc.cancel
+            if self.cancelled:
+                rpc.cancel()
+
+    def within(self, timeout: float | None) -> float | None:
+        """What is left of an attempt's timeout, in seconds, now that interceptors have taken their time."""
+        if self.attempt_ends is None:
+            return timeout
+        left = max(0.0, self.attempt_ends - time.monotonic())
+        return left if timeout is None else min(left, timeout)
+
+    @property
+    def over(self) -> bool:
+        """Whether the event loop that it ran in is closed: nothing of it will run any more."""
+        return self.loop is not None and self.loop.is_closed()
 
     def attempt(self, authorization: str) -> Attempt:
         """Begin the next attempt.
@@ -264,8 +311,11 @@ class Call:
         if limit is not None and (timeout is None or limit < timeout):
             timeout = limit
             self._own_deadline = True
+        timeout = grpc_timeout(timeout)
+        self.attempt_ends = None if timeout is None else time.monotonic() + timeout
         self.attempts += 1
         self.authorization = authorization
+        self.rpc = None
         own = (("x-client-request-id", self.request_id), ("x-client-attempt", str(self.attempts)))
         if authorization:
             return Attempt(timeout, (("authorization", authorization), *own, *self._base_metadata))
@@ -306,11 +356,10 @@ class Call:
         if isinstance(failure, errors.APIError):
             error = self._about_this_call(failure)
         else:
-            rpc = cast("FailedCall", failure)
-            initial, trailing = rpc.initial_metadata(), rpc.trailing_metadata()
+            initial, trailing = failures.initial_metadata_of(failure), failures.trailing_metadata_of(failure)
             pushback = failures.metadata_dict(trailing).get("grpc-retry-pushback-ms")
             error = failures.from_rpc_error(
-                rpc,
+                failure,
                 request_id=self.request_id,
                 endpoint=self.endpoint.target,
                 attempts=self.attempts,
@@ -363,10 +412,17 @@ class Call:
             error.partial = Completion(whole_characters(last), self.request_id)
         return self._ended(error)
 
-    def abandoned(self) -> None:
-        """The caller has ended the call: a stream closed or dropped, a task cancelled, Ctrl-C."""
+    def abandoned(self, error: BaseException) -> None:
+        """The caller has ended the call: a stream closed or dropped, a task cancelled, Ctrl-C.
+
+        Args:
+            error: how the caller did it. A stream that was dropped is ended by a finalizer, which must not take the
+                locks of log handlers: the next call logs it.
+        """
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("call ended by its caller: %s", self._facts(None))
+            self.factory.abandoned.append(self._facts(None))
+            if self.cancelled or not isinstance(error, GeneratorExit):
+                self.factory.log_abandoned()
 
     @property
     def elapsed(self) -> float:

@@ -3,33 +3,51 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from yandexgpt import background, errors, failures, forks
+from yandexgpt import errors, failures, forks
+from yandexgpt.background import Alarm
 from yandexgpt.calls import CallFactory
 from yandexgpt.checks import Metadata
-from yandexgpt.completion import ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
+from yandexgpt.failures import code_of
+from yandexgpt.holders import Holders
 from yandexgpt.iam import IamExchange
 from yandexgpt.methods import GENERATE, TOKENIZE_PROMPT
-from yandexgpt.raw import Raw, with_metadata
+from yandexgpt.raw import Raw
 from yandexgpt.settings import UNSET, Endpoint, Settings, Unset
-from yandexgpt.transport import Lanes, inherited, open_channel, went_silent
+from yandexgpt.transport import (
+    FAILURES,
+    SINGLE_THREADED,
+    Attempts,
+    ChannelPool,
+    check_interceptors,
+    give_up,
+    inherited,
+    open_channel,
+    received,
+    replaced,
+    underlying,
+    went_silent,
+)
 
 if TYPE_CHECKING:
     from yandexgpt.batch import Engine
     from yandexgpt.calls import Call
     from yandexgpt.checks import Metadata
-    from yandexgpt.line import Line
+    from yandexgpt.limiter import Limiter
     from yandexgpt.methods import Method
+    from yandexgpt.transport import PooledChannel
 
 __all__ = ["Driver"]
+
+RECHECK_SECONDS = 0.5
+"""How long a call waits for others at a time before it looks again: who is collected wakes nobody."""
 
 
 class Connection(forks.Forkable):
@@ -37,10 +55,10 @@ class Connection(forks.Forkable):
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._lanes: dict[Endpoint, Lanes] = {}
+        self._pools: dict[Endpoint, ChannelPool] = {}
         self.closed = False
-        self.calls: set[Call] = set()
-        self.pauses: dict[threading.Event, CallFactory] = {}
+        self.calls: Holders[Call] = Holders()
+        self.pauses: dict[Alarm, CallFactory] = {}
         self.batches: dict[Engine, CallFactory] = {}
         self.raw_channels: list[grpc.Channel] = []
         forks.register(self)
@@ -51,44 +69,47 @@ class Connection(forks.Forkable):
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
         for call in self.calls:
-            call.interrupt = None  # a thread that the child does not have may hold the lock that it needs
-        self.calls = set()
+            call.interrupt = None  # gRPC's own locks may be held by a thread that the child does not have
+        self.calls = Holders()
         self.pauses = {}
         self.batches = {}
         inherited.extend(self.raw_channels)
         self.raw_channels = []
 
-    def lanes(self, endpoint: Endpoint) -> Lanes:
-        """The connections to an endpoint."""
-        lanes = self._lanes.get(endpoint)
-        if lanes is None:
+    def pool(self, endpoint: Endpoint) -> ChannelPool:
+        """The channels to an endpoint."""
+        pool = self._pools.get(endpoint)
+        if pool is None:
             settings = self._settings
-            opened = Lanes(partial(open_channel, endpoint, settings.channel_options, settings.interceptors))
-            lanes = self._lanes.setdefault(endpoint, opened)
-        return lanes
+            opened = ChannelPool(
+                partial(open_channel, endpoint, settings.channel_options, interceptors=settings.interceptors)
+            )
+            pool = self._pools.setdefault(endpoint, opened)
+            if self.closed:
+                pool.close()
+        return pool
 
-    def wait(self, call: Call, event: threading.Event, timeout: float | None) -> bool:
-        """Wait for the event, or for the end of the call by somebody else's hand.
+    def wait(self, call: Call, alarm: Alarm, timeout: float | None) -> bool:
+        """Wait until the alarm is set, or the call is cancelled.
 
         Raises:
             CancelledError: the call was cancelled.
         """
-        call.interrupt = event.set
-        if not call.cancelled:
-            background.wait(event, timeout)
+        call.interrupt = alarm.set
+        is_set = not call.cancelled and alarm.wait(timeout)
         call.interrupt = None
         if call.cancelled:
             raise call.ended_here()
-        return event.is_set()
+        return is_set
 
     def cancel(self, factory: CallFactory | None = None) -> None:
         """End the calls that are under way, and the waits between calls, or those of one client."""
-        for call in list(self.calls):
+        for call in self.calls:
             if factory is None or call.factory is factory:
                 call.cancel()
-        for event, its in list(self.pauses.items()):
+        for alarm, its in list(self.pauses.items()):
             if factory is None or its is factory:
-                event.set()
+                alarm.set()
         for batch, its in list(self.batches.items()):
             if factory is None or its is factory:
                 batch.cancel()
@@ -97,10 +118,11 @@ class Connection(forks.Forkable):
         """End the calls that are under way, and the connections."""
         self.closed = True
         self.cancel()
-        channels = [channel for lanes in list(self._lanes.values()) for channel in lanes.drain()]
-        for channel in (*channels, *self.raw_channels):
-            channel.close()
-        self.raw_channels.clear()
+        for pool in list(self._pools.values()):
+            for pooled in pool.close():
+                pooled.close()
+        while self.raw_channels:
+            self.raw_channels.pop().close()
 
 
 class Driver:
@@ -112,6 +134,7 @@ class Driver:
     """
 
     def __init__(self, settings: Settings, parent: Driver | None) -> None:
+        check_interceptors(settings.interceptors, for_aio=False)
         self.settings = settings
         self.calls: CallFactory = CallFactory(settings, parent.calls if parent else None)
         self.owns_connection = parent is None or parent.settings.connection != settings.connection
@@ -163,13 +186,13 @@ class Driver:
         Raises:
             CancelledError: the client was closed meanwhile.
         """
-        event = threading.Event()
-        self.connection.pauses[event] = self.calls
+        alarm = Alarm()
+        self.connection.pauses[alarm] = self.calls
         try:
             if not (self.closed or self.connection.closed):
-                background.wait(event, seconds)
+                alarm.wait(seconds)
         finally:
-            self.connection.pauses.pop(event, None)
+            self.connection.pauses.pop(alarm, None)
         if self.closed or self.connection.closed:
             raise failures.closed_meanwhile(self.settings.operation_endpoint.target)
 
@@ -180,28 +203,23 @@ class Driver:
             UnavailableError: it was not open in time.
         """
         call = self.begin(GENERATE, "connect", UNSET if timeout is None else timeout)
-        lanes = self.connection.lanes(call.endpoint)
-        lane = lanes.take()
         self.connection.calls.add(call)
+        pooled = self.connection.pool(call.endpoint).acquire(call)
         try:
-            with lanes.lock:
-                if lanes.closed:
-                    raise call.ended_here()
-                rpc = lane.channel.unary_stream("/grpc.health.v1.Health/Check")(
-                    b"", timeout=call.remaining(), wait_for_ready=True
-                )
-            call.interrupt = rpc.cancel
+            check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
+            rpc = pooled.start(call, check.future, b"", timeout=call.remaining(), wait_for_ready=True)
+            call.started(underlying(rpc))
             try:
-                for _ in rpc:
+                for _ in _one(rpc):
                     pass
-            except grpc.RpcError as error:
+            except FAILURES as error:
                 if call.cancelled:
                     raise call.ended_here() from error
-                if error.code().name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                     raise call.not_connected() from error
         finally:
+            pooled.calls.discard(call)
             self.connection.calls.discard(call)
-            lanes.give(lane)
 
     def raw(self) -> Raw:
         """The generated stubs for this process."""
@@ -221,65 +239,81 @@ class Driver:
         """The messages of a call: attempts, until one of them has handed something out."""
         self.check_open()
         connection, method = self.connection, call.method
-        lanes = connection.lanes(call.endpoint)
-        line = self.calls.line_of(method)
+        pool = connection.pool(call.endpoint)
+        limiter = self.calls.limiter_of(method)
+        # Whatever is taken here is given back by the call's own name: also when an interrupt comes while it is taken.
         connection.calls.add(call)
         try:
             if call.max_context_tokens is not None:
                 self._count(call, request)
-            if line is not None:
-                self._get_in_line(line, call)
-            try:
-                while True:
-                    delay: float | None
-                    authorization = self._authorization(call)
-                    if isinstance(authorization, str):
-                        if method.paced and (turn := call.turn()):
-                            connection.wait(call, threading.Event(), turn)
-                        lane = lanes.take()
-                        rpc: Any = None
-                        last: Any = None
-                        try:
-                            timeout, sent = call.attempt(authorization)
-                            with lanes.lock:
-                                if lanes.closed:
-                                    raise call.ended_here()
-                                rpc = lane.multicallable(method)(request, timeout=timeout, metadata=sent)
-                            call.interrupt = rpc.cancel
-                            if call.cancelled:
-                                rpc.cancel()
-                            for last in rpc:
-                                if not call.first_message_at:
-                                    call.first_message_at = time.monotonic()
-                                yield last
-                            received = ReceivedMetadata(rpc.initial_metadata(), rpc.trailing_metadata())
-                            call.succeeded(last, received)
+            if limiter is not None:
+                self._acquire(limiter, call)
+            while True:
+                delay: float | None
+                authorization = self._authorization(call)
+                if isinstance(authorization, str):
+                    if method.paced and (turn := call.turn()):
+                        connection.wait(call, Alarm(), turn)
+                    pooled: PooledChannel | None = None
+                    rpc: Any = None
+                    last: Any = None
+                    reading = ended = False
+                    try:
+                        pooled = pool.acquire(call)
+                        rpc = self._begin_attempt(pool, pooled, call, request, authorization)
+                        reading = True
+                        for last in rpc if method.generates else _one(rpc):
+                            reading = False
+                            if not call.first_message_at:
+                                call.first_message_at = time.monotonic()
+                            if call.rpc is None:
+                                call.started(underlying(rpc))
+                            yield last
+                            reading = True
+                        ended = True
+                        call.succeeded(last, received(call.rpc))
+                        return
+                    except FAILURES as error:
+                        ended = True
+                        if call.cancelled:
+                            raise call.ended_here(last) from error
+                        if pooled is not None and went_silent(error, last):
+                            pool.evict(pooled)
+                        delay = call.failed(cast("grpc.RpcError", error), last)
+                        if delay is None:
                             return
-                        except grpc.RpcError as error:
-                            if call.cancelled:
-                                raise call.ended_here(last) from error
-                            if went_silent(error):
-                                lanes.retire(lane)
-                            delay = call.failed(error, last)
-                            if delay is None:
-                                return
-                        except BaseException as error:
-                            if rpc is not None:
-                                rpc.cancel()
-                            if not isinstance(error, errors.APIError):
-                                call.abandoned()
-                            raise
-                        finally:
-                            call.interrupt = None
-                            lanes.give(lane)
-                    else:
-                        delay = call.token_failed(authorization)
-                    connection.wait(call, threading.Event(), delay)
-            finally:
-                if line is not None:
-                    line.leave()
+                    except BaseException as error:
+                        if not isinstance(error, errors.APIError):
+                            call.abandoned(error)
+                        raise
+                    finally:
+                        call.interrupt = None
+                        if pooled is not None:
+                            pooled.calls.discard(call)
+                        pool.attempts.forget(request)
+                        if not ended and rpc is not None:
+                            give_up(rpc, call.rpc, interrupted=reading)
+                else:
+                    delay = call.token_failed(authorization)
+                connection.wait(call, Alarm(), delay)
         finally:
+            if limiter is not None:
+                limiter.release(call)
             connection.calls.discard(call)
+
+    def _begin_attempt(
+        self, pool: ChannelPool, pooled: PooledChannel, call: Call, request: Any, authorization: str
+    ) -> Any:
+        """Send the request; what the channel hands out is read as a stream."""
+        begin = pooled.multicallable(call.method)
+        if not call.method.generates:
+            begin = begin.future
+        timeout, metadata = call.attempt(authorization)
+        pool.attempts.expect(request, call)
+        rpc = pooled.start(call, begin, request, timeout=timeout, metadata=metadata)
+        if call.rpc is None:
+            call.started(underlying(rpc))
+        return rpc
 
     def _authorization(self, call: Call) -> str | BaseException:
         """What to send as ``authorization``, or why there is nothing to send."""
@@ -291,9 +325,9 @@ class Driver:
         )
         if isinstance(header, str):
             return header
-        event = threading.Event()
-        header.add_done_callback(lambda _: event.set())
-        if not self.connection.wait(call, event, call.remaining()):
+        alarm = Alarm()
+        header.add_done_callback(lambda _: alarm.set())
+        if not self.connection.wait(call, alarm, call.remaining()):
             raise call.expired("while waiting for a token")
         return header.exception() or header.result()
 
@@ -313,21 +347,21 @@ class Driver:
             call.interrupt = None
         call.fits(request, len(tokens))
 
-    def _get_in_line(self, line: Line, call: Call) -> None:
-        """Wait for a place in it."""
-        event = threading.Event()
-        waiter = line.enter(event.set)
-        if waiter is None:
+    def _acquire(self, limiter: Limiter, call: Call) -> None:
+        """Wait until the call may be made."""
+        alarm = Alarm()
+        if limiter.acquire(call, alarm.set):
             return
-        try:
-            if not self.connection.wait(call, event, call.remaining()):
+        while not limiter.holds(call):
+            left = call.remaining()
+            if left == 0.0:
                 raise call.expired(f"in line, behind {self.calls.ahead_of(call.method)}")
-        except BaseException:
-            line.abandon(waiter)
-            raise
+            self.connection.wait(call, alarm, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.Channel:
-        channel = open_channel(endpoint, self.settings.channel_options, self.settings.interceptors)
+        settings = self.settings
+        plain = ((SINGLE_THREADED, 0), *settings.channel_options)  # calls of the other kind are to be freed by hand
+        channel = open_channel(endpoint, plain, Attempts(), settings.interceptors)
         self.connection.raw_channels.append(channel)
         return grpc.intercept_channel(channel, _Authorize(self))
 
@@ -351,6 +385,12 @@ class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterce
         self._driver = driver
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return continuation(with_metadata(client_call_details, self._driver.raw_metadata()), request)
+        metadata = (*(client_call_details.metadata or ()), *self._driver.raw_metadata())
+        return continuation(replaced(client_call_details, metadata=metadata), request)
 
     intercept_unary_stream = intercept_unary_unary
+
+
+def _one(rpc: Any) -> Iterator[Any]:
+    """The answer of a unary call as a stream of one message. An interceptor may have put the answer in its place."""
+    yield rpc.result() if hasattr(rpc, "result") else rpc

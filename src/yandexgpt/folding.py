@@ -152,11 +152,19 @@ class Fold:
         if response is None or (last := first_alternative(response)).status > Status.PARTIAL:
             return None
         text = last.message.text
-        if text == (_read(self.shown) if self.shown[1] is None else self.shown[1]):
+        if text == self.text:
             return None
         chunk = Chunk(response, self)
         self.shown[1] = text
         return chunk
+
+    @property
+    def text(self) -> str:
+        """What is to be shown of the last message; empty if there was none."""
+        if self.shown[1] is None:
+            return _read(self.shown)
+        text: str = self.shown[1]
+        return text
 
     @property
     def response(self) -> CompletionResponse | None:

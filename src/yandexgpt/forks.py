@@ -7,11 +7,11 @@ were doing inside gRPC are made anew there, or are out of use.
 from __future__ import annotations
 
 import os
-import weakref
 
 from yandexgpt.errors import ConfigurationError
+from yandexgpt.holders import Holders
 
-__all__ = ["Forkable", "check", "register"]
+__all__ = ["Forkable", "check", "register", "unusable"]
 
 
 class Forkable:
@@ -26,7 +26,7 @@ class Forkable:
         raise NotImplementedError
 
 
-_registered: weakref.WeakSet[Forkable] = weakref.WeakSet()
+_registered: Holders[Forkable] = Holders()
 _calls_were_under_way = False
 _unusable = False
 
@@ -34,6 +34,11 @@ _unusable = False
 def register(item: Forkable) -> None:
     """Have the item told of forks for as long as it lives."""
     _registered.add(item)
+
+
+def unusable() -> bool:
+    """Whether gRPC cannot be used in this process: it was forked while calls were in flight in its parent."""
+    return _unusable
 
 
 def check() -> None:
@@ -51,13 +56,13 @@ def check() -> None:
 
 def _before_fork() -> None:
     global _calls_were_under_way
-    _calls_were_under_way = any([item.before_fork() for item in list(_registered)])  # noqa: C419  (all are to be called)
+    _calls_were_under_way = any([item.before_fork() for item in _registered])  # noqa: C419  (all are to be called)
 
 
 def _after_fork() -> None:
     global _unusable
     _unusable = _unusable or _calls_were_under_way
-    for item in list(_registered):
+    for item in _registered:
         item.after_fork()
 
 

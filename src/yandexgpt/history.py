@@ -88,7 +88,7 @@ class BaseChat(Generic[C]):
         self._client = client
         self._request = request
         self._usage = text_common_pb2.ContentUsage()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may begin a turn, and is refused
         self._turn: weakref.ref[Turn] | None = None
 
     @classmethod
@@ -149,13 +149,13 @@ class BaseChat(Generic[C]):
         Raises:
             YandexGPTError: another turn is under way.
         """
+        turn = Turn(self, message)
         with self._lock:
             current = None if self._turn is None else self._turn()
             if current is not None and not current.over:
                 raise YandexGPTError(
                     "another turn of this chat is under way: wait for its end, close its stream, or use another chat"
                 )
-            turn = Turn(self, message)
             self._turn = weakref.ref(turn)
         return turn
 

@@ -12,7 +12,7 @@ from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_toke
 from yandexgpt.errors import PermissionDeniedError
 from yandexgpt.settings import Settings
 from yandexgpt.tokens import ExpiringToken
-from yandexgpt.transport import open_channel
+from yandexgpt.transport import Attempts, open_channel
 
 __all__ = ["IamExchange"]
 
@@ -40,7 +40,7 @@ class IamExchange:
         proof: dict[str, Any] = {"jwt": jwt} if jwt else {"yandex_passport_oauth_token": oauth_token}
         request = iam_token_service_pb2.CreateIamTokenRequest(**proof)
         started = time.monotonic()
-        channel = open_channel(self._endpoint, self._options)
+        channel = open_channel(self._endpoint, self._options, Attempts())
         try:
             answer = iam_token_service_pb2_grpc.IamTokenServiceStub(channel).Create(request, timeout=_TIMEOUT)
         except grpc.RpcError as failure:

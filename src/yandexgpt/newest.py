@@ -7,12 +7,11 @@ call, as fast as messages come, a thread or a task for each stream, and keeps th
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yandexgpt.background import Worker, exiting, wait
+from yandexgpt.background import Alarm, Worker, exiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -26,10 +25,10 @@ __all__ = ["newest", "newest_async"]
 class Slot:
     """Where the one who reads the call leaves the newest message, and how the call ended, for the one who asks.
 
-    Nothing is lost: ``newest`` changes before ``arrived`` is set, and is looked at after it was cleared.
+    Nothing is lost: ``newest`` changes before ``arrived`` is set, and is looked at after it was reset.
     """
 
-    def __init__(self, arrived: threading.Event | asyncio.Event) -> None:
+    def __init__(self, arrived: Alarm | asyncio.Event) -> None:
         self.arrived = arrived
         self.newest: deque[CompletionResponse] = deque(maxlen=1)
         self.over = False
@@ -39,8 +38,7 @@ class Slot:
     def put(self, response: CompletionResponse) -> None:
         """Another message has come."""
         self.newest.append(response)
-        if not self.arrived.is_set():
-            self.arrived.set()
+        self.arrived.set()
 
     def end(self, call: Call) -> None:
         """There will be no other. The call's answer is kept back: the reader has not come so far."""
@@ -74,9 +72,10 @@ def newest(
     responses: Generator[CompletionResponse, None, None], call: Call
 ) -> Generator[CompletionResponse, None, None]:
     """Of the messages of a call, whenever one is asked for, the newest; the last one always."""
-    arrived = threading.Event()
+    arrived = Alarm()
     slot = Slot(arrived)
     worker = Worker("yandexgpt-latest", partial(_read, responses, call, slot), partial(slot.stop, call))
+    dropped = False
     try:
         while True:
             over = slot.over  # before the look: nothing comes after it
@@ -86,10 +85,15 @@ def newest(
                 break
             else:
                 worker.check()
-                wait(arrived)
-                arrived.clear()
+                arrived.wait()
+    except GeneratorExit:
+        dropped = not call.cancelled  # nobody has closed the stream, so this is a finalizer, which must not wait
+        raise
     finally:
-        worker.end()
+        if dropped:
+            worker.stop()
+        else:
+            worker.end()
         call.answer = None
     slot.settle(call)
 

@@ -37,7 +37,7 @@ class Pacer(forks.Forkable):
     def after_fork(self) -> None:
         """Begin anew: what the parent has reserved is not the child's."""
         self._next = -math.inf
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may make a call, too
 
     def reserve(self, now: float, latest: float = math.inf) -> float | None:
         """The next free moment, taken for the caller.

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import grpc
+from typing import TYPE_CHECKING, Any
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
     text_generation_service_pb2_grpc as text_generation_grpc,
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
 
     from yandexgpt.settings import Endpoint, Settings
 
-__all__ = ["AsyncRaw", "Raw", "with_metadata"]
+__all__ = ["AsyncRaw", "Raw"]
 
 
 class Raw:
@@ -78,28 +76,3 @@ if TYPE_CHECKING:
 
 else:
     AsyncRaw = Raw  # a stub is of the kind of the channel that it is made with
-
-
-class _Details(NamedTuple):
-    method: str
-    timeout: float | None
-    metadata: Any
-    credentials: grpc.CallCredentials | None
-    wait_for_ready: bool | None
-    compression: Any
-
-
-class _DetailsWithMetadata(_Details, grpc.ClientCallDetails):
-    pass
-
-
-def with_metadata(details: Any, metadata: tuple[tuple[str, str | bytes], ...]) -> Any:
-    """The details of an intercepted call, with more metadata."""
-    return _DetailsWithMetadata(
-        details.method,
-        details.timeout,
-        (*(details.metadata or ()), *metadata),
-        details.credentials,
-        details.wait_for_ready,
-        getattr(details, "compression", None),  # an interceptor's own details may lack it
-    )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from typing import TYPE_CHECKING, cast
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
 
 from yandexgpt.completion import Completion
 from yandexgpt.errors import RevisedError, YandexGPTError
 from yandexgpt.folding import Chunk, Fold, edit, whole_characters
+from yandexgpt.reader import Reader
 
 if TYPE_CHECKING:
     from types import AsyncGeneratorType, TracebackType
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from yandexgpt.calls import Call
     from yandexgpt.completion import CompletionResponse
 
-__all__ = ["AsyncStream", "Speech", "Stream"]
+__all__ = ["AsyncStream", "Speech", "Stream", "close"]
 
 
 class BaseStream:
@@ -27,6 +30,8 @@ class BaseStream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._fold = Fold()
+        self._reader = Reader()
+        self._speech: Speech | None = None
 
     @property
     def request_id(self) -> str:
@@ -52,9 +57,24 @@ class BaseStream:
         response = self._fold.response
         return None if response is None else Completion(whole_characters(response), self._call.request_id)
 
-    def _end(self) -> Chunk | None:
-        """After the last message of the service: what of it is still to be handed out."""
-        return None if self._call.answer is None else self._fold.end()
+    def _end(self, who: int) -> Chunk | None:
+        """After the last message of the service: what of it is still to be handed out.
+
+        Raises:
+            CancelledError: somebody else has closed the stream before its end.
+        """
+        if self._call.answer is not None:
+            return self._fold.end()
+        if self._reader.cut_off(who):
+            raise self._call.ended_here(self._fold.response)
+        return None
+
+    def _speak(self, holdback: int) -> Speech:
+        """Go on saying the text: after what was said, and what was handed out in chunks."""
+        speech = Speech(holdback)
+        speech.go_on(self._fold, self._speech)
+        self._speech = speech
+        return speech
 
 
 class Speech:
@@ -72,9 +92,18 @@ class Speech:
             raise ValueError(f"holdback must be a whole number of characters from 0, got {holdback!r}")
         self._holdback = holdback
         self._said = ""
+        self._shown: object = None
 
-    def piece(self, text: str, *, final: bool) -> str:
+    def go_on(self, fold: Fold, before: Speech | None) -> None:
+        """Begin where the reader is: after the last piece, or after the last chunk if that came later."""
+        self._shown = fold.shown
+        self._said = before._said if before is not None and before._shown is fold.shown else fold.text
+
+    def piece(self, text: str, shown: object, *, final: bool) -> str:
         """What to say next, now that the answer is ``text``; may be empty.
+
+        Args:
+            shown: of the fold, by which it is known later whether a chunk was read besides.
 
         Raises:
             RevisedError: something that was said is no longer in it.
@@ -84,6 +113,7 @@ class Speech:
             raise RevisedError(text, edit(said, text).keep)
         end = len(text) if final else max(len(said), len(text) - self._holdback)
         self._said = text[:end]
+        self._shown = shown
         return text[len(said) : end]
 
 
@@ -122,20 +152,22 @@ class Stream(BaseStream):
             RevisedError: while iterating, the service took back something that was already handed out.
             APIError: while iterating, the call failed.
         """
-        return self._pieces(Speech(holdback))
+        return self._pieces(self._speak(holdback))
 
     def _pieces(self, speech: Speech) -> Iterator[str]:
         for chunk in self:
-            if piece := speech.piece(chunk.text, final=chunk.status.final):
+            if piece := speech.piece(chunk.text, self._fold.shown, final=chunk.status.final):
                 yield piece
-        if self._call.answer is not None and (piece := speech.piece(self.completion.text, final=True)):
+        if self._call.answer is not None and (
+            piece := speech.piece(self.completion.text, self._fold.shown, final=True)
+        ):
             yield piece
 
     def close(self) -> None:
-        """Cancel the call if it is still under way. Idempotent; a thread that reads gets a ``CancelledError``."""
+        """Cancel the call if it is still under way. Idempotent; another thread that reads gets a ``CancelledError``."""
+        self._reader.closed(get_ident())
         self._call.cancel()
-        if inspect.getgeneratorstate(self._responses) != inspect.GEN_RUNNING:
-            self._responses.close()
+        close(self._responses)
 
     def __enter__(self) -> Self:
         return self
@@ -153,10 +185,12 @@ class Stream(BaseStream):
 
         Raises:
             APIError: the call failed.
+            CancelledError: another thread has closed the stream before its end.
         """
+        self._reader.last = get_ident()
         for response in self._responses:
             return Chunk(response, self._fold)
-        if (chunk := self._end()) is None:
+        if (chunk := self._end(get_ident())) is None:
             raise StopIteration
         return chunk
 
@@ -172,6 +206,7 @@ class AsyncStream(BaseStream):
     def __init__(self, responses: AsyncGenerator[CompletionResponse, None], call: Call) -> None:
         super().__init__(call)
         self._responses = responses
+        self._closing = False
 
     async def finish(self) -> Completion:
         """Read on to the end.
@@ -196,17 +231,21 @@ class AsyncStream(BaseStream):
             RevisedError: while iterating, the service took back something that was already handed out.
             APIError: while iterating, the call failed.
         """
-        return self._pieces(Speech(holdback))
+        return self._pieces(self._speak(holdback))
 
     async def _pieces(self, speech: Speech) -> AsyncIterator[str]:
         async for chunk in self:
-            if piece := speech.piece(chunk.text, final=chunk.status.final):
+            if piece := speech.piece(chunk.text, self._fold.shown, final=chunk.status.final):
                 yield piece
-        if self._call.answer is not None and (piece := speech.piece(self.completion.text, final=True)):
+        if self._call.answer is not None and (
+            piece := speech.piece(self.completion.text, self._fold.shown, final=True)
+        ):
             yield piece
 
     async def close(self) -> None:
-        """Cancel the call if it is still under way. Idempotent; a task that reads gets a ``CancelledError``."""
+        """Cancel the call if it is still under way. Idempotent; another task that reads gets a ``CancelledError``."""
+        self._reader.closed(id(asyncio.current_task()))
+        self._closing = True
         self._call.cancel()
         if not cast("AsyncGeneratorType[CompletionResponse, None]", self._responses).ag_running:
             await self._responses.aclose()
@@ -230,10 +269,25 @@ class AsyncStream(BaseStream):
 
         Raises:
             APIError: the call failed.
+            CancelledError: another task has closed the stream before its end.
         """
+        self._reader.last = me = id(asyncio.current_task())
         try:
             return Chunk(await self._responses.__anext__(), self._fold)
         except StopAsyncIteration:
-            if (chunk := self._end()) is None:
+            if (chunk := self._end(me)) is None:
                 raise
             return chunk
+        except RuntimeError as error:
+            if not self._closing:
+                raise
+            raise self._call.ended_here(self._fold.response) from error  # another task is about to close the stream
+
+
+def close(generator: Generator[Any, None, None]) -> None:
+    """Close a generator, unless it is running: then whoever runs it ends it."""
+    try:
+        generator.close()
+    except ValueError:
+        if not inspect.getgeneratorstate(generator) == inspect.GEN_RUNNING:
+            raise

@@ -2,28 +2,63 @@
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import itertools
+import sys
+from collections.abc import Generator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import grpc
 import grpc.experimental
+from grpc import _channel
+from grpc._cython import cygrpc
 
 from yandexgpt import forks
 from yandexgpt._version import __version__
+from yandexgpt.completion import NO_METADATA, ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
+from yandexgpt.failures import code_of, initial_metadata_of, trailing_metadata_of
+from yandexgpt.holders import Holders
 from yandexgpt.settings import Endpoint, is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from yandexgpt.calls import Call
     from yandexgpt.methods import Method
 
-__all__ = ["Lane", "Lanes", "inherited", "keep_core", "open_aio_channel", "open_channel", "went_silent"]
+__all__ = [
+    "FAILURES",
+    "SINGLE_THREADED",
+    "Attempts",
+    "ChannelPool",
+    "PooledChannel",
+    "asynchronous",
+    "check_aio",
+    "check_interceptors",
+    "give_up",
+    "inherited",
+    "keep_core",
+    "open_aio_channel",
+    "open_channel",
+    "received",
+    "replaced",
+    "underlying",
+    "went_silent",
+]
 
-STREAMS_PER_CONNECTION = 100
-"""Calls that go over one connection at a time; for more, another is opened. HTTP/2 servers commonly allow 100 streams
-a connection, and gRPC makes further calls wait in line, or has them reset, rather than open a second connection."""
+R = TypeVar("R")
+
+_SCALES = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84)
+"""Whether gRPC opens another connection when the server allows no further stream on the first. Before, calls wait for
+a stream, in silence, and nobody is told how many streams the server allows."""
+_CONNECTIONS_PER_CHANNEL = 10
+
+STREAMS_PER_CHANNEL = 100 if _SCALES else 10
+"""Calls that go over one channel at a time; for more, another is opened. HTTP/2 servers commonly allow 100 streams a
+connection; where a server allows fewer, and gRPC cannot help, calls would wait behind each other."""
 
 _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
     # Connections are ours: two channels to one address do not end up on one connection.
@@ -31,6 +66,7 @@ _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
     # Retries are ours too (yandexgpt.retry): gRPC's own, configured from DNS or not, must not multiply them.
     ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
+    ("grpc.service_config", f'{{"connectionScaling": {{"maxConnectionsPerSubchannel": {_CONNECTIONS_PER_CHANNEL}}}}}'),
     # A dead peer is noticed by a ping, but only during calls and no more often than strict servers allow.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -45,103 +81,256 @@ _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-class Lane:
-    """A connection, with the number of calls that are on it."""
+class Attempts:
+    """The attempts that are under way on a channel with interceptors: which call a request is of."""
 
-    __slots__ = ("_multicallables", "channel", "in_flight")
+    def __init__(self) -> None:
+        self._calls: dict[int, Call] = {}
 
-    def __init__(self, channel: Any) -> None:
-        self.channel = channel
-        self.in_flight = 0
-        self._multicallables: dict[Method, Any] = {}
+    def expect(self, request: Any, call: Call) -> None:
+        """An attempt with this request object is about to begin."""
+        self._calls[id(request)] = call
 
-    def multicallable(self, method: Method) -> Any:
-        """What makes calls of a method on this connection.
+    def forget(self, request: Any) -> None:
+        """It has ended."""
+        self._calls.pop(id(request), None)
 
-        Every method is read as a stream: on the wire a unary answer is a stream of one message, and so there is one way
-        to wait for an answer, to cancel it and to see how it ended.
-        """
-        multicallable = self._multicallables.get(method)
-        if multicallable is None:
-            stub = method.stub(_Streaming(self.channel))
-            multicallable = self._multicallables[method] = getattr(stub, method.name)
-        return multicallable
+    def of(self, request: Any) -> Call | None:
+        """Whose request it is; None if an interceptor has put another in its place."""
+        return self._calls.get(id(request))
 
 
-class _Streaming:
-    """A channel to make stubs with whose unary methods stream."""
-
-    def __init__(self, channel: Any) -> None:
-        self.unary_unary = self.unary_stream = channel.unary_stream
-
-
-class Lanes(forks.Forkable):
-    """The connections to one endpoint: a call takes the first that has room, and another is opened if none has.
-
-    Filling the first before the second lets connections that a burst has opened fall idle again.
-
-    Attributes:
-        closed: whether the channels are closed, or about to be.
-        lock: held while that changes. A call on a closed channel of gRPC's single-threaded kind crashes the process,
-            so synchronous calls are begun under it.
+class _Innermost(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """The interceptor next to gRPC. Those of the user may hand out something else than gRPC's call: a generator, or a
+    wrapper without ``cancel``. This one keeps the call, and gives it the time that the others have left.
     """
 
-    def __init__(self, open_lane: Callable[[], Any]) -> None:
-        self._open = open_lane
-        self._lanes: list[Lane] = []
-        self.closed = False
-        self.lock = threading.Lock()
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        call = self._attempts.of(request)
+        if call is None:
+            return continuation(client_call_details, request)
+        rpc = continuation(replaced(client_call_details, timeout=call.within(client_call_details.timeout)), request)
+        call.started(rpc)
+        return rpc
+
+    intercept_unary_stream = intercept_unary_unary
+
+
+class _AsyncInnermost:
+    """The same for ``grpc.aio``, whose calls can be cancelled whatever interceptors hand out."""
+
+    def __init__(self, attempts: Attempts) -> None:
+        self._attempts = attempts
+
+    async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        call = self._attempts.of(request)
+        if call is not None:
+            client_call_details = client_call_details._replace(timeout=call.within(client_call_details.timeout))
+        return await continuation(client_call_details, request)
+
+
+class _AsyncInnermostUnary(_AsyncInnermost, grpc.aio.UnaryUnaryClientInterceptor):
+    intercept_unary_unary = _AsyncInnermost._continue
+
+
+class _AsyncInnermostStream(_AsyncInnermost, grpc.aio.UnaryStreamClientInterceptor):
+    intercept_unary_stream = _AsyncInnermost._continue
+
+
+class PooledChannel:
+    """A channel, with the calls on it. It is opened when the first of them begins.
+
+    Attributes:
+        calls: what counts against the number of calls that it carries.
+    """
+
+    def __init__(self, open_channel: Callable[[], Any]) -> None:
+        self._open = open_channel
+        self._opened: dict[str, Any] = {}
+        self._multicallables: dict[Method, Any] = {}
+        self._starting: Holders[object] = Holders()
+        self._closed = False
+        self.calls: Holders[object] = Holders()
+
+    @property
+    def channel(self) -> Any:
+        """The channel itself.
+
+        Raises:
+            ConfigurationError: the PEM bundle cannot be read.
+        """
+        channel = self.opened
+        if channel is None:
+            opened = self._open()
+            channel = self._opened.setdefault("channel", opened)
+            if channel is not opened:  # another thread was quicker
+                opened.close()
+        return channel
+
+    def multicallable(self, method: Method) -> Any:
+        """What makes calls of a method on this channel."""
+        multicallable = self._multicallables.get(method)
+        if multicallable is None:
+            multicallable = self._multicallables[method] = getattr(method.stub(self.channel), method.name)
+        return multicallable
+
+    def start(self, call: Call, begin: Callable[..., Any], request: Any, **options: Any) -> Any:
+        """Begin a synchronous call, unless the channel is closed: that may crash the process.
+
+        No lock is held, because interceptors run in here. Whoever closes the channel meanwhile leaves it to this.
+
+        Args:
+            begin: a multicallable of this channel.
+
+        Raises:
+            CancelledError: the client was closed.
+        """
+        self._starting.add(call)
+        try:
+            if self._closed:
+                raise call.ended_here()
+            return begin(request, **options)
+        finally:
+            self._starting.discard(call)
+            if self._closed:
+                self.close()
+
+    @property
+    def opened(self) -> Any:
+        """The channel, if it is open; else None."""
+        return self._opened.get("channel")
+
+    def close(self) -> None:
+        """Close a synchronous channel: now, or when the calls that are just beginning have begun. Idempotent."""
+        self._closed = True
+        if not len(self._starting) and self.opened is not None:
+            self.opened.close()
+
+
+class ChannelPool(forks.Forkable):
+    """The channels to one endpoint: a call takes the first that has room, and another is opened if none has.
+
+    Filling the first before the second lets connections that a burst has opened fall idle again. There is no lock: a
+    call joins first, and looks then whether there was room.
+
+    Args:
+        open_channel: opens one.
+
+    Attributes:
+        attempts: the attempts on these channels, for interceptors.
+    """
+
+    def __init__(self, open_channel: Callable[[Attempts], Any]) -> None:
+        self.attempts = Attempts()
+        self._open = partial(open_channel, self.attempts)
+        self._channels: dict[int, PooledChannel] = {}
+        self._closed = False
         forks.register(self)
 
     def after_fork(self) -> None:
         """The parent's connections are not the child's, which opens its own."""
-        inherited.extend(lane.channel for lane in self._lanes)
-        self._lanes = []
-        self.lock = threading.Lock()
+        inherited.extend(self._channels.values())
+        self._channels = {}
 
-    def take(self) -> Lane:
-        """A connection with room, to be given back.
+    def acquire(self, call: object) -> PooledChannel:
+        """A channel with room for the call, which gives it back by leaving its ``calls``.
 
         Raises:
             ConfigurationError: the client was closed.
         """
-        with self.lock:
-            if self.closed:
+        for number in itertools.count():
+            pooled = self._channels.get(number) or self._channels.setdefault(number, PooledChannel(self._open))
+            pooled.calls.add(call)
+            if self._closed:
                 raise ConfigurationError("the client is closed")
-            for lane in self._lanes:
-                if lane.in_flight < STREAMS_PER_CONNECTION:
-                    lane.in_flight += 1
-                    return lane
-            lane = Lane(self._open())
-            lane.in_flight = 1
-            self._lanes.append(lane)
-            return lane
+            if len(pooled.calls) <= STREAMS_PER_CHANNEL:
+                return pooled
+            pooled.calls.discard(call)
+        raise AssertionError("whole numbers have come to an end")
 
-    def give(self, lane: Lane) -> None:
-        """The call is over."""
-        with self.lock:
-            lane.in_flight -= 1
+    def evict(self, pooled: PooledChannel) -> None:
+        """Begin no further calls on a channel; it is closed when those on it have ended."""
+        for number, other in list(self._channels.items()):
+            if other is pooled:
+                self._channels.pop(number, None)
 
-    def retire(self, lane: Lane) -> None:
-        """Send no further calls over a connection; it closes when those on it have ended."""
-        with self.lock:
-            if lane in self._lanes:
-                self._lanes.remove(lane)
+    def close(self) -> list[PooledChannel]:
+        """Begin no further calls.
 
-    def drain(self) -> list[Any]:
-        """The channels, to be closed; none of them is used again."""
-        with self.lock:
-            self.closed = True
-            lanes, self._lanes = self._lanes, []
-        return [lane.channel for lane in lanes]
+        Returns:
+            The channels, to be closed.
+        """
+        self._closed = True
+        return list(self._channels.values())
 
 
-def went_silent(error: Any) -> bool:
+def underlying(response: Any) -> Any:
+    """What a response can be cancelled by: itself, or gRPC's call behind generators that delegate to it; else None."""
+    while response is not None and not hasattr(response, "cancel"):
+        response = getattr(response, "gi_yieldfrom", None)
+    return response
+
+
+def received(rpc: Any) -> ReceivedMetadata:
+    """What the service sent around the answer, as far as the call says."""
+    return NO_METADATA if rpc is None else ReceivedMetadata(initial_metadata_of(rpc), trailing_metadata_of(rpc))
+
+
+FAILURES = (grpc.RpcError, grpc.FutureCancelledError)
+"""What a call fails with; the second is a unary call's word for having been cancelled on this side."""
+
+_MESSAGES_AFTER_A_CANCEL = 100
+"""How many messages that had come already are read after a cancel, before the word of its end."""
+
+
+def give_up(response: Any, rpc: Any, *, interrupted: bool) -> None:
+    """Cancel a synchronous call before its end, and let go of all that belongs to it.
+
+    Args:
+        response: what the channel handed out.
+        rpc: gRPC's call, if it is known.
+        interrupted: an exception came while gRPC was waiting for a message, such as Ctrl-C. It has then freed the call,
+            and nothing of it must be touched any more.
+    """
+    if rpc is not None:
+        rpc.cancel()
+        if response is not rpc and not interrupted:
+            # An instrumentation's span ends when it is told how the call ended.
+            with contextlib.suppress(*FAILURES):
+                for _ in itertools.islice(response, _MESSAGES_AFTER_A_CANCEL):
+                    pass
+    if isinstance(response, Generator):
+        response.close()
+    if not interrupted:
+        _free(rpc)
+
+
+def _free(rpc: Any) -> None:
+    """Have gRPC free a call of its single-threaded kind that was cancelled between two messages.
+
+    Such a call is freed, and lets go of its connection, when the events that gRPC still has for it are consumed, which
+    takes a fraction of a millisecond. Nothing public does that.
+    """
+    if _CAN_FREE and isinstance(rpc, _RENDEZVOUS) and not (sys.is_finalizing() or forks.unusable()):  # type: ignore[arg-type]
+        while rpc._state.due:
+            rpc._consume_next_event()
+
+
+SINGLE_THREADED = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
+_RENDEZVOUS = getattr(_channel, "_SingleThreadedRendezvous", None)
+_CAN_FREE = hasattr(_RENDEZVOUS, "_consume_next_event")
+"""Whether this version of gRPC has what :func:`_free` needs. If not, calls are of the other kind."""
+
+
+def went_silent(error: Any, last: Any) -> bool:
     """Whether a call ended at its deadline without a sign of life from the peer.
 
     Its connection may be dead without anybody having been told; only a keepalive, a minute later, would find out.
     """
-    return error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not error.initial_metadata()
+    return last is None and code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED and not initial_metadata_of(error)
 
 
 inherited: list[Any] = []
@@ -161,37 +350,166 @@ def keep_core() -> None:
 _core: list[grpc.Channel] = []
 
 
-def open_channel(endpoint: Endpoint, options: Sequence[tuple[str, Any]], interceptors: Sequence[Any] = ()) -> Any:
+def open_channel(
+    endpoint: Endpoint,
+    options: Sequence[tuple[str, Any]],
+    attempts: Attempts,
+    interceptors: Sequence[Any] = (),
+) -> Any:
     """A synchronous channel.
 
+    Args:
+        attempts: what makes the calls behind interceptors known to those who make them.
+        interceptors: of either kind; the synchronous ones are used.
+
     Raises:
-        ConfigurationError: the PEM bundle cannot be read.
+        ConfigurationError: the PEM bundle cannot be read; or gevent's threads are in use, and gRPC does not know.
     """
+    _check_gevent()
     merged = _options(endpoint, options)
-    # Streams are then driven by the thread that reads them: less than half the CPU of gRPC's default, a thread a call.
+    # Streams are then driven by the thread that reads them, rather than by a thread for each call. Only where nobody
+    # stands between this package and gRPC: such a call raises in code() before its end, and is to be freed by hand. Nor
+    # under gevent, where each reader would hold a thread of its pool.
     # The option's mere presence turns it on, whatever its value.
-    single_threaded = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
-    if merged.pop(single_threaded, True):
-        merged[single_threaded] = 1
+    single_threaded = merged.pop(SINGLE_THREADED, 1) and _CAN_FREE and not cygrpc.g_gevent_activated
+    own = [each for each in interceptors if isinstance(each, _KINDS)]
+    if single_threaded and not own:
+        channel = _open(endpoint, {**merged, SINGLE_THREADED: 1})
+        if type(channel) is _channel.Channel:
+            return channel
+        channel.close()  # instrumentation has put itself in gRPC's place
+    channel = _open(endpoint, merged)
+    innermost = _Innermost(attempts)
+    if type(channel) is _channel.Channel or not _put_below(channel, innermost):
+        own = [*own, innermost] if own else []
+    return grpc.intercept_channel(channel, *own) if own else channel
+
+
+def _put_below(channel: Any, innermost: _Innermost) -> bool:
+    """Put an interceptor below those of an instrumentation, which has wrapped the channel before we get it.
+
+    Returns:
+        Whether it could be done: the wrappers known have gRPC's channel in ``_channel``, and read it for each call.
+    """
+    wrapper, inner = channel, getattr(channel, "_channel", None)
+    while inner is not None and type(inner) is not _channel.Channel:
+        wrapper, inner = inner, getattr(inner, "_channel", None)
+    if inner is None:
+        return False
+    wrapper._channel = grpc.intercept_channel(inner, innermost)
+    return True
+
+
+def _gevent_patched() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
+
+
+def _check_gevent() -> None:
+    if _gevent_patched() and not cygrpc.g_gevent_activated:
+        raise ConfigurationError(
+            "gevent has patched threading, and gRPC does not know: call grpc.experimental.gevent.init_gevent() after "
+            "gevent.monkey.patch_all()"
+        )
+
+
+def check_aio() -> None:
+    """Refuse to use ``grpc.aio`` where it hangs.
+
+    Raises:
+        ConfigurationError: gevent has patched threading, and grpc.aio needs a thread that is one.
+    """
+    if _gevent_patched():
+        raise ConfigurationError(
+            "gevent has patched threading, and grpc.aio, which AsyncClient and complete_many() use, hangs then: make "
+            "calls by Client.complete() in greenlets, such as gevent.pool.Pool(10).imap_unordered(client.complete, ...)"
+        )
+
+
+def _open(endpoint: Endpoint, options: dict[str, Any]) -> Any:
     credentials = _channel_credentials(endpoint)
     if credentials is None:
-        channel = grpc.insecure_channel(endpoint.target, tuple(merged.items()))
-    else:
-        channel = grpc.secure_channel(endpoint.target, credentials, tuple(merged.items()))
-    return grpc.intercept_channel(channel, *interceptors) if interceptors else channel
+        return grpc.insecure_channel(endpoint.target, tuple(options.items()))
+    return grpc.secure_channel(endpoint.target, credentials, tuple(options.items()))
 
 
-def open_aio_channel(endpoint: Endpoint, options: Sequence[tuple[str, Any]], interceptors: Sequence[Any] = ()) -> Any:
-    """A channel of the running event loop.
+def open_aio_channel(
+    endpoint: Endpoint,
+    options: Sequence[tuple[str, Any]],
+    attempts: Attempts,
+    interceptors: Sequence[Any] = (),
+) -> Any:
+    """A channel of the running event loop. Of the interceptors the asynchronous ones are used.
 
     Raises:
-        ConfigurationError: the PEM bundle cannot be read.
+        ConfigurationError: the PEM bundle cannot be read; or as for :func:`check_aio`.
     """
+    check_aio()
     merged = tuple(_options(endpoint, options).items())
     credentials = _channel_credentials(endpoint)
+    own = [*asynchronous(interceptors)]
+    if own:
+        own += [_AsyncInnermostUnary(attempts), _AsyncInnermostStream(attempts)]
     if credentials is None:
-        return grpc.aio.insecure_channel(endpoint.target, merged, interceptors=list(interceptors))
-    return grpc.aio.secure_channel(endpoint.target, credentials, merged, interceptors=list(interceptors))
+        return grpc.aio.insecure_channel(endpoint.target, merged, interceptors=own)
+    return grpc.aio.secure_channel(endpoint.target, credentials, merged, interceptors=own)
+
+
+_KINDS = (
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+)
+
+
+def check_interceptors(interceptors: Sequence[Any], *, for_aio: bool) -> None:
+    """Refuse what is no interceptor of the client's kind.
+
+    Args:
+        for_aio: for an ``AsyncClient``. A ``Client`` takes both kinds, because ``complete_many`` makes its calls
+            over ``grpc.aio``.
+
+    Raises:
+        ConfigurationError: there is such an object among them.
+    """
+    allowed: tuple[type, ...] = (grpc.aio.ClientInterceptor,) if for_aio else (*_KINDS, grpc.aio.ClientInterceptor)
+    for index, each in enumerate(interceptors):
+        if not isinstance(each, allowed):
+            kinds = "grpc.aio.ClientInterceptor (asynchronous)"
+            if not for_aio:
+                kinds = f"grpc.UnaryStreamClientInterceptor, grpc.UnaryUnaryClientInterceptor or {kinds}"
+            raise ConfigurationError(f"interceptors[{index}] must be a {kinds}, got {type(each).__name__}")
+
+
+def asynchronous(interceptors: Sequence[Any]) -> tuple[Any, ...]:
+    """Those of the interceptors that are for ``grpc.aio``."""
+    return tuple(each for each in interceptors if isinstance(each, grpc.aio.ClientInterceptor))
+
+
+class _Details(NamedTuple):
+    method: str
+    timeout: float | None
+    metadata: Any
+    credentials: grpc.CallCredentials | None
+    wait_for_ready: bool | None
+    compression: Any
+
+
+class _ClientCallDetails(_Details, grpc.ClientCallDetails):
+    pass
+
+
+def replaced(details: Any, **changes: Any) -> Any:
+    """The details of an intercepted call, with some of them changed."""
+    return _ClientCallDetails(
+        details.method,
+        details.timeout,
+        details.metadata,
+        details.credentials,
+        details.wait_for_ready,
+        getattr(details, "compression", None),  # an interceptor's own details may lack it
+    )._replace(**changes)
 
 
 def _options(endpoint: Endpoint, options: Sequence[tuple[str, Any]]) -> dict[str, Any]:

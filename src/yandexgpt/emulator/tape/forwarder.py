@@ -51,7 +51,7 @@ class Forwarder:
     def __init__(self, upstream: Endpoint, writer: Writer | None) -> None:
         self._upstream = upstream
         self._writer = writer
-        self._lanes: dict[Endpoint, transport.Lanes] = {}
+        self._pools: dict[Endpoint, transport.ChannelPool] = {}
         self._lock = threading.Lock()
         self.script = Unscripted(f"the upstream {upstream}", fails=False)
 
@@ -63,10 +63,10 @@ class Forwarder:
     def stop(self) -> None:
         """Close the connections and the recording, once no call is in flight."""
         with self._lock:
-            lanes, self._lanes = self._lanes, {}
-        for each in lanes.values():
-            for channel in each.drain():
-                channel.close()
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            for pooled in pool.close():
+                pooled.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -90,15 +90,14 @@ class Forwarder:
             Call(service.recorder, method.path, without_secrets(given.message), context).refuse(admitted)
             return
         endpoint = self.endpoint(method)
-        lanes = self._connections(endpoint)
         exchange = _Exchange(method, given, context, endpoint, self._writer, admitted)
         service.recorder.add(exchange.recorded)
         exchange.watch()
-        lane = lanes.take()
+        pooled = self._pool(endpoint).acquire(exchange)
         try:
-            yield from exchange.run(lane.channel)
+            yield from exchange.run(pooled.channel)
         finally:
-            lanes.give(lane)
+            pooled.calls.discard(exchange)
 
     def endpoint(self, method: Method) -> Endpoint:
         """Where a method is called."""
@@ -106,13 +105,14 @@ class Forwarder:
             return self._upstream
         return Endpoint(_HOSTS.get(method.service, ENDPOINT), self._upstream.tls)
 
-    def _connections(self, endpoint: Endpoint) -> transport.Lanes:
+    def _pool(self, endpoint: Endpoint) -> transport.ChannelPool:
         with self._lock:
-            lanes = self._lanes.get(endpoint)
-            if lanes is None:
-                lanes = transport.Lanes(functools.partial(transport.open_channel, endpoint, ()))
-                self._lanes[endpoint] = lanes
-        return lanes
+            pool = self._pools.get(endpoint)
+            if pool is None:
+                plain = ((transport.SINGLE_THREADED, 0),)  # a call of the other kind is to be freed by hand
+                pool = transport.ChannelPool(functools.partial(transport.open_channel, endpoint, plain))
+                self._pools[endpoint] = pool
+        return pool
 
 
 class _Exchange:
