@@ -12,10 +12,10 @@ CLOUDAPI_REF ?=
 SECONDS ?= 180
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format gen gen-check test-compat test-clients explore fuzz bench reliability clean
+.PHONY: help demo test check format gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,9 @@ test-compat: ## the suite on the lowest and highest dependencies, and beside yan
 
 test-clients: $(VENV)/.installed ## other people's clients, unchanged, on the emulator, and the samples of the guides
 	@$(BIN)/python scripts/clients.py
+
+test-instrumented: $(VENV)/.installed ## the clients under opentelemetry, sentry, ddtrace, prometheus, gevent, interceptors
+	@$(BIN)/python scripts/instrumented.py
 
 explore: $(VENV)/.installed ## the tests with generated cases, on thousands of new ones (`make test` has the same each time)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis --hypothesis-profile=explore

@@ -10,8 +10,6 @@ Cloud's guides, where those are at hand: see scripts/guides.py.
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import guides
-from compat import REQUIREMENTS, ROOT, Failed, environment, report, run
+from compat import ROOT, Failed, cleared, environment, pins, report, run
 from tunnel import Tunnel
 
 from yandexgpt.emulator import Emulator
@@ -65,7 +63,7 @@ def main() -> int:
         name: lambda place, client=client: check(place, client)  # type: ignore[misc]
         for name, client in CLIENTS.items()
     }
-    checks["the guides' samples"] = lambda place: guides.check(place, pins(guides.PACKAGES))
+    checks["the guides' samples"] = lambda place: guides.check(place, pins(guides.PACKAGES, "clients.txt"))
     chosen = {name: check for name, check in checks.items() if not words or any(word in name for word in words)}
     if not chosen:
         sys.exit(f"clients: {' '.join(words)!r} is in none of the names: {', '.join(checks)}")
@@ -77,7 +75,7 @@ def check(place: Path, client: Client) -> str:
     """Run a client's program, in plaintext and with TLS; say what it has seen."""
     if client.command and shutil.which(client.command) is None:
         raise Failed(f"there is no {client.command} on this machine: install it")
-    python = environment(place, pins(client.packages)) if client.packages else sys.executable
+    python = environment(place, pins(client.packages, "clients.txt")) if client.packages else sys.executable
     outcomes = [against_emulator(python, client, tls=tls) for tls in ([False, True] if client.plaintext else [True])]
     return "".join(f"\n       {outcome}" for outcome in outcomes) + "\n      "
 
@@ -90,7 +88,7 @@ def against_emulator(python: str, client: Client, *, tls: bool) -> str:
     )
     with emulator, Tunnel(emulator.endpoint) as tunnel:
         variables = {
-            **{name: "" for name in os.environ if re.fullmatch(r"(?i)(yc_.*|((https?|all)_)?proxy)", name)},
+            **cleared(),
             **emulator.environment(),
             "EMULATOR_HTTP_URL": emulator.http_url,
             "EMULATOR_IAM_TOKEN": emulator.identity.issue(),
@@ -105,12 +103,6 @@ def against_emulator(python: str, client: Client, *, tls: bool) -> str:
         if not seen or not emulator.requests:
             raise Failed(f"{name}: {len(seen)} features seen, {len(emulator.requests)} calls received")
         return f"{name}: {len(emulator.requests)} calls: {'; '.join(seen)}"
-
-
-def pins(packages: tuple[str, ...]) -> list[str]:
-    """The lines of requirements/clients.txt for these packages."""
-    pinned = dict(re.findall(r"(?m)^([\w-]+)==(\S+)", (REQUIREMENTS / "clients.txt").read_text()))
-    return [f"{package}=={pinned[package]}" for package in packages]
 
 
 if __name__ == "__main__":

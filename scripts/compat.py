@@ -14,7 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -167,6 +167,17 @@ def environment(place: Path, requirements: list[str]) -> str:
     python = str(place / "venv" / "bin" / "python")
     run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "install", *requirements])
     return python
+
+
+def pins(packages: Iterable[str], file: str) -> list[str]:
+    """The lines for these packages of a file in requirements."""
+    pinned = dict(re.findall(r"(?m)^([\w-]+)==(\S+)", (REQUIREMENTS / file).read_text()))
+    return [f"{package}=={pinned[package]}" for package in packages]
+
+
+def cleared() -> dict[str, str]:
+    """Empty values for the variables of a developer's own account and network."""
+    return {name: "" for name in os.environ if re.fullmatch(r"(?i)(yc_.*|((https?|all)_)?proxy)", name)}
 
 
 def run(command: list[str], place: Path = ROOT, **variables: str) -> str:
