@@ -399,3 +399,58 @@ def test_an_error_can_be_made_by_hand_for_a_test_of_ones_own() -> None:
         ("request_id", "server_request_id", "trace_id", "endpoint", "partial", "retry_after")
     )
     assert {name: getattr(error, name) for name in nothing} == nothing
+
+
+# What others raise in gRPC's place
+
+
+class Odd(grpc.RpcError):
+    """An interceptor's own error, whose methods are what they are."""
+
+    def __init__(self, text: str = "", **answers: Any) -> None:
+        super().__init__(*([text] if text else []))
+        for name, answer in answers.items():
+            setattr(self, name, answer)
+
+
+def broken() -> Any:
+    raise KeyError(99)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (grpc.RpcError(), ""),
+        (grpc.RpcError("the interceptor gave up"), "the interceptor gave up"),
+        (Odd("words", code=lambda: None, details=lambda: None, initial_metadata=lambda: None), "words"),
+        (Odd("words", code=broken, details=broken, initial_metadata=broken, trailing_metadata=broken), "words"),
+        (Odd(code=lambda: 14, details=lambda: b"\xd0\xb4\xff", trailing_metadata=lambda: 5), "д�"),
+        (Odd(code="UNAVAILABLE", details="words", trailing_metadata=["a", ("b",), ("c", "d", "e")]), "words"),
+    ],
+)
+def test_an_error_that_cannot_tell_its_code_is_UNKNOWN(error: grpc.RpcError, message: str) -> None:
+    apart = failures.from_rpc_error(error, request_id="c0ffee", endpoint="llm.example:443", attempts=1, elapsed=0.5)
+    assert type(apart) is errors.APIError
+    assert (apart.code, apart.message, apart.details, apart.retry_after) == (Code.UNKNOWN, message, (), None)
+    assert failures.code_of(error) is Code.UNKNOWN
+    assert failures.initial_metadata_of(error) == failures.trailing_metadata_of(error) == ()
+
+
+def test_what_an_odd_error_can_tell_is_read() -> None:
+    error = Odd(
+        code=Code.INTERNAL,
+        details="words",
+        initial_metadata=lambda: grpc.aio.Metadata(("x-request-id", "r"), ("x-server-trace-id", "t")),
+        trailing_metadata={"grpc-retry-pushback-ms": "1500", "grpc-status-details-bin": "not bytes"},
+    )
+    apart = failures.from_rpc_error(error, request_id=None, endpoint="llm.example:443", attempts=1, elapsed=0.5)
+    assert type(apart) is errors.InternalServerError
+    assert (apart.message, apart.server_request_id, apart.trace_id) == ("words", "r", "t")
+    assert apart.retry_after == 1.5
+    assert failures.initial_metadata_of(error) == (("x-request-id", "r"), ("x-server-trace-id", "t"))
+    assert failures.trailing_metadata_of(error)[0] == ("grpc-retry-pushback-ms", "1500")
+
+
+@pytest.mark.parametrize("pushback", [1500, b"1500", 1.5, object()])
+def test_a_pushback_that_is_no_text_asks_not_to_retry(pushback: Any) -> None:
+    assert failures.pushback_seconds(pushback) is None

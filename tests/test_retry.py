@@ -11,13 +11,14 @@ from typing import Any
 
 import grpc
 import pytest
+from driver import Driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yandexgpt import APIError, Retry
+from yandexgpt import APIError, Retry, UnavailableError
 from yandexgpt.emulator import Emulator
 from yandexgpt.failures import error_class
-from yandexgpt.retry import DEFAULT_RETRY, Budget, backoff, is_transient
+from yandexgpt.retry import DEFAULT_RETRY, LONGEST_WAIT_ASKED_FOR, Budget, backoff, is_transient
 
 Code = grpc.StatusCode
 
@@ -214,7 +215,30 @@ def test_nobody_waits_for_a_time_in_the_past() -> None:
 
 @pytest.mark.parametrize("retry_after", [0.0, 7.0, 1000.0])
 def test_retry_info_wins_over_the_policy(retry_after: float) -> None:
-    assert backoff(Retry(), 1, failure(retry_after=retry_after), None) == retry_after
+    assert backoff(Retry(), 1, failure(retry_after=retry_after), None, remaining=1001.0) == retry_after
+
+
+@pytest.mark.parametrize("asked", [LONGEST_WAIT_ASKED_FOR + 0.001, 3.15e11])
+def test_without_a_deadline_the_server_cannot_have_a_call_wait_for_ever(asked: float) -> None:
+    assert backoff(Retry(), 1, failure(retry_after=asked), None) is None
+    assert backoff(Retry(), 1, failure(), str(min(2**31 - 1, int(asked * 1000)))) is None
+    for longest in (failure(retry_after=LONGEST_WAIT_ASKED_FOR), failure()):
+        pushback = None if longest.retry_after else "60000"
+        assert backoff(Retry(), 1, longest, pushback) == LONGEST_WAIT_ASKED_FOR
+
+
+def test_a_wait_past_the_deadline_is_not_begun() -> None:
+    assert backoff(Retry(), 1, failure(retry_after=7.0), None, remaining=6.9) is None
+    assert backoff(Retry(), 1, failure(), "7000", remaining=6.9) is None
+
+
+def test_an_error_that_asks_for_too_long_a_wait_says_how_long(driver: Driver, emulator: Emulator) -> None:
+    client = driver.client(emulator, timeout=None)
+    emulator.fail("UNAVAILABLE", retry_after=86_400.0)
+    with pytest.raises(UnavailableError) as caught:
+        client.complete("a")
+    assert (caught.value.retry_after, caught.value.attempts) == (86_400.0, 1)
+    assert client.complete("a").text
 
 
 # What an outage may cost

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from yandexgpt.errors import ConfigurationError
 
-__all__ = ["Metadata", "carries_secret", "check_metadata", "check_seconds", "check_secret"]
+__all__ = ["Metadata", "carries_secret", "check_metadata", "check_seconds", "check_secret", "grpc_timeout"]
 
 Metadata = Sequence[tuple[str, str | bytes]]
 """Metadata of a call, as gRPC takes it: pairs of a lower-case key and a value."""
@@ -24,6 +24,16 @@ def check_seconds(name: str, value: float | None) -> None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a number of seconds greater than 0, or None, got {value!r}")
+
+
+LONGEST_GRPC_TIMEOUT = 1e9
+"""Seconds (31 years) that gRPC is given at most. It counts the nanoseconds from 1970 to a deadline in 64 bits, which
+end in 2262: a deadline after that has passed at once."""
+
+
+def grpc_timeout(seconds: float | None) -> float | None:
+    """A time span as gRPC can take it; None stays None."""
+    return seconds if seconds is None else min(seconds, LONGEST_GRPC_TIMEOUT)
 
 
 _METADATA_KEY = re.compile(r"[a-z0-9_.-]+")

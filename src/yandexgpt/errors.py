@@ -330,7 +330,10 @@ def _restore(cls: type[APIError], args: tuple[Any, ...], state: dict[str, Any]) 
 
 
 class InvalidArgumentError(APIError):
-    """The request is malformed: model URI, options, or a prompt that is too long."""
+    """The request is malformed: model URI, options, a prompt that is too long, or a message over a size limit.
+
+    The code of what is over a size limit of gRPC is RESOURCE_EXHAUSTED, as gRPC gives it.
+    """
 
 
 class AuthenticationError(APIError):
@@ -350,7 +353,7 @@ class FailedPreconditionError(APIError):
 
 
 class QuotaExceededError(APIError):
-    """A quota is used up, or a message is over the size limit."""
+    """A quota is used up."""
 
 
 class UnavailableError(APIError):
@@ -358,7 +361,10 @@ class UnavailableError(APIError):
 
 
 class InternalServerError(APIError):
-    """The service, or the connection to it, broke in a way that is not the request's fault."""
+    """The service, or the connection to it, broke in a way that is not the request's fault.
+
+    So does an answer that is over a size limit of gRPC; its code is RESOURCE_EXHAUSTED, as gRPC gives it.
+    """
 
 
 class UnimplementedError(APIError):

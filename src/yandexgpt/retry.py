@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from yandexgpt import forks
 from yandexgpt.errors import APIError
-from yandexgpt.failures import pushback_seconds
+from yandexgpt.failures import over_size_limit, pushback_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +22,36 @@ __all__ = ["DEFAULT_RETRY", "Budget", "Retry", "backoff", "is_transient"]
 
 DEFAULT_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"})
 
+LONGEST_WAIT_ASKED_FOR = 60.0
+"""Seconds that the server may ask a call without a deadline to wait. Longer ones are for the caller to decide upon."""
+
 # How gRPC words a connection that broke under a call, where the status code alone does not tell. A stream that the
-# peer resets with INTERNAL_ERROR or CANCEL is reported as INTERNAL or CANCELLED, "Stream removed" as UNKNOWN.
-_TRANSPORT_WORDS = ("RST_STREAM", "GOAWAY", "Stream removed", "Connection reset", "Broken pipe", "Socket closed")
+# peer resets with INTERNAL_ERROR or CANCEL is reported as INTERNAL or CANCELLED, one that ends without a status (the
+# page of a gateway, in place of an answer) as UNKNOWN.
+_TRANSPORT_WORDS = (
+    "RST_STREAM",
+    "GOAWAY",
+    "Connection reset",
+    "Broken pipe",
+    "Socket closed",
+    "Data frame with END_STREAM flag received",
+)
 _TRANSPORT_CODES = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED"})
+# The whole of what an older gRPC says of a connection that broke, and of bytes that it could not read; a newer one
+# goes on with the reason in parentheses.
+_STREAM_REMOVED = "Stream removed"
+# What a peer thinks of our frames does not change when it gets them again: FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR,
+# COMPRESSION_ERROR, HTTP_1_1_REQUIRED. (PROTOCOL_ERROR is also what proxies say when their own upstream broke.)
+_RESET_FOR_EVER = re.compile(r"RST_STREAM with error code (3|6|9|13)\b")
+# Why no connection could be opened, where trying again is no use: what answers does not speak HTTP/2, or one of the
+# two sides speaks TLS and the other does not, or the certificate does not hold.
+_NEVER_CONNECTS = "failed to connect to all addresses"
+_NEVER_CONNECTS_WORDS = re.compile(
+    r"Failed parsing HTTP/2|http1\.x server|missing selected ALPN property|WRONG_VERSION_NUMBER"
+    r"|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed|is not in peer certificate"
+)
+# Unless it is a gateway whose upstream is out of order.
+_GATEWAY = re.compile(r"http1\.x server \(HTTP status (429|5\d\d)\)")
 
 
 @dataclass(frozen=True)
@@ -133,28 +160,53 @@ def is_transient(policy: Retry, error: APIError, *, own_deadline: bool) -> bool:
         own_deadline: the attempt's own deadline was shorter than the call's, so that DEADLINE_EXCEEDED only says that
             this attempt took too long.
     """
-    code = error.code.name
-    if "larger than max" in error.message:  # a message over gRPC's size limit: RESOURCE_EXHAUSTED, but for ever
+    code, message = error.code.name, error.message
+    if _is_for_ever(code, message):
         return False
     if code == "DEADLINE_EXCEEDED" and own_deadline:
         return True
-    if code in _TRANSPORT_CODES and any(words in error.message for words in _TRANSPORT_WORDS):
+    if code in _TRANSPORT_CODES and (message == _STREAM_REMOVED or any(words in message for words in _TRANSPORT_WORDS)):
         return True
     return code in policy.codes
 
 
+def _is_for_ever(code: str, message: str) -> bool:
+    """Whether the next attempt would fail the same way, although the code, or a part of the words, is a transient's."""
+    if code == "RESOURCE_EXHAUSTED":
+        # Up to the hard limit metadata over the soft limit are refused at random, so another attempt may come through.
+        return over_size_limit(message) and "exceeds soft limit" not in message
+    if code == "UNAVAILABLE":
+        return (
+            message.startswith(_NEVER_CONNECTS)
+            and _NEVER_CONNECTS_WORDS.search(message) is not None
+            and _GATEWAY.search(message) is None
+        )
+    return code in _TRANSPORT_CODES and _RESET_FOR_EVER.search(message) is not None
+
+
 def backoff(
-    policy: Retry, attempts: int, error: APIError, pushback_ms: str | None, rng: Callable[[], float] = random.random
+    policy: Retry,
+    attempts: int,
+    error: APIError,
+    pushback_ms: str | None,
+    rng: Callable[[], float] = random.random,
+    *,
+    remaining: float | None = None,
 ) -> float | None:
-    """Seconds to wait before the next attempt, or None if the server asks not to try again.
+    """Seconds to wait before the next attempt, or None if the server asks for none, or for one that is too late.
 
     The server's own word wins: ``grpc-retry-pushback-ms`` (negative or unreadable: do not retry, as in gRFC A6), then
     ``google.rpc.RetryInfo``.
+
+    Args:
+        remaining: seconds to the call's deadline. None: it has none, and then the server may ask for a wait of
+            :data:`LONGEST_WAIT_ASKED_FOR` seconds at most, or it would decide how long the caller hangs.
     """
+    asked = pushback_seconds(pushback_ms) if pushback_ms is not None else error.retry_after
+    if asked is not None:
+        return max(0.0, asked) if asked <= (LONGEST_WAIT_ASKED_FOR if remaining is None else remaining) else None
     if pushback_ms is not None:
-        return pushback_seconds(pushback_ms)
-    if error.retry_after is not None:
-        return max(0.0, error.retry_after)
+        return None
     bound = policy.maximum
     if policy.initial < bound:
         with contextlib.suppress(OverflowError):  # long before anybody waits so long
