@@ -496,7 +496,7 @@ class Run:
             with self.no_token():
                 refresher._token = refresher._token._replace(refresh_at=-1.0)
                 self.trying(impatient, lambda: impatient.complete(self.text()))
-                while refresher._under_way:
+                while refresher.pending is not None:
                     threading.Event().wait(0.005)
             impatient.close()
 

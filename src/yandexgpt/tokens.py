@@ -131,6 +131,12 @@ class Refresher(forks.Forkable):
         self._running: dict[threading.Thread, None] = {}
         """The threads of attempts, also of those that are no longer waited for."""
 
+    @property
+    def pending(self) -> Future[str] | None:
+        """What those wait for who need the refresh that is under way; None if there is none."""
+        refresh = self._under_way.get(None)
+        return None if refresh is None else refresh.future
+
     def header(self, fetch: Callable[[], ExpiringToken], *, refused: str | None = None) -> str | Future[str]:
         """The ``authorization`` to use now, or what to wait for if there is none.
 
