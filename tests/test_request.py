@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -856,3 +857,35 @@ def test_no_mapping_makes_a_message_raise_anything_but_value_error(data: dict[st
 def test_what_is_no_mapping_is_no_message(data: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="message"):
         Message.from_dict(data)
+
+
+# What is kept from one request to the next
+
+
+def test_long_system_prompts_are_not_kept() -> None:
+    build("a", system="warm")
+    tracemalloc.start()
+    try:
+        for index in range(40):
+            build("a", system=f"{index}" + "я" * 1_000_000)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak > 1_000_000
+    assert kept < 1_000_000
+
+
+@pytest.mark.parametrize("length", [1, 16_384, 16_385, 100_000])
+def test_a_system_prompt_of_any_length_comes_first(length: int) -> None:
+    for _ in range(2):
+        request = build("a", system="я" * length, temperature=0.5)
+        assert [(message.role, message.text) for message in request.messages] == [
+            ("system", "я" * length),
+            ("user", "a"),
+        ]
+        assert request.completion_options.temperature.value == 0.5
+
+
+def test_a_long_system_prompt_that_UTF8_cannot_carry_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="system holds a lone surrogate at 20000"):
+        build("a", system="a" * 20_000 + "\ud83d")

@@ -90,11 +90,12 @@ def build_request(
         # The common case, on the shortest way: it is gone for every call.
         if not prompt:
             raise ValueError("prompt must not be empty")
+        kept = system if not isinstance(system, str) or len(system) <= _KEPT_CHARACTERS else None
         rest = (
             folder_id,
             default_model if model is None else model,
             stream,
-            system,
+            kept,
             temperature,
             max_tokens,
             reasoning,
@@ -105,6 +106,8 @@ def build_request(
             serialized = _without_prompt.__wrapped__(*rest)
         request = CompletionRequest()
         request.MergeFromString(serialized)
+        if kept is not system:
+            request.messages.add(role="system", text=encodable(system, "system"))
         request.messages.add(role="user", text=encodable(prompt, "prompt"))
     else:
         request = CompletionRequest()
@@ -142,6 +145,11 @@ def build_request(
     if response_format is not None:
         _set_response_format(request, response_format)
     return request
+
+
+_KEPT_CHARACTERS = 16_384
+"""Of a system prompt that is kept, as a part of requests, for the process's later calls. With 32 of them, and up to eight
+bytes a character, that makes 4 MB at most."""
 
 
 # typed: 1 and True are equal, and not both of them a temperature.
