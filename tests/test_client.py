@@ -822,8 +822,9 @@ def test_channel_options_win(driver: Driver, emulator: Emulator) -> None:
 
 def test_an_answer_over_the_size_limit_is_not_asked_for_again(driver: Driver, emulator: Emulator) -> None:
     client = driver.client(emulator, channel_options=[("grpc.max_receive_message_length", 1000)])
-    with pytest.raises(yandexgpt.QuotaExceededError, match="larger than max") as caught:
+    with pytest.raises(yandexgpt.InternalServerError, match="larger than max") as caught:
         client.complete("слово " * 1000)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.attempts == len(emulator.requests) == 1
 
 
