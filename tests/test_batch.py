@@ -653,3 +653,84 @@ asyncio.run(main())
 def test_the_interpreter_ends_in_silence(emulator: Emulator, case: str) -> None:
     source = "import yandexgpt\nclient = yandexgpt.Client()\n" + EXITS[case]
     assert output_of(program(source, emulator)) == (0, "раз\n", "")
+
+
+# What is ready, and who reads
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_is_ready_is_handed_out_before_the_next_prompt_is_read(emulator: Emulator, concurrency: int) -> None:
+    got: list[str] = []
+
+    def prompts() -> Iterator[str]:
+        for number in range(12):
+            assert len(got) > number - concurrency
+            yield str(number)
+
+    with emulator.client() as client:
+        for result in client.complete_many(prompts(), concurrency=concurrency, ordered=False):
+            got.append(result.completion.text)  # noqa: PERF401  (the prompts look at it meanwhile)
+    assert sorted(got) == sorted(map(str, range(12)))
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_tasks_are_handed_what_is_ready_before_the_next_prompt_is_read(emulator: Emulator, concurrency: int) -> None:
+    got: list[str] = []
+
+    def prompts() -> Iterator[str]:
+        for number in range(12):
+            assert len(got) > number - concurrency
+            yield str(number)
+
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            async for result in client.complete_many(prompts(), concurrency=concurrency, ordered=False):
+                got.append(result.completion.text)  # noqa: PERF401  (as above)
+
+    run_loop(main)
+    assert sorted(got) == sorted(map(str, range(12)))
+
+
+def test_an_asynchronous_source_may_wait_for_results_that_were_handed_out(emulator: Emulator) -> None:
+    async def main() -> list[str]:
+        got: asyncio.Queue[str] = asyncio.Queue()
+
+        async def prompts() -> AsyncIterator[str]:
+            yield "раз"
+            yield await got.get() + " два"
+            yield await got.get() + " три"
+
+        texts = []
+        async with emulator.async_client() as client:
+            async for result in client.complete_many(prompts(), concurrency=10):
+                texts.append(result.completion.text)
+                got.put_nowait(texts[-1])
+        return texts
+
+    assert run_loop(main) == ["раз", "раз два", "раз два три"]
+
+
+def test_results_that_another_thread_closes_between_two_of_them(emulator: Emulator) -> None:
+    with emulator.client() as client:
+        results = client.complete_many(Prompts(50), concurrency=3)
+        reader = Background(lambda: [next(results), Background(results.close).result(), *results])
+        assert type(reader.error()) is yandexgpt.CancelledError
+
+
+def test_results_that_another_task_closes_between_two_of_them(emulator: Emulator) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            results = client.complete_many(Prompts(50), concurrency=3)
+            await anext(results)
+            await asyncio.create_task(results.close())
+            with pytest.raises(yandexgpt.CancelledError):
+                await anext(results)
+
+    run_loop(main)
+
+
+def test_results_that_their_reader_closes_end(client: Any) -> None:
+    results = client.complete_many(Prompts(50), concurrency=3)
+    next(results)
+    results.close()
+    assert list(results) == []

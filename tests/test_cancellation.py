@@ -676,3 +676,72 @@ print(threading.enumerate())
     assert (code, err) == (0, "")
     assert out.startswith("[<_MainThread(MainThread, ")
     assert out.count("<") == 1
+
+
+# Closed by somebody else while the reader is busy
+
+
+@pytest.mark.parametrize("latest", [False, True])
+@pytest.mark.parametrize("read", [iter, lambda stream: stream.text()], ids=["chunks", "text"])
+def test_a_stream_that_another_thread_closes_between_two_reads(emulator: Emulator, read: Any, latest: bool) -> None:
+    with emulator.client() as client:
+        stream = client.stream("раз два три", latest=latest)
+        pieces = read(stream)
+        reader = Background(lambda: [next(pieces), Background(stream.close).result(), *pieces])
+        assert type(reader.error()) is yandexgpt.CancelledError
+
+
+@pytest.mark.parametrize("latest", [False, True])
+def test_a_stream_that_another_task_closes_between_two_reads(emulator: Emulator, latest: bool) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            stream = client.stream("раз два три", latest=latest)
+            pieces = stream.text()
+            await anext(pieces)
+            await asyncio.create_task(stream.close())
+            with pytest.raises(yandexgpt.CancelledError):
+                await anext(pieces)
+
+    run_loop(main)
+
+
+# An event loop that ends while the client is closed
+
+
+class ToldLoop(asyncio.SelectorEventLoop):
+    """An event loop that says when another thread has given it something to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = threading.Event()
+
+    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
+        handle = super().call_soon_threadsafe(*args, **kwargs)
+        self.told.set()
+        return handle
+
+
+def test_closing_a_client_does_not_wait_for_a_loop_that_ends_at_that_moment(emulator: Emulator) -> None:
+    client = emulator.async_client()
+    loop = ToldLoop()
+    busy, go = threading.Event(), threading.Event()
+
+    def use() -> None:
+        def last() -> None:
+            loop.told.clear()
+            busy.set()
+            assert go.wait(PATIENCE)
+            loop.stop()
+
+        loop.run_until_complete(client.complete("раз"))
+        loop.call_soon(last)
+        loop.run_forever()
+        loop.close()
+
+    user = Background(use)
+    assert busy.wait(PATIENCE)
+    closing = Background(asyncio.run, client.close())
+    assert loop.told.wait(PATIENCE)
+    go.set()
+    user.result()
+    closing.result()

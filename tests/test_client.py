@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import pytest
 from driver import FAST, FOREVER, PATIENCE, Background, Driver, run_loop, stall_after, until
 
 import yandexgpt
+from yandexgpt.completion import CompletionResponse
 from yandexgpt.credentials import IamToken, NoCredentials, TokenProvider
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.certificates import issue
@@ -950,3 +952,54 @@ def test_a_server_that_comes_back_is_found_again(driver: Driver, emulator: Emula
     call = Background(client.complete, "два").until_it_waits()
     emulator.start()
     assert call.result().text == "два"
+
+
+def test_text_goes_on_where_the_reader_is(client: Any) -> None:
+    stream = client.stream("раз два три")
+    assert next(stream).text == "раз"
+    assert "".join(stream.text()) == " два три"
+    assert list(stream.text()) == []
+    assert list(stream) == []
+
+
+def test_text_goes_on_after_the_text_before(client: Any) -> None:
+    stream = client.stream("раз два три четыре")
+    pieces = stream.text(holdback=2)
+    said = next(pieces)
+    assert said == "р"
+    rest = "".join(stream.text(holdback=3))
+    assert said + rest == "раз два три четыре"
+    assert stream.finish().text == "раз два три четыре"
+    assert list(stream.text()) == []
+
+
+class OneMessage(grpc.GenericRpcHandler):
+    """Sends one message without any metadata, and then nothing."""
+
+    def __init__(self) -> None:
+        self.peers: list[str] = []
+        self.over = threading.Event()
+
+    def service(self, details: Any) -> Any:
+        return grpc.unary_stream_rpc_method_handler(self.serve)
+
+    def serve(self, _: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        self.peers.append(context.peer())
+        message = {"alternatives": [{"message": {"role": "assistant", "text": "раз"}, "status": 1}]}
+        yield CompletionResponse(**message).SerializeToString()
+        self.over.wait(PATIENCE)
+
+
+def test_a_connection_that_has_brought_a_message_is_kept_when_the_deadline_passes(driver: Driver) -> None:
+    service = OneMessage()
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[service])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    client = driver.make(endpoint=f"127.0.0.1:{port}", tls=False, credentials=NoCredentials(), folder_id="b1g0")
+    for _ in range(2):
+        with pytest.raises(yandexgpt.DeadlineExceededError) as caught:
+            client.stream("Привет", timeout=0.5).finish()
+        assert caught.value.partial.text == "раз"
+    service.over.set()
+    server.stop(None).wait()
+    assert len(set(service.peers)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import copy
 import json
 import os
@@ -11,6 +12,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,13 +48,13 @@ from yandexgpt.errors import APIError, AuthenticationError, ConfigurationError, 
 SECRET = "AQVN-s3cr3t-value"
 VARIABLES = (
     "YC_API_KEY",
-    "API_KEY",
     "YANDEX_CLOUD_API_KEY",
     "YC_IAM_TOKEN",
-    "IAM_TOKEN",
     "YC_SERVICE_ACCOUNT_KEY_FILE",
     "YC_OAUTH_TOKEN",
     "YC_TOKEN",
+    "IAM_TOKEN",
+    "API_KEY",
 )
 WARNING_LINE = "PLEASE DO NOT REMOVE THIS LINE! Yandex.Cloud SA Key ID <ajekey>\n"
 
@@ -610,6 +612,61 @@ def test_a_machine_that_says_nothing_is_given_up() -> None:
             MetadataService(address, timeout=0.1).fetch(no_exchange)
 
 
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{" + b" " * 1000
+
+
+@pytest.mark.parametrize("at_once", [0, ANSWER.index(b"{")], ids=["headers", "body"])
+def test_a_machine_that_drips_is_given_up_in_time(at_once: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        sent = threading.Event()
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):  # until the client has gone
+                connection.recv(65536)
+                connection.sendall(ANSWER[:at_once])
+                for byte in ANSWER[at_once:]:
+                    connection.sendall(bytes([byte]))
+                    sent.wait(0.02)
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match=r"did not answer: .*timed out"):
+            MetadataService(f"127.0.0.1:{server.getsockname()[1]}", timeout=0.5).fetch(no_exchange)
+        assert 0.4 < time.monotonic() - began < 5.0
+        sent.set()
+        thread.join()
+
+
+def test_all_addresses_of_a_machine_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A socket that listens and whose line is full: it accepts nobody any more.
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for early in (first, second):
+            early.setblocking(False)
+            early.connect_ex(full.getsockname())
+        where = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", full.getsockname())] * 10
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: where)
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match=r"did not answer: .*timed out"):
+            MetadataService("many.example", timeout=0.5).fetch(no_exchange)
+        assert 0.4 < time.monotonic() - began < 3.0
+
+
+def test_the_next_address_of_a_machine_is_tried(
+    monkeypatch: pytest.MonkeyPatch, machine: Machine, closed_port: str
+) -> None:
+    machine.body = answer()
+    where = [
+        (socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, int(port)))
+        for host, _, port in (closed_port.rpartition(":"), machine.address.rpartition(":"))
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: where)
+    assert MetadataService("many.example").fetch(no_exchange).value == SECRET
+
+
 def test_a_machine_that_does_not_speak_http_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -646,13 +703,13 @@ def test_an_impossible_timeout_is_refused_by_name(kind: Any, timeout: Any) -> No
 def test_the_first_variable_that_is_set_wins(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
     expected = [
         (ApiKey, "Api-Key in-YC_API_KEY"),
-        (ApiKey, "Api-Key in-API_KEY"),
         (ApiKey, "Api-Key in-YANDEX_CLOUD_API_KEY"),
         (IamToken, "Bearer in-YC_IAM_TOKEN"),
-        (IamToken, "Bearer in-IAM_TOKEN"),
         (ServiceAccountKey, None),
         (OAuthToken, None),
         (OAuthToken, None),
+        (IamToken, "Bearer in-IAM_TOKEN"),
+        (ApiKey, "Api-Key in-API_KEY"),
     ]
     for name in VARIABLES:
         monkeypatch.setenv(name, str(key_file) if name == "YC_SERVICE_ACCOUNT_KEY_FILE" else f"in-{name}")
@@ -696,8 +753,9 @@ def test_where_nothing_is_found_the_error_lists_what_was_looked_for(
     monkeypatch.setenv("YC_METADATA_ADDR", closed_port)
     with pytest.raises(ConfigurationError) as caught:
         from_env().fetch(no_exchange)
-    for words in ("no credentials: pass credentials=...", *VARIABLES, f"metadata service at {closed_port}"):
-        assert words in str(caught.value)
+    said = str(caught.value)
+    assert f"no credentials: pass credentials=..., or set one of {', '.join(VARIABLES)}; none of them is set" in said
+    assert f"metadata service at {closed_port}" in said
     assert isinstance(caught.value.__cause__, UnavailableError)
 
 

@@ -190,7 +190,7 @@ def iam(emulator: Emulator) -> Iterator[Iam]:
 
 
 def refreshing(credentials: Credentials) -> bool:
-    return credentials.refresher._pending is not None
+    return credentials.refresher.pending is not None
 
 
 def tokens_of(emulator: Emulator) -> list[str]:
@@ -369,7 +369,7 @@ def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
     for moment in range(690, 990, 3):  # seconds after the beginning; a refresh is due after 700
         clock.now = 1000.0 + moment
         client.complete("Привет")
-        until(lambda: oauth.refresher._pending is None)
+        until(lambda: oauth.refresher.pending is None)
     assert outcomes(emulator) == ["OK"] * 101
     until(lambda: len(caplog.records) == identity.exchanges - 1)
     assert 30 <= len(caplog.records) <= 40  # one in 8 s, and more often at the end
@@ -548,11 +548,11 @@ def test_a_loop_that_ends_before_its_token_comes_is_not_complained_of(
         await client.close()
 
     run_loop(main)
-    pending = credentials.refresher._pending
+    pending = credentials.refresher.pending
     assert pending is not None
     release.set()
     pending.result(PATIENCE)
-    until(lambda: credentials.refresher._pending is None)
+    until(lambda: credentials.refresher.pending is None)
     until(lambda: not any(thread.name == "yandexgpt-token" for thread in threading.enumerate()))
     assert [record.getMessage() for record in caplog.records if record.name != "yandexgpt"] == []
 
@@ -623,7 +623,7 @@ options = dict(credentials=credentials, timeout=None)
 if sys.argv[1] == "sync":
     client = yandexgpt.Client(**options)
     def close():
-        while credentials.refresher._pending is None:
+        while credentials.refresher.pending is None:
             threading.Event().wait(0.001)
         client.close()
     threading.Thread(target=close).start()
@@ -637,7 +637,7 @@ else:
         async def call():
             return await client.raw.tokenizer.Tokenize(request)
         task = asyncio.create_task(call())
-        while credentials.refresher._pending is None:
+        while credentials.refresher.pending is None:
             await asyncio.sleep(0.001)
         await client.close()
         try:
@@ -756,12 +756,12 @@ print("well")
 
 DURING_A_REFRESH = """
 for _ in range(2):
-    while credentials.refresher._pending is None:  # a refresh ahead of the end, which no call waits for
+    while credentials.refresher.pending is None:  # a refresh ahead of the end, which no call waits for
         use()
     pid = fork(use)
     use()
     ended_well(pid)
-    while credentials.refresher._pending is not None:
+    while credentials.refresher.pending is not None:
         threading.Event().wait(0.005)
 print("well")
 """
@@ -775,7 +775,7 @@ print("well")
 """
 
 AT_THE_EXIT = """
-while credentials.refresher._pending is None:
+while credentials.refresher.pending is None:
     use()
 print("well")
 """

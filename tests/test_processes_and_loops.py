@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import threading
 import time
@@ -28,6 +29,7 @@ import yandexgpt
 from yandexgpt import Retry
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
+from yandexgpt.transport import STREAMS_PER_CHANNEL
 
 # Forks
 
@@ -565,7 +567,9 @@ def test_250_streams_over_connections_that_carry_100(driver: Driver, gate: threa
         print(f"{driver.kind}: 250 one-second streams in {time.monotonic() - started:.2f} s")
         assert answers == [[*partials, "раз два три четыре"]] * 250
         assert emulator.peak_in_flight == 250
-        assert Counter(Counter(request.peer for request in emulator.requests).values()) == {100: 2, 50: 1}
+        each = STREAMS_PER_CHANNEL
+        expected = Counter({each: 250 // each, 250 % each: 1} if 250 % each else {each: 250 // each})
+        assert Counter(Counter(request.peer for request in emulator.requests).values()) == expected
 
 
 def test_connections_that_a_burst_has_opened_are_used_again(driver: Driver, gate: threading.Event) -> None:
@@ -578,7 +582,22 @@ def test_connections_that_a_burst_has_opened_are_used_again(driver: Driver, gate
             until(lambda: emulator.in_flight == 130)
             gate.set()
             assert answers.result() == ["раз"] * 130
-        assert len({request.peer for request in emulator.requests}) == 2
+        assert len({request.peer for request in emulator.requests}) == math.ceil(130 / STREAMS_PER_CHANNEL)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda client: client.complete("Привет").text, lambda client: "".join(client.stream("Привет").text())]
+)
+def test_no_call_waits_behind_others_where_a_connection_carries_10(
+    driver: Driver, gate: threading.Event, use: Any
+) -> None:
+    with Emulator(max_concurrent_streams=10) as emulator:
+        client = driver.client(emulator, retry=Retry.none())
+        emulator.reply("раз", times=50)
+        answers = Background(in_threads, 50, lambda _: use(client))
+        until(lambda: emulator.in_flight == 50)
+        gate.set()
+        assert answers.result() == ["раз"] * 50
 
 
 def test_250_streams_in_one_loop() -> None:
@@ -594,4 +613,4 @@ def test_250_streams_in_one_loop() -> None:
         started = time.monotonic()
         assert asyncio.run(main(emulator)) == ["раз два три"] * 250
         print(f"one loop: 250 one-second streams in {time.monotonic() - started:.2f} s")
-        assert len({request.peer for request in emulator.requests}) == 3
+        assert len({request.peer for request in emulator.requests}) == math.ceil(250 / STREAMS_PER_CHANNEL)

@@ -494,9 +494,9 @@ class Run:
             # A refresh ahead of the end that fails.
             refresher = fresh.refresher
             with self.no_token():
-                refresher._refresh_at = -1.0
+                refresher._token = refresher._token._replace(refresh_at=-1.0)
                 self.trying(impatient, lambda: impatient.complete(self.text()))
-                while refresher._pending is not None:
+                while refresher.pending is not None:
                     threading.Event().wait(0.005)
             impatient.close()
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from concurrent.futures import Future
+from types import FrameType
 from typing import Any
 
 import pytest
-from driver import Clock
+from driver import Clock, Driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from yandexgpt import ConfigurationError, DeadlineExceededError, tokens
 from yandexgpt.credentials import TokenProvider
+from yandexgpt.emulator import Emulator
 from yandexgpt.tokens import ExpiringToken, Refresher
 
 SECRET = "t1.s3cr3t"
@@ -55,9 +59,9 @@ def use(refresher: Refresher, fetch: Callable[[], ExpiringToken], **refused: str
 
 def refreshed(refresher: Refresher, issuer: Issuer) -> None:
     """Wait until the refresh under way, which nobody waits for, has come to its end."""
-    thread = refresher._thread
+    threads = [thread for thread in threading.enumerate() if thread.name == "yandexgpt-token"]
     issuer.go.set()
-    if thread is not None:
+    for thread in threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()
 
@@ -359,11 +363,194 @@ def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
     issuer = Issuer()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", full)
-        with pytest.raises(RuntimeError, match="can't start new thread"):
+        with pytest.raises(ConfigurationError, match="no thread can be started for it: can't start new thread"):
+            use(refresher, issuer)
+        with pytest.raises(ConfigurationError):
             use(refresher, issuer)
     header = refresher.header(issuer)
     assert isinstance(header, Future)
     assert header.result(PATIENCE) == bearer(1)
+
+
+def test_while_the_old_token_lives_a_thread_that_cannot_be_started_fails_no_call(
+    refresher: Refresher, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    use(refresher, Issuer())
+    clock.now += 950
+    monkeypatch.setattr(threading.Thread, "start", full)
+    assert refresher.header(Issuer()) == bearer(1)
+    assert "can't start new thread" in caplog.text
+
+
+# A refresh that hangs
+
+
+@pytest.fixture
+def hung(refresher: Refresher) -> Iterator[Issuer]:
+    """Its first refresh hangs, to the end of the test."""
+    issuer = Issuer()
+    issuer.go.clear()
+    yield issuer
+    refreshed(refresher, issuer)
+
+
+def test_a_refresh_that_hangs_is_followed_by_another_that_serves_all(
+    refresher: Refresher, clock: Clock, hung: Issuer
+) -> None:
+    early = refresher.header(hung)
+    clock.now += 49
+    assert refresher.header(hung) is early
+    clock.now += 2
+    assert isinstance(early, Future)
+    assert use(refresher, Issuer()) == early.result(PATIENCE) == bearer(1)
+    assert hung.count == 1
+
+
+def test_refreshes_that_hang_do_not_pile_up(refresher: Refresher, clock: Clock, hung: Issuer) -> None:
+    headers = set()
+    for _ in range(24 * 3600 // 10):
+        clock.now += 10
+        headers.add(refresher.header(hung))
+    assert len(headers) == 1
+    assert len(refresher._running) == 11  # in a day: after 50 s, 150 s, 350 s, ...
+    refreshed(refresher, hung)
+    assert not refresher._running
+    assert use(refresher, hung) in {bearer(number) for number in range(1, 12)}
+
+
+def test_a_refresh_that_fails_at_last_harms_nobody(refresher: Refresher, clock: Clock, hung: Issuer) -> None:
+    early = refresher.header(hung)
+    clock.now += 60
+    assert use(refresher, Issuer(lifetime=None)) == bearer(1)
+    hung.failure = LookupError("sealed")
+    refreshed(refresher, hung)
+    assert refresher.header(hung) == bearer(1)
+    assert isinstance(early, Future)
+    assert early.result(0) == bearer(1)
+
+
+def test_an_older_token_that_comes_late_does_not_replace_the_newer(
+    refresher: Refresher, clock: Clock, hung: Issuer
+) -> None:
+    refresher.header(hung)
+    clock.now += 60
+    newer = Issuer()
+    newer.count = 7
+    assert use(refresher, newer) == bearer(8)
+    refreshed(refresher, hung)
+    assert refresher.header(hung) == bearer(8)
+
+
+def test_a_token_that_comes_late_serves_those_who_have_none(refresher: Refresher, clock: Clock, hung: Issuer) -> None:
+    refresher.header(hung)
+    clock.now += 60
+    failing = Issuer()
+    failing.failure = LookupError("sealed")
+    with pytest.raises(LookupError):
+        use(refresher, failing)
+    others = Issuer()
+    others.go.clear()
+    waiting = refresher.header(others)
+    assert isinstance(waiting, Future)
+    hung.go.set()
+    assert waiting.result(PATIENCE) == bearer(1)
+    refreshed(refresher, others)
+
+
+def test_callers_keep_their_deadline_while_a_refresh_hangs(driver: Driver, emulator: Emulator) -> None:
+    go, begun = threading.Event(), []
+
+    def provider() -> str:
+        begun.append(True)
+        assert len(begun) > 1 or go.wait(PATIENCE)
+        return SECRET
+
+    clock = Clock()
+    credentials = TokenProvider(provider)
+    credentials.refresher = Refresher(clock)
+    client = driver.client(emulator, credentials=credentials)
+    for _ in range(2):
+        with pytest.raises(DeadlineExceededError):
+            client.complete("a", timeout=0.1)
+    assert begun == [True]
+    clock.now += 60
+    assert client.complete("a").text
+    go.set()
+
+
+# Callers in the middle of another: signal handlers and finalizers
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_caller_may_come_at_any_line_of_another(clock: Clock, hangs: bool) -> None:
+    refresher, inner, count = Refresher(clock, lambda: 0.0), Issuer(), 0
+
+    def call() -> None:
+        nonlocal count
+        for skipped in range(200):
+            issuer = Issuer(lifetime=10.0)
+            if hangs:
+                issuer.go.clear()
+                refresher.header(issuer)
+            clock.now += 1e6
+            left = [skipped]
+
+            def at_line(frame: FrameType, event: str, argument: object, left: list[int] = left) -> Any:
+                nonlocal count
+                if frame.f_code.co_filename != tokens.__file__:
+                    return None
+                if event == "line":
+                    left[0] -= 1
+                    if left[0] == -1:
+                        count += 1
+                        use(refresher, inner, refused=f"Bearer {SECRET}-0")
+                return at_line
+
+            sys.settrace(at_line)
+            try:
+                use(refresher, inner)
+            finally:
+                sys.settrace(None)
+            issuer.go.set()
+            if left[0] >= 0:
+                return
+
+    outer = threading.Thread(target=call, daemon=True)
+    outer.start()
+    outer.join(PATIENCE)
+    assert not outer.is_alive(), "it hangs"
+    assert count > 10
+
+
+def test_an_interrupt_at_any_line_leaves_nothing_to_wait_for(refresher: Refresher, clock: Clock) -> None:
+    interrupts = 0
+    for skipped in range(100):
+        clock.now += 1e6
+        left = [skipped]
+
+        def at_line(frame: FrameType, event: str, argument: object, left: list[int] = left) -> Any:
+            if frame.f_code.co_filename != tokens.__file__ or frame.f_code.co_name not in ("header", "_start"):
+                return None
+            if event == "line":
+                left[0] -= 1
+                if left[0] == -1:
+                    raise KeyboardInterrupt
+            return at_line
+
+        sys.settrace(at_line)
+        try:
+            use(refresher, Issuer())
+        except KeyboardInterrupt:
+            interrupts += 1
+        finally:
+            sys.settrace(None)
+        assert use(refresher, Issuer()) == bearer(1)
+        if left[0] >= 0:
+            break
+    assert interrupts > 10
 
 
 def no_exchange(**_: str) -> ExpiringToken:

@@ -428,12 +428,86 @@ def test_arguments_come_as_their_types(client: Any, emulator: Emulator) -> None:
     assert seen == [(5, int, 5.0, float, datetime.date(2024, 1, 18), {1}, "нет")]
 
 
-@pytest.mark.parametrize("arguments", [{"x": 2**54}, {"x": {"y": [0, -(2**60)]}}])
-def test_a_number_that_cannot_have_arrived_exactly_is_refused(
-    client: Any, emulator: Emulator, arguments: dict[str, Any]
+INTEGER, NUMBER = {"type": "integer"}, {"type": "number"}
+NODE = {"anyOf": [{"type": "object", "properties": {"n": INTEGER, "next": {"$ref": "#/$defs/Node"}}}, {"type": "null"}]}
+
+
+@pytest.mark.parametrize(
+    ("schema", "argument"),
+    [
+        (INTEGER, 2**54),
+        (INTEGER, -(2**60)),
+        ({"type": ["integer", "null"]}, 2**54),
+        ({"anyOf": [INTEGER, {"type": "string"}]}, 2**54),
+        ({"allOf": [{"minimum": 0}, INTEGER]}, 2**54),
+        ({"oneOf": [{"anyOf": [{"type": "null"}, INTEGER]}]}, 2**54),
+        ({"$ref": "#/$defs/Id"}, 2**54),
+        ({"$ref": "#/$defs/Node"}, {"next": {"next": {"n": 2**54}}}),
+        ({"items": INTEGER}, [0, 2**54]),
+        ({"prefixItems": [NUMBER, INTEGER], "items": NUMBER}, [1e30, 2**54, 1e30]),
+        ({"items": [NUMBER, INTEGER], "additionalItems": NUMBER}, [1e30, 2**54]),
+        ({"items": INTEGER, "prefixItems": [NUMBER]}, [1e30, 2**54]),
+        ({"properties": {"y": {"items": {"properties": {"z": INTEGER}}}}}, {"y": [{"z": 2**54}]}),
+        ({"additionalProperties": INTEGER, "properties": {"y": NUMBER}}, {"y": 1e30, "z": 2**54}),
+        ({"patternProperties": {"^n": INTEGER}, "additionalProperties": NUMBER}, {"a": 1e30, "n1": 2**54}),
+    ],
+)
+def test_an_integer_that_cannot_have_arrived_exactly_is_refused(
+    client: Any, emulator: Emulator, schema: dict[str, Any], argument: Any
 ) -> None:
-    made = yandexgpt.tool(name="f", parameters={})(lambda **_: "никогда")
-    assert "beyond 2**53 does not arrive exactly; pass it as a string" in told(client, emulator, made, **arguments)
+    parameters = {"properties": {"x": schema}, "$defs": {"Id": INTEGER, "Node": NODE, "Loop": {"$ref": "#/$defs/Loop"}}}
+    made = yandexgpt.tool(name="f", parameters=parameters)(lambda **_: "никогда")
+    assert "beyond 2**53 does not arrive exactly; pass it as a string" in told(client, emulator, made, x=argument)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        NUMBER,
+        {},
+        True,
+        {"type": ["number", "null"]},
+        {"anyOf": [INTEGER, NUMBER]},
+        {"$ref": "#/$defs/Mass"},
+        {"$ref": "#/$defs/Loop"},
+        {"$ref": "#/$defs/nothing"},
+        {"$ref": "#/$defs/Mass/anyOf/0"},
+        {"$ref": "#/$defs/Mass/anyOf/7"},
+        {"$ref": "elsewhere.json"},
+        {"items": INTEGER, "properties": {"x": INTEGER}},
+        {"type": "string"},
+    ],
+)
+def test_a_number_of_which_nobody_says_that_it_is_an_integer_comes_as_a_float(
+    client: Any, emulator: Emulator, schema: Any
+) -> None:
+    parameters = {
+        "properties": {"x": schema, "n": INTEGER},
+        "$defs": {"Mass": {"anyOf": [NUMBER, {"type": "null"}]}, "Loop": {"$ref": "#/$defs/Loop"}},
+    }
+    made = yandexgpt.tool(name="f", parameters=parameters)(lambda **given: repr(given))
+    assert told(client, emulator, made, x=5.97e24, n=5) == "{'n': 5, 'x': 5.97e+24}"
+
+
+@dataclasses.dataclass
+class Planet:
+    mass: float
+    moons: int = 0
+
+
+def test_masses_of_planets_are_told_from_their_moons(client: Any, emulator: Emulator) -> None:
+    @yandexgpt.tool
+    def f(x: float, y: list[Planet], z: dict[str, float | None], either: int | float, count: int = 0) -> str:
+        return repr((x, y, z, either))
+
+    assert told(client, emulator, f, x=5.97e24, y=[{"mass": 1.9e27, "moons": 95}], z={"a": 2e30}, either=1e20) == repr(
+        (5.97e24, [Planet(1.9e27, 95)], {"a": 2e30}, 1e20)
+    )
+    refused = told(client, emulator, f, x=1, y=[{"mass": 1, "moons": 2**60}], z={}, either=1)
+    assert refused.startswith("Error: y[0].moons: a number beyond 2**53 does not arrive exactly")
+
+
+def test_an_integer_arrives_exactly_as_a_string(client: Any, emulator: Emulator) -> None:
     exact = yandexgpt.tool(name="g")(taking_integer)
     assert told(client, emulator, exact, x=str(BEYOND)) == str(BEYOND)
     assert told(client, emulator, exact, x=2**53) == str(2**53)

@@ -80,9 +80,9 @@ class _AsyncRun:
                 task = asyncio.ensure_future(self._answer(window.take(), prompt))
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
-                if plan.waits:
+                if plan.may_block:
                     await asyncio.sleep(0)  # what is ready is handed out before a prompt is read that takes its time
-                while not window.room or (plan.waits and window.ready):
+                while not window.room or (plan.may_block and window.ready):
                     room.clear()
                     await room.wait()
         except BaseException as error:  # noqa: BLE001  (it is raised when those before it are handed out)

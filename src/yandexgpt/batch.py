@@ -180,7 +180,7 @@ class _Run:
                 self._collect(window)
                 # The source may take its time, or wait for what was handed out: what is ready goes first.
                 may_read = window.room and not exhausted
-                if (not may_read or plan.waits) and (result := window.pop()) is not None:
+                if (not may_read or plan.may_block) and (result := window.pop()) is not None:
                     yield plan.checked(result)
                 elif may_read:
                     try:

@@ -137,8 +137,8 @@ class Plan:
         self.client = client
         self.driver: Driver | AsyncDriver = client._driver
         self.prompts = prompts
-        self.waits = not isinstance(prompts, list | tuple)
-        """Whether reading a prompt may take its time, or wait for results that were handed out. A list does not."""
+        self.may_block = not isinstance(prompts, list | tuple | AsyncIterable)
+        """Whether reading a prompt may block who reads, until results were handed out for example."""
         self.ordered = ordered
         if isinstance(prompts, str | Mapping):
             raise ValueError(f"prompts must be an iterable of prompts, got one {type(prompts).__name__}")

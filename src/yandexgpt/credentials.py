@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import json
 import os
+import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -39,11 +40,6 @@ __all__ = [
     "from_env",
 ]
 
-_API_KEY_VARIABLES = ("YC_API_KEY", "API_KEY", "YANDEX_CLOUD_API_KEY")
-_IAM_TOKEN_VARIABLES = ("YC_IAM_TOKEN", "IAM_TOKEN")
-_KEY_FILE_VARIABLE = "YC_SERVICE_ACCOUNT_KEY_FILE"
-_OAUTH_TOKEN_VARIABLE = "YC_OAUTH_TOKEN"  # noqa: S105  (a name, not a secret)
-_TOKEN_VARIABLE = "YC_TOKEN"  # noqa: S105
 _METADATA_VARIABLE = "YC_METADATA_ADDR"
 
 _JWT_AUDIENCE = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
@@ -174,7 +170,8 @@ class MetadataService(Credentials):
 
     Args:
         address: ``host`` or ``host:port`` of the metadata service; by default `YC_METADATA_ADDR`, else the cloud's.
-        timeout: seconds that an answer may take (> 0).
+        timeout: seconds that the whole exchange may take (> 0), however many addresses a host has. Looking them up by
+            name is not counted: the system has times of its own for it.
     """
 
     def __init__(self, address: str | None = None, *, timeout: float = 5.0) -> None:
@@ -186,9 +183,13 @@ class MetadataService(Credentials):
     def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         import http.client
 
+        class Connection(http.client.HTTPConnection):
+            def connect(self) -> None:
+                self.sock = _connected(self.host, self.port, self.timeout or 0.0)
+
         host, why = f"metadata service at {self._address}", ""
         try:
-            with contextlib.closing(http.client.HTTPConnection(self._address, timeout=self._timeout)) as connection:
+            with contextlib.closing(Connection(self._address, timeout=self._timeout)) as connection:
                 connection.request("GET", _METADATA_PATH, headers={"Metadata-Flavor": "Google"})
                 response = connection.getresponse()
                 body = response.read(_METADATA_ANSWER_LIMIT)
@@ -219,6 +220,50 @@ class MetadataService(Credentials):
 
     def __repr__(self) -> str:
         return f"MetadataService({self._address!r})"
+
+
+class _BoundedSocket(socket.socket):
+    """A socket that has a moment at which everything on it ends, and not a time for each operation anew."""
+
+    ends_at = 0.0
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.hurry()
+        return super().recv_into(*args, **kwargs)
+
+    def sendall(self, *args: Any, **kwargs: Any) -> None:
+        self.hurry()
+        super().sendall(*args, **kwargs)
+
+    def hurry(self) -> None:
+        """Give the next operation the time that is left.
+
+        Raises:
+            TimeoutError: there is none.
+        """
+        left = self.ends_at - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("timed out")
+        self.settimeout(left)
+
+
+def _connected(host: str, port: int, timeout: float) -> _BoundedSocket:
+    """A connection to the first address of the host that answers, all within the same time."""
+    ends_at: float | None = None
+    failure = OSError("it has no address")
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        ends_at = time.monotonic() + timeout if ends_at is None else ends_at
+        connection = _BoundedSocket(family, kind, protocol)
+        connection.ends_at = ends_at
+        try:
+            connection.hurry()
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            failure = error
+        else:
+            return connection
+    raise failure
 
 
 class YcCli(Credentials):
@@ -293,39 +338,46 @@ class _FromEnvironment(MetadataService):
         try:
             return super().fetch(exchange)
         except (APIError, ConfigurationError) as error:
-            names = (
-                *_API_KEY_VARIABLES,
-                *_IAM_TOKEN_VARIABLES,
-                _KEY_FILE_VARIABLE,
-                _OAUTH_TOKEN_VARIABLE,
-                _TOKEN_VARIABLE,
-            )
             raise ConfigurationError(
-                f"no credentials: pass credentials=..., or set one of {', '.join(names)}; none of them is set, and "
+                f"no credentials: pass credentials=..., or set one of {', '.join(_KINDS)}; none of them is set, and "
                 f"{getattr(error, 'message', error)}"
             ) from error
+
+
+def _token_of_either_kind(token: str) -> Credentials:
+    return IamToken(token) if token.strip().startswith("t1.") else OAuthToken(token)
+
+
+_KINDS: dict[str, Callable[[str], Credentials]] = {
+    "YC_API_KEY": ApiKey,
+    "YANDEX_CLOUD_API_KEY": ApiKey,
+    "YC_IAM_TOKEN": IamToken,
+    "YC_SERVICE_ACCOUNT_KEY_FILE": ServiceAccountKey,
+    "YC_OAUTH_TOKEN": OAuthToken,
+    "YC_TOKEN": _token_of_either_kind,
+    # Names that other tools use too.
+    "IAM_TOKEN": IamToken,
+    "API_KEY": ApiKey,
+}
+"""What the environment may hold, first things first."""
 
 
 def from_env(environ: Mapping[str, str] | None = None) -> Credentials:
     """Credentials from the environment; the first that is set wins, and an empty variable counts as not set.
 
-    ``YC_API_KEY``, ``API_KEY``, ``YANDEX_CLOUD_API_KEY``; ``YC_IAM_TOKEN``, ``IAM_TOKEN``;
-    ``YC_SERVICE_ACCOUNT_KEY_FILE``; ``YC_OAUTH_TOKEN``; ``YC_TOKEN`` (an IAM or an OAuth token); then the metadata
-    service, which is asked at the first call: if it does not answer, that call raises a ``ConfigurationError`` which
-    lists all of these.
+    ``YC_API_KEY``, ``YANDEX_CLOUD_API_KEY``; ``YC_IAM_TOKEN``; ``YC_SERVICE_ACCOUNT_KEY_FILE``; ``YC_OAUTH_TOKEN``;
+    ``YC_TOKEN`` (an IAM or an OAuth token); then, under names that other tools use too, ``IAM_TOKEN`` and ``API_KEY``;
+    then the metadata service, which is asked at the first call: if it does not answer, that call raises a
+    ``ConfigurationError`` which lists all of these.
+
+    Args:
+        environ: the variables; by default those of this process.
 
     Raises:
         ConfigurationError: what a variable holds cannot be used.
     """
     environ = os.environ if environ is None else environ
-    kinds = (
-        *((name, ApiKey) for name in _API_KEY_VARIABLES),
-        *((name, IamToken) for name in _IAM_TOKEN_VARIABLES),
-        (_KEY_FILE_VARIABLE, ServiceAccountKey),
-        (_OAUTH_TOKEN_VARIABLE, OAuthToken),
-        (_TOKEN_VARIABLE, lambda token: (IamToken if token.strip().startswith("t1.") else OAuthToken)(token)),
-    )
-    for name, kind in kinds:
+    for name, kind in _KINDS.items():
         if value := environ.get(name):
             try:
                 return kind(value)

@@ -41,13 +41,13 @@ _running: WeakKeyDictionary[pytest.Item, Emulator] = WeakKeyDictionary()
 """The emulators of the tests under way. (pytest's own stash is younger than some pytest that this must not break.)"""
 _CREDENTIALS = (
     "YC_API_KEY",
-    "API_KEY",
     "YANDEX_CLOUD_API_KEY",
     "YC_IAM_TOKEN",
-    "IAM_TOKEN",
     "YC_SERVICE_ACCOUNT_KEY_FILE",
     "YC_OAUTH_TOKEN",
     "YC_TOKEN",
+    "IAM_TOKEN",
+    "API_KEY",
     "YC_FOLDER_ID",
     "FOLDER_ID",
     "YANDEX_CLOUD_FOLDER",

@@ -127,13 +127,16 @@ DEFAULT_RETRY = Retry()
 
 
 class Budget(forks.Forkable):
-    """The token bucket behind :attr:`Retry.budget`, shared by all calls of a client. Thread-safe."""
+    """The token bucket behind :attr:`Retry.budget`, shared by all calls of a client. Thread-safe.
+
+    The lock is re-entrant: a signal handler or a finalizer that makes a call may come while its own thread holds it.
+    """
 
     def __init__(self, policy: Retry) -> None:
         self._maximum = math.inf if policy.budget is None else policy.budget
         self._ratio = policy.budget_ratio
         self._tokens: float = self._maximum
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         forks.register(self)
 
     def success(self) -> None:
@@ -150,7 +153,7 @@ class Budget(forks.Forkable):
 
     def after_fork(self) -> None:
         """The child of a fork must not wait for a lock whose holder does not exist there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def is_transient(policy: Retry, error: APIError, *, own_deadline: bool) -> bool:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import re
+import urllib.parse
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from yandexgpt.structs import checked
@@ -65,11 +67,14 @@ class Tool(Generic[P, R_co]):
     def bind(self, arguments: Mapping[str, Any]) -> functools.partial[R_co]:
         """The function with the arguments of a call, validated if the schema is made of its types.
 
+        A whole number beyond 2**53 becomes a float, unless the schema says that it is an integer: then it is refused,
+        because the doubles that carry it may have changed it.
+
         Raises:
             ValueError: they do not fit; what is wrong is for the model to read.
         """
-        _refuse_inexact(arguments, "")
-        valid = arguments if self._arguments is None else self._arguments.validate_python(dict(arguments))
+        arrived = _arrived(arguments, _alternatives([self.parameters], self.parameters), self.parameters, "")
+        valid = arrived if self._arguments is None else self._arguments.validate_python(arrived)
         return functools.partial(cast("Callable[..., R_co]", self.function), **valid)
 
     def __repr__(self) -> str:
@@ -94,7 +99,9 @@ def tool(
 
     The schema is made of the types of the parameters by pydantic (the extra ``yandexgpt[pydantic]``), and the model's
     arguments are validated and converted to them; ``Annotated[int, pydantic.Field(description=..., ge=1)]`` says more
-    about one. With ``parameters=`` pydantic is not needed, and arguments come as the model gave them.
+    about one. With ``parameters=`` pydantic is not needed, and arguments come as the model gave them. Whole numbers
+    come as ``int``, beyond 2**53 as ``float``; what the schema calls an integer is refused there, and the model told to
+    pass a string.
 
     Args:
         function: the function; every parameter must have a type, and be one that can be passed by name.
@@ -112,16 +119,99 @@ def tool(
     return lambda function: Tool(function, name, description, parameters)
 
 
-def _refuse_inexact(value: object, where: str) -> None:
-    """Refuse integers that may have been changed on their way here."""
+def _arrived(value: Any, schemas: list[Mapping[str, Any]], root: Mapping[str, Any], where: str) -> Any:
+    """The value as it may be used: beyond 2**53 a float, because on its way here it was one.
+
+    Args:
+        value: JSON, in which whole numbers are ``int``.
+        schemas: what may stand at its place, without references.
+        root: the whole schema.
+        where: the name of its place.
+
+    Raises:
+        ValueError: it may have been changed, and the schema says that it is an integer.
+    """
     if isinstance(value, Mapping):
-        for name, item in value.items():
-            _refuse_inexact(item, f"{where}.{name}" if where else name)
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _refuse_inexact(item, f"{where}[{index}]")
-    elif isinstance(value, int) and abs(value) > _EXACT:
+        return {
+            name: _arrived(item, _of_property(schemas, name, root), root, f"{where}.{name}" if where else name)
+            for name, item in value.items()
+        }
+    if isinstance(value, list):
+        return [
+            _arrived(item, _of_item(schemas, index, root), root, f"{where}[{index}]")
+            for index, item in enumerate(value)
+        ]
+    if not isinstance(value, int) or abs(value) <= _EXACT:
+        return value
+    kinds: set[object] = set()
+    for schema in schemas:
+        kind = schema.get("type")
+        kinds.update(kind if isinstance(kind, Sequence) and not isinstance(kind, str) else [kind])
+    if "integer" in kinds and "number" not in kinds:
         raise ValueError(f"{where}: a number beyond 2**53 does not arrive exactly; pass it as a string")
+    return float(value)
+
+
+def _of_property(schemas: list[Mapping[str, Any]], name: str, root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found: list[Any] = []
+    for schema in schemas:
+        properties, patterns = schema.get("properties"), schema.get("patternProperties")
+        own = [properties[name]] if isinstance(properties, Mapping) and name in properties else []
+        if isinstance(patterns, Mapping):
+            own += [each for pattern, each in patterns.items() if _matches(pattern, name)]
+        found += own or [schema.get("additionalProperties")]
+    return _alternatives(found, root)
+
+
+def _of_item(schemas: list[Mapping[str, Any]], index: int, root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found: list[Any] = []
+    for schema in schemas:
+        items, first = schema.get("items"), schema.get("prefixItems")
+        if isinstance(items, list):  # as it was written before prefixItems
+            items, first = schema.get("additionalItems"), items
+        found.append(first[index] if isinstance(first, list) and index < len(first) else items)
+    return _alternatives(found, root)
+
+
+def _alternatives(schemas: list[Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schemas, and all those that they refer to or are put together of."""
+    found: list[Mapping[str, Any]] = []
+    seen: set[int] = set()
+    while schemas:
+        schema = schemas.pop()
+        if not isinstance(schema, Mapping) or id(schema) in seen:  # True and False are schemas too
+            continue
+        seen.add(id(schema))
+        found.append(schema)
+        for name in ("anyOf", "oneOf", "allOf"):
+            parts = schema.get(name)
+            schemas += parts if isinstance(parts, list) else []
+        if isinstance(reference := schema.get("$ref"), str):
+            schemas.append(_referred(reference, root))
+    return found
+
+
+def _referred(reference: str, root: Mapping[str, Any]) -> Any:
+    """What a JSON pointer within the schema points at; None for any other reference."""
+    if not reference.startswith("#"):
+        return None
+    found: Any = root
+    for part in reference[1:].split("/")[1:]:
+        part = urllib.parse.unquote(part).replace("~1", "/").replace("~0", "~")
+        if isinstance(found, Mapping):
+            found = found.get(part)
+        elif isinstance(found, list) and part.isascii() and part.isdigit() and int(part) < len(found):
+            found = found[int(part)]
+        else:
+            return None
+    return found
+
+
+def _matches(pattern: str, name: str) -> bool:
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:  # a regular expression of JavaScript's that Python has no word for
+        return True
 
 
 def _arguments_of(function: Callable[..., Any], name: str) -> Any:
