@@ -492,6 +492,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.failures = 0
+        faulthandler.enable()
 
     def check(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Run a check; if it does not end within its limit, print where every thread is, and end the program."""
