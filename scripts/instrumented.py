@@ -82,12 +82,15 @@ RUNS = {
     "opentelemetry-instrument": Run(
         "by_opentelemetry.py",
         OPENTELEMETRY,
+        arguments=("--loaded",),
         launcher=("opentelemetry-instrument",),
         variables=tuple((f"OTEL_{kind}_EXPORTER", "none") for kind in ("TRACES", "METRICS", "LOGS")),
     ),
     "sentry": Run("by_sentry.py", ("sentry-sdk",)),
     "ddtrace": Run("by_ddtrace.py", ("ddtrace",), variables=NO_AGENT),
-    "ddtrace-run": Run("by_ddtrace.py", ("ddtrace",), launcher=("ddtrace-run",), variables=NO_AGENT),
+    "ddtrace-run": Run(
+        "by_ddtrace.py", ("ddtrace",), arguments=("--loaded",), launcher=("ddtrace-run",), variables=NO_AGENT
+    ),
     "py-grpc-prometheus": Run("by_prometheus.py", ("py-grpc-prometheus", "prometheus-client")),
     "gevent": Run("under_gevent.py", ("gevent",)),
     "gevent, gRPC not told": Run("under_gevent.py", ("gevent",), arguments=("--grpc-not-told",)),

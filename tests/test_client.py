@@ -826,6 +826,7 @@ def test_an_answer_over_the_size_limit_is_not_asked_for_again(driver: Driver, em
     client = driver.client(emulator, channel_options=[("grpc.max_receive_message_length", 1000)])
     with pytest.raises(yandexgpt.InternalServerError, match="larger than max") as caught:
         client.complete("слово " * 1000)
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert caught.value.attempts == len(emulator.requests) == 1
 
 

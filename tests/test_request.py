@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yandexgpt import Completion, ConfigurationError, Message, load_request
+from yandexgpt import Completion, ConfigurationError, Message, load_request, tool
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.completion import CompletionResponse
 from yandexgpt.messages import ToolResult
@@ -856,3 +857,151 @@ def test_no_mapping_makes_a_message_raise_anything_but_value_error(data: dict[st
 def test_what_is_no_mapping_is_no_message(data: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="message"):
         Message.from_dict(data)
+
+
+# What is kept from one request to the next
+
+
+def test_long_system_prompts_are_not_kept() -> None:
+    build("a", system="warm")
+    tracemalloc.start()
+    try:
+        for index in range(40):
+            build("a", system=f"{index}" + "я" * 1_000_000)
+        kept, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak > 1_000_000
+    assert kept < 1_000_000
+
+
+@pytest.mark.parametrize("length", [1, 16_384, 16_385, 100_000])
+def test_a_system_prompt_of_any_length_comes_first(length: int) -> None:
+    for _ in range(2):
+        request = build("a", system="я" * length, temperature=0.5)
+        assert [(message.role, message.text) for message in request.messages] == [
+            ("system", "я" * length),
+            ("user", "a"),
+        ]
+        assert request.completion_options.temperature.value == 0.5
+
+
+def test_a_long_system_prompt_that_UTF8_cannot_carry_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="system holds a lone surrogate at 20000"):
+        build("a", system="a" * 20_000 + "\ud83d")
+
+
+# What is nested too deeply, or in itself
+
+
+def nested(levels: int, *, lists: bool = False) -> dict[str, Any]:
+    value: Any = "a"
+    for _ in range(levels - 1):
+        value = [value] if lists else {"a": value}
+    return {"a": value}
+
+
+def endless(*, lists: bool = False) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    value["a"] = [value] if lists else value
+    return value
+
+
+def asked(schema: Any) -> CompletionRequest:
+    return build("a", response_format=schema)
+
+
+def described(schema: Any) -> CompletionRequest:
+    return build("a", tools=[{"name": "f", "parameters": schema}])
+
+
+def decorated(schema: Any) -> CompletionRequest:
+    return build("a", tools=[tool(name="f", parameters=schema)(lambda: None)])
+
+
+@pytest.mark.parametrize("make", [asked, described, decorated])
+@pytest.mark.parametrize("schema", [nested(32), nested(48, lists=True)], ids=["objects", "lists"])
+def test_as_deep_a_schema_as_protobuf_carries_is_sent(make: Any, schema: dict[str, Any]) -> None:
+    request = make(schema)
+    assert CompletionRequest.FromString(request.SerializeToString()) == request
+
+
+@pytest.mark.parametrize(
+    ("make", "where"),
+    [
+        (asked, "response_format"),
+        (described, "tools[0]['parameters']"),
+        (decorated, "the parameters of f"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("schema", "place"),
+    [
+        (nested(33), ".a" * 32),
+        (nested(49, lists=True), ".a" + "[0]" * 47),
+        (nested(100_000), ".a" * 32),
+        (nested(100_000, lists=True), ".a" + "[0]" * 47),
+        (endless(), ".a" * 32),
+        (endless(lists=True), ".a[0]" * 19),
+    ],
+    ids=["objects", "lists", "many objects", "many lists", "in itself", "in its own list"],
+)
+def test_a_schema_that_is_too_deep_is_refused_with_its_place(
+    make: Any, where: str, schema: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(ValueError, match="nested too deeply, or inside itself") as caught:
+        make(schema)
+    assert str(caught.value).startswith(f"{where}{place}: ")
+
+
+@pytest.mark.parametrize("schema", [nested(100_000), nested(100_000, lists=True), endless(), endless(lists=True)])
+@pytest.mark.parametrize(
+    ("read", "where"),
+    [
+        (lambda body: load_request({"tools": [{"function": {"name": "f", "parameters": body}}]}), "request: "),
+        (
+            lambda body: Message.from_dict(
+                {"toolCallList": {"toolCalls": [{"functionCall": {"name": "f", "arguments": body}}]}}
+            ),
+            "not a message",
+        ),
+        (
+            lambda body: Completion.from_dict(
+                {
+                    "alternatives": [
+                        {
+                            "message": {
+                                "toolCallList": {"toolCalls": [{"functionCall": {"name": "f", "arguments": body}}]}
+                            }
+                        }
+                    ]
+                }
+            ),
+            "not an answer",
+        ),
+    ],
+)
+def test_JSON_of_the_REST_API_that_is_too_deep_is_refused(read: Any, where: str, schema: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=where):
+        read(schema)
+
+
+def test_a_file_that_is_too_deep_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "body.json"
+    path.write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(ValueError, match=r"body\.json: "):
+        load_request(path)
+
+
+def test_a_type_that_is_too_deep_is_refused() -> None:
+    kind: Any = int
+    for _ in range(5000):
+        kind = list[kind]
+
+    def f(x: Any) -> None: ...
+
+    f.__annotations__["x"] = kind
+    with pytest.raises(ValueError, match="nested too deeply"):
+        build("a", response_format=kind)
+    with pytest.raises(ValueError, match=r"the tool f: .* nested too deeply"):
+        tool(f)

@@ -45,7 +45,8 @@ DO_NOT_WAIT = {
 """What only makes something to be waited for, or does not wait at all, on either side."""
 WORDS = [
     ("Ctrl-C", "cancelling the task"),
-    ("a thread that reads", "a task that reads"),
+    ("another thread that reads", "another task that reads"),
+    ("another thread has closed", "another task has closed"),
     ("share between threads. It goes", "share between tasks. It goes"),
     (
         "Safe to share between threads; survives a fork.",

@@ -9,9 +9,12 @@ import datetime
 import functools
 import json
 import logging
+import os
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -515,6 +518,167 @@ def test_an_integer_arrives_exactly_as_a_string(client: Any, emulator: Emulator)
 
 def taking_integer(x: int) -> int:
     return x
+
+
+# A tool that is cancelled by itself, and a task that is cancelled
+
+
+def raising(error: BaseException) -> Callable[[], Any]:
+    def f() -> Any:
+        raise error
+
+    return f
+
+
+def raising_async(error: BaseException) -> Callable[[], Any]:
+    async def f() -> Any:
+        await asyncio.sleep(0)
+        raise error
+
+    return f
+
+
+async def cancelling_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    await asyncio.sleep(PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        raising(asyncio.CancelledError()),
+        raising_async(asyncio.CancelledError()),
+        raising_async(asyncio.CancelledError("words")),
+        raising(futures.CancelledError()),
+        raising_async(futures.CancelledError()),
+        cancelling_itself,
+    ],
+)
+def test_a_tool_that_was_cancelled_is_a_failure_for_the_model(client: Any, emulator: Emulator, function: Any) -> None:
+    made = yandexgpt.tool(name="f", parameters={})(function)
+    script(emulator, ("f", {}), ("weather", {"city": "Уфа"}))
+    assert client.run_tools("Вопрос", [made, weather]).text
+    [(_, failure), (_, other)] = results(emulator)
+    assert failure.startswith("CancelledError")
+    assert other == "Уфа: 1 дн., +5 c"
+
+
+@pytest.mark.parametrize("synchronous", [True, False])
+def test_a_task_that_is_cancelled_during_a_tool_ends(emulator: Emulator, synchronous: bool) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    @yandexgpt.tool(name="f", parameters={})
+    def f() -> None:
+        begun.set()
+        assert go.wait(PATIENCE)
+
+    @yandexgpt.tool(name="f", parameters={})
+    async def g() -> None:
+        begun.set()
+        await asyncio.sleep(PATIENCE)
+
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            task = asyncio.ensure_future(client.run_tools("Вопрос", [f if synchronous else g]))
+            await asyncio.to_thread(begun.wait, PATIENCE)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert task.cancelled()
+
+    script(emulator, ("f", {}))
+    try:
+        asyncio.run(main())
+    finally:
+        go.set()
+    assert len(emulator.requests) == 1
+
+
+@pytest.mark.parametrize("result", ["cyclic", "deep"])
+def test_a_result_that_is_no_JSON_because_it_does_not_end_is_a_failure_for_the_model(
+    client: Any, emulator: Emulator, result: str
+) -> None:
+    value: Any = []
+    if result == "cyclic":
+        value.append({"again": value})
+    else:
+        for _ in range(100_000):
+            value = [value]
+    content = told(client, emulator, yandexgpt.tool(name="f", parameters={})(lambda: value))
+    assert content.split(":")[0] in ("Error", "RecursionError", "PydanticSerializationError")
+
+
+# A thread that is late: the program's main thread has ended
+
+LATE = """
+import asyncio, sys, threading
+import yandexgpt
+
+main, how = threading.main_thread(), sys.argv[1]
+
+
+@yandexgpt.tool(name="f", parameters={})
+def f():
+    return "5"
+
+
+@yandexgpt.tool(name="g", parameters={})
+async def g():
+    await asyncio.sleep(0)
+    return "6"
+
+
+def synchronous():
+    with yandexgpt.Client() as client:
+        return client.run_tools("a", [f, g])
+
+
+async def asynchronous():
+    async with yandexgpt.AsyncClient() as client:
+        return await client.run_tools("a", [f, g])
+
+
+def shut_down():  # threading begins to: it lets no pool of threads begin anything from then on
+    main.ended.set()
+
+
+main.ended = threading.Event()
+threading._register_atexit(shut_down)
+
+
+def late():
+    main.ended.wait()
+    while main.is_alive():
+        main.join(0.01)
+        if how.endswith("refused"):
+            break
+    if how.endswith("refused"):
+        start = threading.Thread.start  # gRPC crashes without a thread of its own
+        def refused(self):
+            if self.name.startswith(("yandexgpt-tool", "asyncio")):
+                raise RuntimeError("can't create new thread at interpreter shutdown")
+            start(self)
+        threading.Thread.start = refused
+    done = synchronous() if how.startswith("sync") else asyncio.run(asynchronous())
+    print(done.text)
+
+
+threading.Thread(target=late).start()
+"""
+
+
+@pytest.mark.parametrize("how", ["sync", "async", "sync refused", "async refused"])
+def test_tools_are_called_in_a_thread_that_outlives_the_main_one(emulator: Emulator, how: str) -> None:
+    script(emulator, ("f", {}), ("g", {}))
+    emulator.reply("Ответ")
+    environment = {**os.environ, **emulator.environment()}
+    ended = subprocess.run(
+        [sys.executable, "-c", LATE, how], env=environment, capture_output=True, text=True, timeout=PATIENCE * 2
+    )
+    assert (ended.stdout, ended.returncode) == ("Ответ\n", 0), ended.stderr
+    assert results(emulator) == [("f", "5"), ("g", "6")]
 
 
 # The end of it

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, cast
 
 from yandexgpt.aio_driver import task_cancelled
-from yandexgpt.reader import Reader
+from yandexgpt.closing import Closing
 
 if TYPE_CHECKING:
     from types import AsyncGeneratorType, TracebackType
@@ -123,13 +123,13 @@ class AsyncResults:
         self._plan = plan
         self._run = _AsyncRun(plan)
         self._results = self._run.results()
-        self._reader = Reader()
+        self._closing = Closing()
         self._over = False
 
     async def close(self) -> None:
         """Cancel what is under way. Idempotent; another task that reads gets a ``CancelledError``."""
         if not self._over:
-            self._reader.closed(id(asyncio.current_task()))
+            self._closing.closed(id(asyncio.current_task()))
         self._run.close()
         if not cast("AsyncGeneratorType[Result, None]", self._results).ag_running:
             await self._results.aclose()
@@ -156,11 +156,10 @@ class AsyncResults:
             CancelledError: another task has closed the results.
             Exception: whatever the iterable of prompts raised.
         """
-        self._reader.last = me = id(asyncio.current_task())
         try:
             return await self._results.__anext__()
         except StopAsyncIteration:
-            if self._reader.cut_off(me):
+            if self._closing.cuts_off(id(asyncio.current_task())):
                 raise self._plan.closed_meanwhile() from None
             self._over = True
             raise

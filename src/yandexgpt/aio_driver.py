@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import Future
@@ -50,6 +51,10 @@ RECHECK_SECONDS = 5.0
 wakes nobody. Longer than a thread waits, because there may be thousands of tasks."""
 INTERCEPTORS_SECONDS = 0.2
 """How long after the deadline of an attempt its interceptors may go on: gRPC's own word comes first if it can."""
+SETTLING_SECONDS = 0.1
+"""How long closing a client waits at most for gRPC's last word on calls that were given up."""
+FREEING_SECONDS = 1.0
+"""How long a fork waits at most for gRPC's last word on calls that closed event loops have left."""
 CLOSING_SECONDS = 5.0
 """How long to wait for another event loop to close its channels; it may be busy, or end."""
 LOOK_AGAIN_SECONDS = 0.05
@@ -69,7 +74,8 @@ class AsyncConnection(forks.Forkable):
         self.calls: Holders[Call] = Holders()
         self.pauses: dict[Callable[[], Any], CallFactory] = {}
         self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
-        self.raw_calls: dict[asyncio.AbstractEventLoop, Holders[Any]] = {}
+        self.rpcs: dict[asyncio.AbstractEventLoop, Holders[Any]] = {}
+        """gRPC's calls that are not freed yet, by their loops."""
         self.drivers: Holders[AsyncDriver] = Holders()
         forks.register(self)
 
@@ -80,18 +86,50 @@ class AsyncConnection(forks.Forkable):
         """
         if any(not call.over for call in self.calls):
             return True
-        if self._loops or self.raw_channels:
+        if self._loops or self.raw_channels or self.rpcs:
             keep_core()
             self._loops.clear()
             self.raw_channels.clear()
             for driver in self.drivers:
                 driver.forget_raw()
             gc.collect()  # what refers to a channel may be in cycles
-        return False
+            if self._give_up_closed_loops():
+                freeing = threading.Thread(target=asyncio.run, args=(self._free(),), name="yandexgpt-free")
+                freeing.start()
+                freeing.join()
+        return self._give_up_closed_loops()
+
+    def _give_up_closed_loops(self) -> bool:
+        """Cancel what was left in event loops that are closed, and forget their channels.
+
+        Returns:
+            Whether gRPC still holds some of it: until an event loop, any, has heard the end of the calls.
+        """
+        for loop in list(self._loops):
+            if loop.is_closed():
+                self._loops.pop(loop, None)
+        for loop, rpcs in list(self.rpcs.items()):
+            if loop.is_closed():
+                for rpc in rpcs:
+                    with contextlib.suppress(RuntimeError):  # it would tell its event loop
+                        rpc.cancel()
+                if not len(rpcs):
+                    self.rpcs.pop(loop, None)
+        return any(loop.is_closed() for loop in list(self.rpcs))
+
+    async def _free(self) -> None:
+        """Hear the end of the calls that closed event loops have left, in a loop made for that."""
+        channel = grpc.aio.insecure_channel("localhost:1")  # never connected: it lets this loop hear
+        end = time.monotonic() + FREEING_SECONDS
+        while self._give_up_closed_loops() and time.monotonic() < end:
+            await asyncio.sleep(FREEING_SECONDS / 100)
+            gc.collect()
+        await channel.close()
 
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
         self.calls = Holders()
+        self.rpcs = {}
         self.pauses = {}
         inherited.extend(channel for channel, _ in self.raw_channels)
         self.raw_channels = []
@@ -101,10 +139,7 @@ class AsyncConnection(forks.Forkable):
         loop = asyncio.get_running_loop()
         endpoints = self._loops.get(loop)
         if endpoints is None:
-            for loops in (self._loops, self.raw_calls):
-                for old in list(loops):
-                    if old.is_closed():  # nobody can close its channels any more; they go with the last reference
-                        loops.pop(old, None)
+            self._give_up_closed_loops()
             endpoints = self._loops[loop] = {}
         pool = endpoints.get(endpoint)
         if pool is None:
@@ -113,6 +148,10 @@ class AsyncConnection(forks.Forkable):
                 partial(open_aio_channel, endpoint, settings.channel_options, interceptors=settings.interceptors)
             )
         return pool
+
+    def add_rpc(self, rpc: Any) -> None:
+        """gRPC has made a call, in the running loop."""
+        self.rpcs.setdefault(asyncio.get_running_loop(), Holders()).add(rpc)
 
     def enter(self, call: Call) -> None:
         """A call begins, in the running loop."""
@@ -148,10 +187,11 @@ class AsyncConnection(forks.Forkable):
         """End the calls that are under way, and the connections, in whichever loop they are."""
         self.closed = True
         self.cancel()
-        for loop, calls in list(self.raw_calls.items()):
-            for raw_call in calls:  # closing the channel ends it too, but not with every grpcio
+        self._give_up_closed_loops()
+        for loop, rpcs in list(self.rpcs.items()):
+            for rpc in rpcs:  # closing the channel ends it too, but not with every grpcio
                 with contextlib.suppress(RuntimeError):  # as above
-                    loop.call_soon_threadsafe(raw_call.cancel)
+                    loop.call_soon_threadsafe(rpc.cancel)
         channels = [
             (pooled.opened, loop)
             for loop, endpoints in list(self._loops.items())
@@ -167,6 +207,10 @@ class AsyncConnection(forks.Forkable):
                 await channel.close()
             elif loop.is_running():
                 await _close_elsewhere(channel, loop)
+        # What gRPC still has to say of calls that were cancelled must find this loop, or it is never freed.
+        end = time.monotonic() + SETTLING_SECONDS
+        while len(self.rpcs.get(here, ())) and time.monotonic() < end:
+            await asyncio.sleep(SETTLING_SECONDS / 20)
 
 
 async def _close_elsewhere(channel: grpc.aio.Channel, loop: asyncio.AbstractEventLoop) -> None:
@@ -399,6 +443,7 @@ class AsyncDriver:
         timeout, metadata = call.attempt(authorization)
         pool.attempts.expect(request, call)
         rpc = pooled.multicallable(call.method)(request, timeout=timeout, metadata=metadata)
+        self.connection.add_rpc(rpc)
         call.interrupt = from_any_thread(rpc.cancel)
         if call.cancelled:
             rpc.cancel()
@@ -481,7 +526,7 @@ class _Authorize:
     async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *await self._driver.raw_metadata())
         call = await continuation(client_call_details._replace(metadata=metadata), request)
-        self._driver.connection.raw_calls.setdefault(asyncio.get_running_loop(), Holders()).add(call)
+        self._driver.connection.add_rpc(call)
         return call
 
 
@@ -551,7 +596,8 @@ async def wait_for_event(event: asyncio.Event, timeout: float | None) -> None:
     try:
         await asyncio.wait({waiting}, timeout=timeout)
     finally:
-        waiting.cancel()
+        with contextlib.suppress(RuntimeError):  # the loop was closed, and this is the end of what it left
+            waiting.cancel()
 
 
 def from_any_thread(function: Callable[[], Any]) -> Callable[[], Any]:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, cast
 from yandexgpt.aio import AsyncClient
 from yandexgpt.aio_driver import AsyncConnection, AsyncDriver
 from yandexgpt.background import SIGNALS_SEEN_WITHIN, Worker, exiting
+from yandexgpt.closing import Closing
 from yandexgpt.errors import ConfigurationError
-from yandexgpt.reader import Reader
 from yandexgpt.streaming import close
 from yandexgpt.transport import asynchronous, check_aio
 
@@ -267,13 +267,13 @@ class Results:
             )
         self._run = _Run(plan)
         self._results = self._run.results()
-        self._reader = Reader()
+        self._closing = Closing()
         self._over = False
 
     def close(self) -> None:
         """Cancel what is under way. Idempotent; another thread that reads gets a ``CancelledError``."""
         if not self._over:
-            self._reader.closed(get_ident())
+            self._closing.closed(get_ident())
         self._run.close()
         close(self._results)
 
@@ -296,11 +296,10 @@ class Results:
             CancelledError: another thread has closed the results.
             Exception: whatever the iterable of prompts raised.
         """
-        self._reader.last = get_ident()
         try:
             return next(self._results)
         except StopIteration:
-            if self._reader.cut_off(get_ident()):
+            if self._closing.cuts_off(get_ident()):
                 raise self._run.plan.closed_meanwhile() from None
             self._over = True
             raise

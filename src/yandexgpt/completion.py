@@ -12,6 +12,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt._view import View
 from yandexgpt.messages import Message, ToolCall
+from yandexgpt.structs import parse_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -266,7 +267,7 @@ class Completion(View[CompletionResponse]):
             raise ValueError(f"not an answer of the REST API: it is a JSON object, this is {type(body).__name__}")
         proto = CompletionResponse()
         try:
-            json_format.ParseDict(dict(body), proto)
+            parse_json(dict(body), proto)
         except json_format.ParseError as error:
             raise ValueError(f"not an answer of the REST API: {error}") from error
         return cls(proto)

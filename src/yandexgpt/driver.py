@@ -27,6 +27,7 @@ from yandexgpt.transport import (
     Attempts,
     ChannelPool,
     check_interceptors,
+    free,
     give_up,
     inherited,
     open_channel,
@@ -291,8 +292,10 @@ class Driver:
                         if pooled is not None:
                             pooled.calls.discard(call)
                         pool.attempts.forget(request)
-                        if not ended and rpc is not None:
+                        if not ended:
                             give_up(rpc, call.rpc, interrupted=reading)
+                        if ended or not reading:
+                            free(call.rpc)
                 else:
                     delay = call.token_failed(authorization)
                 connection.wait(call, Alarm(), delay)

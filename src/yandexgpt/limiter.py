@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Limiter"]
 
 _SWEEP_SECONDS = 0.1
-"""The shortest time between two looks for users whose event loop is closed."""
+"""The shortest time after which those who wait look for users whose event loop is closed."""
 
 
 class _Entry:
@@ -64,25 +64,32 @@ class Limiter(forks.Forkable):
         """
         entry = _Entry(wake, gone)
         self._queue[weakref.ref(user, self._forget)] = entry
-        entry.woken = self.holds(user)
+        if len(self._queue) > self._limit:
+            self._sweep()
+        entry.woken = self._is_first(user)
         return entry.woken
 
     def holds(self, user: object) -> bool:
         """Whether the user, who stands in the queue, holds it."""
-        queue = self._queue
-        if len(queue) <= self._limit:
-            return True
-        if time.monotonic() > self._swept + _SWEEP_SECONDS:
-            self._swept = time.monotonic()
-            for reference, entry in list(itertools.islice(queue.items(), self._limit)):
-                if entry.gone is not None and entry.gone():
-                    queue.pop(reference, None)
-            self._wake()
-        return weakref.ref(user) in list(itertools.islice(queue, self._limit))
+        if len(self._queue) > self._limit and time.monotonic() > self._swept + _SWEEP_SECONDS:
+            self._sweep()
+        return self._is_first(user)
 
     def release(self, user: object) -> None:
         """Leave the queue, from wherever in it. A second time changes nothing."""
         self._queue.pop(weakref.ref(user), None)
+        self._wake()
+
+    def _is_first(self, user: object) -> bool:
+        queue = self._queue
+        return len(queue) <= self._limit or weakref.ref(user) in list(itertools.islice(queue, self._limit))
+
+    def _sweep(self) -> None:
+        """Take out those who hold it and whose event loop is closed."""
+        self._swept = time.monotonic()
+        for reference, entry in list(itertools.islice(self._queue.items(), self._limit)):
+            if entry.gone is not None and entry.gone():
+                self._queue.pop(reference, None)
         self._wake()
 
     def _wake(self) -> None:

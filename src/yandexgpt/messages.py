@@ -9,7 +9,7 @@ from google.protobuf import json_format
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._view import View
-from yandexgpt.structs import to_python
+from yandexgpt.structs import parse_json, to_python
 
 __all__ = ["ROLES", "Message", "ToolCall", "ToolResult", "encodable"]
 
@@ -159,7 +159,7 @@ class Message(View[text_common_pb2.Message]):
             raise ValueError(f"a message of the REST API is a mapping, this is {type(data).__name__}")
         proto = text_common_pb2.Message()
         try:
-            json_format.ParseDict(dict(data), proto)
+            parse_json(dict(data), proto)
         except json_format.ParseError as error:
             raise ValueError(f"not a message of the REST API: {error}") from error
         if proto.role not in ROLES:

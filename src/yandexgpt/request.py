@@ -22,7 +22,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
 from yandexgpt.completion import Completion
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.messages import ROLES, Message, encodable
-from yandexgpt.structs import checked
+from yandexgpt.structs import checked, parse_json
 from yandexgpt.structure import Structure, is_type
 
 __all__ = ["CompletionRequest", "Prompt", "build_request", "load_request", "model_uri", "positive_int"]
@@ -90,11 +90,12 @@ def build_request(
         # The common case, on the shortest way: it is gone for every call.
         if not prompt:
             raise ValueError("prompt must not be empty")
+        kept = system if not isinstance(system, str) or len(system) <= _KEPT_CHARACTERS else None
         rest = (
             folder_id,
             default_model if model is None else model,
             stream,
-            system,
+            kept,
             temperature,
             max_tokens,
             reasoning,
@@ -105,6 +106,8 @@ def build_request(
             serialized = _without_prompt.__wrapped__(*rest)
         request = CompletionRequest()
         request.MergeFromString(serialized)
+        if kept is not system:
+            request.messages.add(role="system", text=encodable(system, "system"))
         request.messages.add(role="user", text=encodable(prompt, "prompt"))
     else:
         request = CompletionRequest()
@@ -142,6 +145,11 @@ def build_request(
     if response_format is not None:
         _set_response_format(request, response_format)
     return request
+
+
+_KEPT_CHARACTERS = 16_384
+"""Of a system prompt that is kept, as a part of requests, for the process's later calls. With 32 of them, and up to
+eight bytes a character, that makes 4 MB at most."""
 
 
 # typed: 1 and True are equal, and not both of them a temperature.
@@ -255,11 +263,13 @@ def load_request(source: str | os.PathLike[str] | Mapping[str, Any]) -> Completi
             body = json.loads(Path(where).read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{where}: not a JSON file: {error}") from error
+        except RecursionError as error:
+            raise ValueError(f"{where}: nested too deeply") from error
         if not isinstance(body, dict):
             raise ValueError(f"{where}: the body of a request is a JSON object, this is {type(body).__name__}")
     request = CompletionRequest()
     try:
-        json_format.ParseDict(body, request)
+        parse_json(body, request)
     except json_format.ParseError as error:
         raise ValueError(f"{where}: not the body of a completion request: {error}") from error
     for index, message in enumerate(request.messages):
@@ -378,7 +388,10 @@ def _set_response_format(request: CompletionRequest, response_format: Any) -> No
         return
     schema = getattr(response_format, "model_json_schema", None)
     if callable(schema):
-        response_format = schema()
+        try:
+            response_format = schema()
+        except RecursionError as error:
+            raise ValueError("response_format: the model is nested too deeply") from error
     elif is_type(response_format):
         response_format = Structure(response_format).schema
     if not isinstance(response_format, Mapping):

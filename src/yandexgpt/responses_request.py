@@ -189,7 +189,7 @@ class _Conversation:
         self._calls[encodable(item.get("call_id"), f"{where}['call_id']")] = len(self._calls), name
         try:
             arguments = json.loads(encodable(item.get("arguments"), f"{where}['arguments']"))
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{where}['arguments'] must be a JSON object as a str: {error}") from error
         if not isinstance(arguments, dict):
             raise ValueError(f"{where}['arguments'] must be a JSON object as a str, got {item['arguments']!r}")

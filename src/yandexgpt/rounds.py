@@ -7,6 +7,8 @@ import contextvars
 import inspect
 import json
 import logging
+import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
@@ -118,7 +120,8 @@ class ToolRun:
                 raise ValueError(f"there is no tool {call.name!r}, only {', '.join(self._tools) or 'none at all'}")
             result = self._tools[call.name].bind(call.arguments)()
             return result if inspect.isawaitable(result) else succeeded(call, result)
-        except Exception as error:  # noqa: BLE001  (it is for the model to read)
+        # It is for the model to read. Whoever cancels a task does not do so here, where nothing waits.
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
             return failed(call, error)
 
     def add(self, results: Iterable[ToolResult]) -> None:
@@ -142,22 +145,57 @@ async def run_rounds_async(complete: Callable[..., Awaitable[Completion]], run: 
 
 
 def call_all(run: ToolRun, calls: Iterable[ToolCall]) -> list[ToolResult]:
-    """Make the calls of one answer, each in a thread, and return their results in order."""
+    """Make the calls of one answer, each in a thread, and return their results in order.
 
-    def one(call: ToolCall) -> ToolResult:
-        begun = run.begin(call)
-        return begun if isinstance(begun, ToolResult) else asyncio.run(_end(call, begun))
+    Where no thread can be started, because the interpreter is shutting down, they are made one after another here.
+    """
+    made = [(call, contextvars.copy_context(), futures.Future[ToolResult]()) for call in calls]
+    waiting = deque(made)
 
-    def result(made: futures.Future[ToolResult]) -> ToolResult:
-        while not futures.wait([made], SIGNALS_SEEN_WITHIN).done:
-            pass
-        return made.result()
+    def work() -> None:
+        while waiting:
+            try:
+                call, context, result = waiting.popleft()
+            except IndexError:  # another thread was quicker
+                return
+            try:
+                result.set_result(context.run(_call, run, call))
+            except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
+                result.set_exception(error)
 
-    pool = futures.ThreadPoolExecutor(_THREADS, thread_name_prefix="yandexgpt-tool")
     try:
-        return [result(made) for made in [pool.submit(contextvars.copy_context().run, one, call) for call in calls]]
+        for number in range(min(_THREADS, len(made))):
+            if not _started(threading.Thread(target=work, name=f"yandexgpt-tool_{number}")):
+                if number == 0:
+                    work()
+                break
+        results = []
+        for _, _, result in made:
+            while not futures.wait([result], SIGNALS_SEEN_WITHIN).done:
+                pass
+            results.append(result.result())
+        return results
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        waiting.clear()
+
+
+def _started(thread: threading.Thread) -> bool:
+    try:
+        thread.start()
+    except RuntimeError as error:
+        logger.info("tools are called without a thread of their own: %s", error)
+        return False
+    return True
+
+
+def _call(run: ToolRun, call: ToolCall) -> ToolResult:
+    begun = run.begin(call)
+    if isinstance(begun, ToolResult):
+        return begun
+    try:
+        return asyncio.run(_end(call, begun))
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (the function's own: who else could cancel it)
+        return failed(call, error)
 
 
 async def call_all_async(run: ToolRun, calls: Iterable[ToolCall]) -> list[ToolResult]:
@@ -167,15 +205,46 @@ async def call_all_async(run: ToolRun, calls: Iterable[ToolCall]) -> list[ToolRe
     """
 
     async def one(call: ToolCall) -> ToolResult:
-        begun = run.begin(call) if run.begins_at_once(call) else await asyncio.to_thread(run.begin, call)
+        begun = run.begin(call) if run.begins_at_once(call) else await _in_thread(run, call)
         return begun if isinstance(begun, ToolResult) else await _end(call, begun)
 
-    tasks = [asyncio.ensure_future(one(call)) for call in calls]
+    tasks = {asyncio.ensure_future(one(call)): call for call in calls}
     try:
-        return await asyncio.gather(*tasks)
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                raise error
+        # Nobody has cancelled a task that is: that would have ended the wait above. The function itself raised that.
+        return [
+            failed(call, asyncio.CancelledError()) if task.cancelled() else task.result()
+            for task, call in tasks.items()
+        ]
     finally:
         for task in tasks:
             task.cancel()
+
+
+async def _in_thread(run: ToolRun, call: ToolCall) -> ToolResult | Awaitable[Any]:
+    """Begin the call in a thread; or here, if none can be started because the interpreter is shutting down."""
+    begun: futures.Future[ToolResult | Awaitable[Any]] = futures.Future()
+    turn = deque([None])
+
+    def begin() -> None:
+        try:
+            turn.pop()
+        except IndexError:  # it was begun here: a thread of the executor took it although that had failed
+            return
+        try:
+            begun.set_result(run.begin(call))
+        except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
+            begun.set_exception(error)
+
+    try:
+        await asyncio.to_thread(begin)
+    except RuntimeError as error:
+        logger.info("a tool is called without a thread of its own: %s", error)
+        begin()
+    return await asyncio.wrap_future(begun)
 
 
 async def _end(call: ToolCall, result: Awaitable[Any]) -> ToolResult:
@@ -197,7 +266,7 @@ def succeeded(call: ToolCall, result: object) -> ToolResult:
     return ToolResult(call.name, result)
 
 
-def failed(call: ToolCall, error: Exception) -> ToolResult:
+def failed(call: ToolCall, error: BaseException) -> ToolResult:
     """What the model is told of a failure: type and message, no traceback. The log has the type, and on DEBUG all."""
     logger.warning("tool %s failed: %s", call.name, type(error).__name__)
     logger.debug("tool %s failed", call.name, exc_info=error)

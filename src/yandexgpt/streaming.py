@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
+from yandexgpt.closing import Closing
 from yandexgpt.completion import Completion
 from yandexgpt.errors import RevisedError, YandexGPTError
 from yandexgpt.folding import Chunk, Fold, edit, whole_characters
-from yandexgpt.reader import Reader
 
 if TYPE_CHECKING:
     from types import AsyncGeneratorType, TracebackType
@@ -30,8 +30,9 @@ class BaseStream:
     def __init__(self, call: Call) -> None:
         self._call = call
         self._fold = Fold()
-        self._reader = Reader()
-        self._speech: Speech | None = None
+        self._closing = Closing()
+        self._spoken: tuple[object, str] | None = None
+        """How far the text was said, and of which message."""
 
     @property
     def request_id(self) -> str:
@@ -65,16 +66,23 @@ class BaseStream:
         """
         if self._call.answer is not None:
             return self._fold.end()
-        if self._reader.cut_off(who):
+        if self._closing.cuts_off(who):
             raise self._call.ended_here(self._fold.response)
         return None
 
-    def _speak(self, holdback: int) -> Speech:
-        """Go on saying the text: after what was said, and what was handed out in chunks."""
-        speech = Speech(holdback)
-        speech.go_on(self._fold, self._speech)
-        self._speech = speech
-        return speech
+    def _speech(self, holdback: int) -> Speech:
+        """What goes on saying the text where the reader is: after the last piece, or the last chunk if that came later.
+
+        Raises:
+            ValueError: ``holdback`` is not such a number.
+        """
+        shown, said = self._spoken or (None, "")
+        return Speech(holdback, said if shown is self._fold.shown else self._fold.text)
+
+    def _piece(self, speech: Speech, text: str, *, final: bool) -> str:
+        piece = speech.piece(text, final=final)
+        self._spoken = self._fold.shown, speech.said
+        return piece
 
 
 class Speech:
@@ -82,38 +90,29 @@ class Speech:
 
     Args:
         holdback: how many of the last characters to keep unsaid until the answer is final (>= 0).
+        said: what was said before.
 
     Raises:
         ValueError: ``holdback`` is not such a number.
     """
 
-    def __init__(self, holdback: int) -> None:
+    def __init__(self, holdback: int, said: str = "") -> None:
         if isinstance(holdback, bool) or not isinstance(holdback, int) or holdback < 0:
             raise ValueError(f"holdback must be a whole number of characters from 0, got {holdback!r}")
         self._holdback = holdback
-        self._said = ""
-        self._shown: object = None
+        self.said = said
 
-    def go_on(self, fold: Fold, before: Speech | None) -> None:
-        """Begin where the reader is: after the last piece, or after the last chunk if that came later."""
-        self._shown = fold.shown
-        self._said = before._said if before is not None and before._shown is fold.shown else fold.text
-
-    def piece(self, text: str, shown: object, *, final: bool) -> str:
+    def piece(self, text: str, *, final: bool) -> str:
         """What to say next, now that the answer is ``text``; may be empty.
-
-        Args:
-            shown: of the fold, by which it is known later whether a chunk was read besides.
 
         Raises:
             RevisedError: something that was said is no longer in it.
         """
-        said = self._said
+        said = self.said
         if not text.startswith(said):
             raise RevisedError(text, edit(said, text).keep)
         end = len(text) if final else max(len(said), len(text) - self._holdback)
-        self._said = text[:end]
-        self._shown = shown
+        self.said = text[:end]
         return text[len(said) : end]
 
 
@@ -152,20 +151,18 @@ class Stream(BaseStream):
             RevisedError: while iterating, the service took back something that was already handed out.
             APIError: while iterating, the call failed.
         """
-        return self._pieces(self._speak(holdback))
+        return self._pieces(self._speech(holdback))
 
     def _pieces(self, speech: Speech) -> Iterator[str]:
         for chunk in self:
-            if piece := speech.piece(chunk.text, self._fold.shown, final=chunk.status.final):
+            if piece := self._piece(speech, chunk.text, final=chunk.status.final):
                 yield piece
-        if self._call.answer is not None and (
-            piece := speech.piece(self.completion.text, self._fold.shown, final=True)
-        ):
+        if self._call.answer is not None and (piece := self._piece(speech, self.completion.text, final=True)):
             yield piece
 
     def close(self) -> None:
         """Cancel the call if it is still under way. Idempotent; another thread that reads gets a ``CancelledError``."""
-        self._reader.closed(get_ident())
+        self._closing.closed(get_ident())
         self._call.cancel()
         close(self._responses)
 
@@ -187,7 +184,6 @@ class Stream(BaseStream):
             APIError: the call failed.
             CancelledError: another thread has closed the stream before its end.
         """
-        self._reader.last = get_ident()
         for response in self._responses:
             return Chunk(response, self._fold)
         if (chunk := self._end(get_ident())) is None:
@@ -206,7 +202,6 @@ class AsyncStream(BaseStream):
     def __init__(self, responses: AsyncGenerator[CompletionResponse, None], call: Call) -> None:
         super().__init__(call)
         self._responses = responses
-        self._closing = False
 
     async def finish(self) -> Completion:
         """Read on to the end.
@@ -231,21 +226,18 @@ class AsyncStream(BaseStream):
             RevisedError: while iterating, the service took back something that was already handed out.
             APIError: while iterating, the call failed.
         """
-        return self._pieces(self._speak(holdback))
+        return self._pieces(self._speech(holdback))
 
     async def _pieces(self, speech: Speech) -> AsyncIterator[str]:
         async for chunk in self:
-            if piece := speech.piece(chunk.text, self._fold.shown, final=chunk.status.final):
+            if piece := self._piece(speech, chunk.text, final=chunk.status.final):
                 yield piece
-        if self._call.answer is not None and (
-            piece := speech.piece(self.completion.text, self._fold.shown, final=True)
-        ):
+        if self._call.answer is not None and (piece := self._piece(speech, self.completion.text, final=True)):
             yield piece
 
     async def close(self) -> None:
         """Cancel the call if it is still under way. Idempotent; another task that reads gets a ``CancelledError``."""
-        self._reader.closed(id(asyncio.current_task()))
-        self._closing = True
+        self._closing.closed(id(asyncio.current_task()))
         self._call.cancel()
         if not cast("AsyncGeneratorType[CompletionResponse, None]", self._responses).ag_running:
             await self._responses.aclose()
@@ -271,15 +263,14 @@ class AsyncStream(BaseStream):
             APIError: the call failed.
             CancelledError: another task has closed the stream before its end.
         """
-        self._reader.last = me = id(asyncio.current_task())
         try:
             return Chunk(await self._responses.__anext__(), self._fold)
         except StopAsyncIteration:
-            if (chunk := self._end(me)) is None:
+            if (chunk := self._end(id(asyncio.current_task()))) is None:
                 raise
             return chunk
         except RuntimeError as error:
-            if not self._closing:
+            if not self._closing.cuts_off(id(asyncio.current_task())):
                 raise
             raise self._call.ended_here(self._fold.response) from error  # another task is about to close the stream
 

@@ -10,7 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from google.protobuf import json_format
+
 if TYPE_CHECKING:
+    from google.protobuf.message import Message
     from google.protobuf.struct_pb2 import Struct, Value
 
 
@@ -30,7 +33,7 @@ def encodable(text: object, name: str) -> str:
     return text
 
 
-__all__ = ["checked", "to_python"]
+__all__ = ["MAX_MESSAGES_DEEP", "checked", "parse_json", "to_python"]
 
 
 def to_python(struct: Struct) -> dict[str, Any]:
@@ -55,12 +58,24 @@ def _value(value: Value) -> Any:
     return None
 
 
+MAX_MESSAGES_DEEP = 97
+"""How many messages deep a value may be. Readers of protobuf, here and at the service, go 100 messages deep, and the
+parameters of a tool, the deepest values of a request, begin at the third."""
+_DEPTH_OF_OBJECT, _DEPTH_OF_LIST = 3, 2
+"""The messages that one makes: Struct, map entry and Value; ListValue and Value."""
+
+
 def checked(value: object, where: str) -> Any:
     """The JSON value in plain dicts and lists, fit for a Struct.
 
     Raises:
-        ValueError: something in it is not JSON, or a number that a double cannot hold; the message names the place.
+        ValueError: something in it is not JSON, or a number that a double cannot hold, or it is nested more deeply than
+            :data:`MAX_MESSAGES_DEEP` allows (32 objects inside one another, or 48 lists); the message names the place.
     """
+    return _checked(value, where, MAX_MESSAGES_DEEP)
+
+
+def _checked(value: object, where: str, left: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -81,11 +96,36 @@ def checked(value: object, where: str) -> Any:
             raise ValueError(f"{where}: {value} is not a JSON number")
         return value
     if isinstance(value, Mapping):
+        left = _one_deeper(where, left, _DEPTH_OF_OBJECT)
         for name in value:
             if not isinstance(name, str):
                 raise ValueError(f"{where}: the key {name!r} is not a string")
             encodable(name, f"{where}: a key")
-        return {name: checked(item, f"{where}.{name}") for name, item in value.items()}
+        return {name: _checked(item, f"{where}.{name}", left) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        return [checked(item, f"{where}[{index}]") for index, item in enumerate(value)]
+        left = _one_deeper(where, left, _DEPTH_OF_LIST)
+        return [_checked(item, f"{where}[{index}]", left) for index, item in enumerate(value)]
     raise ValueError(f"{where}: {type(value).__name__} is not a JSON value")
+
+
+def _one_deeper(where: str, left: int, depth: int) -> int:
+    if left < depth:
+        raise ValueError(
+            f"{where}: nested too deeply, or inside itself: protobuf carries 32 objects or 48 lists inside one another"
+        )
+    return left - depth
+
+
+def parse_json(data: Any, message: Message) -> None:
+    """Fill in a message from the JSON form that the REST API has of it.
+
+    Raises:
+        json_format.ParseError: it is not of that form, or nested without end.
+    """
+    try:
+        json_format.ParseDict(data, message)
+    except RecursionError:
+        pass  # raised below: its traceback is as long as the stack
+    else:
+        return
+    raise json_format.ParseError("nested too deeply, or inside itself")

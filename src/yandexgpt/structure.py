@@ -51,14 +51,17 @@ class Structure(Generic[T]):
         need_pydantic("a type as the structure of an answer")
         import pydantic
 
-        self.name = getattr(answer_type, "__name__", None) or repr(answer_type)
+        self.name: str = getattr(answer_type, "__name__", None) or type(answer_type).__name__
         try:
+            self.name = getattr(answer_type, "__name__", None) or repr(answer_type)
             self._adapter: pydantic.TypeAdapter[T] = (
                 answer_type if isinstance(answer_type, pydantic.TypeAdapter) else pydantic.TypeAdapter(answer_type)
             )
             self.schema: dict[str, Any] = self._adapter.json_schema()
         except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
             raise ValueError(f"pydantic cannot make a JSON Schema of {self.name}: {error.message}") from error
+        except RecursionError as error:
+            raise ValueError(f"pydantic cannot make a JSON Schema of {self.name}: it is nested too deeply") from error
 
     def parse(self, completion: Completion) -> Parsed[T]:
         """The answer as a value.

@@ -243,6 +243,10 @@ def _arguments_of(function: Callable[..., Any], name: str) -> Any:
         adapter.json_schema()
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation) as error:
         raise ValueError(f"the tool {name}: pydantic cannot make a schema of its types: {error.message}") from error
+    except RecursionError as error:
+        raise ValueError(
+            f"the tool {name}: pydantic cannot make a schema of its types: they are nested too deeply"
+        ) from error
     return adapter
 
 

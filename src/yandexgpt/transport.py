@@ -38,6 +38,7 @@ __all__ = [
     "asynchronous",
     "check_aio",
     "check_interceptors",
+    "free",
     "give_up",
     "inherited",
     "keep_core",
@@ -287,32 +288,30 @@ _MESSAGES_AFTER_A_CANCEL = 100
 
 
 def give_up(response: Any, rpc: Any, *, interrupted: bool) -> None:
-    """Cancel a synchronous call before its end, and let go of all that belongs to it.
+    """Cancel a synchronous call before its end.
 
     Args:
-        response: what the channel handed out.
+        response: what the channel handed out, or None if it was interrupted before.
         rpc: gRPC's call, if it is known.
-        interrupted: an exception came while gRPC was waiting for a message, such as Ctrl-C. It has then freed the call,
-            and nothing of it must be touched any more.
+        interrupted: an exception such as Ctrl-C came while a message was waited for.
     """
     if rpc is not None:
         rpc.cancel()
-        if response is not rpc and not interrupted:
+        if response is not None and response is not rpc and not interrupted:
             # An instrumentation's span ends when it is told how the call ended.
             with contextlib.suppress(*FAILURES):
                 for _ in itertools.islice(response, _MESSAGES_AFTER_A_CANCEL):
                     pass
     if isinstance(response, Generator):
         response.close()
-    if not interrupted:
-        _free(rpc)
 
 
-def _free(rpc: Any) -> None:
-    """Have gRPC free a call of its single-threaded kind that was cancelled between two messages.
+def free(rpc: Any) -> None:
+    """Have gRPC free a call of its single-threaded kind that has ended before its last message was read.
 
     Such a call is freed, and lets go of its connection, when the events that gRPC still has for it are consumed, which
-    takes a fraction of a millisecond. Nothing public does that.
+    takes a fraction of a millisecond. Nothing public does that. Not for a call that an exception such as Ctrl-C has
+    interrupted while gRPC waited for a message: gRPC has freed it then, and nothing of it must be touched any more.
     """
     if _CAN_FREE and isinstance(rpc, _RENDEZVOUS) and not (sys.is_finalizing() or forks.unusable()):  # type: ignore[arg-type]
         while rpc._state.due:
@@ -322,7 +321,7 @@ def _free(rpc: Any) -> None:
 SINGLE_THREADED = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
 _RENDEZVOUS = getattr(_channel, "_SingleThreadedRendezvous", None)
 _CAN_FREE = hasattr(_RENDEZVOUS, "_consume_next_event")
-"""Whether this version of gRPC has what :func:`_free` needs. If not, calls are of the other kind."""
+"""Whether this version of gRPC has what :func:`free` needs. If not, calls are of the other kind."""
 
 
 def went_silent(error: Any, last: Any) -> bool:

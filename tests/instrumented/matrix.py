@@ -125,11 +125,6 @@ def raises(kind: type[yandexgpt.APIError]) -> Iterator[list[yandexgpt.APIError]]
         raise AssertionError(f"no {kind.__name__}")
 
 
-def _unsure(wanted: tuple[str, str], left: list[tuple[str, str | None]], unseen: frozenset[str]) -> Any:
-    """A span of the same method, if the instrumentation does not tell this outcome from others."""
-    return next((span for span in left if span[0] == wanted[0] and wanted[1] in unseen), None)
-
-
 class World:
     """One kind of client, the emulator, and what is noted of its calls.
 
@@ -138,6 +133,7 @@ class World:
         spans: how to ask the instrumentation.
         arguments: of every client.
         settle: returns when somebody else reads.
+        name: what its checks are printed under.
     """
 
     def __init__(
@@ -146,8 +142,10 @@ class World:
         spans: Spans,
         arguments: dict[str, Any] | None = None,
         settle: Callable[[Background], Any] = reads,
+        name: str = "",
     ) -> None:
         self.kind = kind
+        self.name = name or kind
         self.spans = spans
         self.settle = settle
         self.desk = Desk()
@@ -184,10 +182,15 @@ class World:
         found += first
         with contextlib.suppress(AssertionError):  # what is missing is said below
             until(enough, SOON)
-        left = list(found)
+        left, unsure = list(found), []
         for each in wanted:
-            known = each if each in left else _unsure(each, left, unseen)
-            assert known in left, f"spans ended: {found}, wanted: {wanted}"
+            if each in left:
+                left.remove(each)
+            else:
+                unsure.append(each)
+        for each in unsure:
+            known = next((span for span in left if span[0] == each[0] and each[1] in unseen), None)
+            assert known is not None, f"spans ended: {found}, wanted: {wanted}"
             left.remove(known)
         assert not left, f"spans ended: {found}, wanted: {wanted}"
 
@@ -489,6 +492,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.failures = 0
+        faulthandler.enable()
 
     def check(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Run a check; if it does not end within its limit, print where every thread is, and end the program."""
@@ -524,5 +528,5 @@ def run(reporter: Reporter, world: World, checks: Iterable[Callable[[World], Non
         check(world)
 
     for check in checks:
-        reporter.check(f"{world.kind} {check.__name__.replace('_', ' ')}", one, check)
-    reporter.check(f"{world.kind} nothing is left", world.close)
+        reporter.check(f"{world.name} {check.__name__.replace('_', ' ')}", one, check)
+    reporter.check(f"{world.name} nothing is left", world.close)
