@@ -105,15 +105,14 @@ class AsyncConnection(forks.Forkable):
         Returns:
             Whether gRPC still holds some of it: until an event loop, any, has heard the end of the calls.
         """
-        for loop in list(self._loops):
+        for loop in {*list(self._loops), *list(self.rpcs)}:
             if loop.is_closed():
                 self._loops.pop(loop, None)
-        for loop, rpcs in list(self.rpcs.items()):
-            if loop.is_closed():
-                for rpc in rpcs:
-                    with contextlib.suppress(RuntimeError):  # it would tell its event loop
-                        rpc.cancel()
-                if not len(rpcs):
+                # Never to run again, these tasks wait for gRPC, which would wake them, fail, and keep all it has.
+                for left in (*asyncio.all_tasks(loop), *self.rpcs.get(loop, ())):
+                    with contextlib.suppress(RuntimeError):  # it is cancelled, and cannot tell its event loop
+                        left.cancel()
+                if not len(self.rpcs.get(loop, ())):
                     self.rpcs.pop(loop, None)
         return any(loop.is_closed() for loop in list(self.rpcs))
 
@@ -209,7 +208,7 @@ class AsyncConnection(forks.Forkable):
                 await _close_elsewhere(channel, loop)
         # What gRPC still has to say of calls that were cancelled must find this loop, or it is never freed.
         end = time.monotonic() + SETTLING_SECONDS
-        while len(self.rpcs.get(here, ())) and time.monotonic() < end:
+        while len(self.rpcs.get(here, ())) and time.monotonic() < end:  # noqa: ASYNC110  (nobody tells)
             await asyncio.sleep(SETTLING_SECONDS / 20)
 
 

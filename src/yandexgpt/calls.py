@@ -442,8 +442,8 @@ class Call:
         self._failures += 1  # not the attempts: where no token can be got, there are none
         if not self.factory.budget.failure() or self._failures >= policy.attempts:
             return None
-        delay = backoff(policy, self._failures, error, pushback)
         remaining = self.remaining()
+        delay = backoff(policy, self._failures, error, pushback, remaining=remaining)
         if delay is None or (remaining is not None and delay >= remaining):
             return None
         return delay

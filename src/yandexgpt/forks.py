@@ -6,12 +6,13 @@ were doing inside gRPC are made anew there, or are out of use.
 
 from __future__ import annotations
 
+import gc
 import os
 
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.holders import Holders
 
-__all__ = ["Forkable", "check", "register", "unusable"]
+__all__ = ["Forkable", "check", "leaves_cycles", "register", "unusable"]
 
 
 class Forkable:
@@ -29,6 +30,7 @@ class Forkable:
 _registered: Holders[Forkable] = Holders()
 _calls_were_under_way = False
 _unusable = False
+_leaves_cycles = False
 
 
 def register(item: Forkable) -> None:
@@ -54,9 +56,18 @@ def check() -> None:
         )
 
 
+def leaves_cycles() -> None:
+    """Have garbage collected before the next fork: what must not be there then may be in reference cycles."""
+    global _leaves_cycles
+    _leaves_cycles = True
+
+
 def _before_fork() -> None:
-    global _calls_were_under_way
+    global _calls_were_under_way, _leaves_cycles
     _calls_were_under_way = any([item.before_fork() for item in _registered])  # noqa: C419  (all are to be called)
+    if _leaves_cycles and not _calls_were_under_way:
+        _leaves_cycles = False
+        gc.collect()
 
 
 def _after_fork() -> None:

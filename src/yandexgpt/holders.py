@@ -30,8 +30,11 @@ class Holders(Generic[T]):
         self._references.discard(weakref.ref(item))
 
     def __iter__(self) -> Iterator[T]:
-        """Those that are in at this moment; it may change meanwhile."""
-        return iter([item for reference in list(self._references) if (item := reference()) is not None])
+        """Those that were in when the iteration began, and still live; none is kept alive but the one at hand."""
+        for reference in list(self._references):
+            item = reference()
+            if item is not None:
+                yield item
 
     def __len__(self) -> int:
         return len(self._references)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import sys
+import weakref
 from collections.abc import Generator
 from functools import partial
 from pathlib import Path
@@ -86,11 +87,11 @@ class Attempts:
     """The attempts that are under way on a channel with interceptors: which call a request is of."""
 
     def __init__(self) -> None:
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, weakref.ref[Call]] = {}
 
     def expect(self, request: Any, call: Call) -> None:
         """An attempt with this request object is about to begin."""
-        self._calls[id(request)] = call
+        self._calls[id(request)] = weakref.ref(call)
 
     def forget(self, request: Any) -> None:
         """It has ended."""
@@ -98,7 +99,8 @@ class Attempts:
 
     def of(self, request: Any) -> Call | None:
         """Whose request it is; None if an interceptor has put another in its place."""
-        return self._calls.get(id(request))
+        reference = self._calls.get(id(request))
+        return None if reference is None else reference()
 
 
 class _Innermost(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
@@ -370,7 +372,7 @@ def open_channel(
     # stands between this package and gRPC: such a call raises in code() before its end, and is to be freed by hand. Nor
     # under gevent, where each reader would hold a thread of its pool.
     # The option's mere presence turns it on, whatever its value.
-    single_threaded = merged.pop(SINGLE_THREADED, 1) and _CAN_FREE and not cygrpc.g_gevent_activated
+    single_threaded = merged.pop(SINGLE_THREADED, 1) and _CAN_FREE and not _gevent_is_known()
     own = [each for each in interceptors if isinstance(each, _KINDS)]
     if single_threaded and not own:
         channel = _open(endpoint, {**merged, SINGLE_THREADED: 1})
@@ -404,8 +406,12 @@ def _gevent_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
+def _gevent_is_known() -> bool:
+    return bool(getattr(cygrpc, "g_gevent_activated", True)) and "gevent" in sys.modules
+
+
 def _check_gevent() -> None:
-    if _gevent_patched() and not cygrpc.g_gevent_activated:
+    if _gevent_patched() and not _gevent_is_known():
         raise ConfigurationError(
             "gevent has patched threading, and gRPC does not know: call grpc.experimental.gevent.init_gevent() after "
             "gevent.monkey.patch_all()"
@@ -444,6 +450,7 @@ def open_aio_channel(
         ConfigurationError: the PEM bundle cannot be read; or as for :func:`check_aio`.
     """
     check_aio()
+    forks.leaves_cycles()  # calls behind interceptors are in cycles, and keep gRPC's thread busy
     merged = tuple(_options(endpoint, options).items())
     credentials = _channel_credentials(endpoint)
     own = [*asynchronous(interceptors)]
