@@ -62,7 +62,9 @@ class AsyncClient(BaseClient):
         log_data: False asks the service not to keep the content of requests (``x-data-logging-enabled: false``).
         metadata: pairs sent with every call.
         channel_options: gRPC channel arguments; they win over this package's own.
-        interceptors: gRPC client interceptors.
+        interceptors: client interceptors of ``grpc.aio``, the first outermost: ``UnaryStreamClientInterceptor`` sees
+            every attempt of a generation, ``UnaryUnaryClientInterceptor`` those of all other calls. The time they take
+            counts against the deadline.
 
     Raises:
         ConfigurationError: a value cannot be used. Nothing is sent.
@@ -211,8 +213,9 @@ class AsyncClient(BaseClient):
 
         Prompts are read as they are needed, and so may be any number: at most ``concurrency`` of them are without an
         answer at a time, and at most twice as many have been read and not handed out, so that one which takes long
-        does not keep the others waiting, and memory does not grow. Every prompt is a call of its own, with its own
-        deadline, retries and id.
+        does not keep the others waiting, and memory does not grow. What is ready is handed out before the next prompt
+        is read, unless the prompts are a list or a tuple, which never blocks. Every prompt is a call of its own, with
+        its own deadline, retries and id.
 
         A ``Client`` makes the calls in an event loop in one background thread, over a connection of its own, both of
         which end with the iterator; prompts are read by whoever iterates.

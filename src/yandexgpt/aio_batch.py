@@ -129,7 +129,7 @@ class AsyncResults:
     async def close(self) -> None:
         """Cancel what is under way. Idempotent; another task that reads gets a ``CancelledError``."""
         if not self._over:
-            self._closing.closed(id(asyncio.current_task()))
+            self._closing.closed(asyncio.current_task())
         self._run.close()
         if not cast("AsyncGeneratorType[Result, None]", self._results).ag_running:
             await self._results.aclose()
@@ -159,7 +159,7 @@ class AsyncResults:
         try:
             return await self._results.__anext__()
         except StopAsyncIteration:
-            if self._closing.cuts_off(id(asyncio.current_task())):
+            if self._closing.cuts_off(asyncio.current_task()):
                 raise self._plan.closed_meanwhile() from None
             self._over = True
             raise

@@ -339,7 +339,7 @@ class AsyncDriver:
         self.check_open()
         here = os.getpid(), asyncio.get_running_loop()
         if self._raw is None or self._raw[:2] != here:
-            self._raw = *here, AsyncRaw(self.settings, self._open_raw_channel)
+            self._raw = *here, AsyncRaw(self.settings, self.check_open, self._open_raw_channel)
         return self._raw[2]
 
     def forget_raw(self) -> None:

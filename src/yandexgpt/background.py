@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import contextlib
+import logging
 import math
 import sys
 import threading
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 from yandexgpt import forks
@@ -16,7 +19,9 @@ from yandexgpt.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SIGNALS_SEEN_WITHIN", "Alarm", "Worker", "exiting"]
+__all__ = ["SIGNALS_SEEN_WITHIN", "Alarm", "Worker", "exiting", "hand_over"]
+
+logger = logging.getLogger("yandexgpt")
 
 SIGNALS_SEEN_WITHIN = 0.5
 """Seconds: the longest single wait. A signal that comes just as the main thread falls asleep does not wake it up (gRPC
@@ -59,6 +64,53 @@ class Alarm:
             if self._lock.acquire(timeout=SIGNALS_SEEN_WITHIN):
                 return True
         return self._lock.acquire(timeout=max(0.0, left))
+
+
+class _Errands(forks.Forkable):
+    """What is done soon, in a thread for that, which ends when nothing is left."""
+
+    def __init__(self) -> None:
+        self.after_fork()
+        forks.register(self)
+
+    def after_fork(self) -> None:
+        """The child has no such thread."""
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._running = threading.Lock()
+
+    def add(self, errand: Callable[[], object]) -> None:
+        self._waiting.append(errand)
+        if self._running.acquire(blocking=False):
+            try:
+                # Not threading.Thread: it takes a lock to start.
+                _thread.start_new_thread(self._run, ())
+            except RuntimeError:  # the interpreter is about to end, and starts no threads any more
+                self._run()
+
+    def _run(self) -> None:
+        while True:
+            while self._waiting:
+                try:
+                    self._waiting.popleft()()
+                except Exception:  # noqa: PERF203  (the others are to be done all the same)
+                    logger.exception("a call could not be cancelled")
+            self._running.release()
+            # What was added just before the release found the lock taken.
+            if not self._waiting or not self._running.acquire(blocking=False):
+                return
+
+
+_errands = _Errands()
+
+
+def hand_over(errand: Callable[[], object]) -> None:
+    """Have something done in another thread, soon.
+
+    gRPC takes locks of the call and of the channel to cancel a call, and to read it, one inside of the other. A signal
+    handler or a finalizer may have interrupted gRPC's own code under one of them, while the thread that reads the call
+    waits for that one under the other.
+    """
+    _errands.add(errand)
 
 
 class Worker(forks.Forkable):

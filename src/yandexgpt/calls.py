@@ -13,9 +13,11 @@ import math
 import random
 import time
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yandexgpt import errors, failures
+from yandexgpt.background import hand_over
 from yandexgpt.checks import Metadata, carries_secret, check_metadata, check_seconds, grpc_timeout
 from yandexgpt.completion import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
 from yandexgpt.folding import whole_characters
@@ -281,7 +283,7 @@ class Call:
         """
         self.rpc = rpc
         if rpc is not None:
-            self.interrupt = rpc.cancel
+            self.interrupt = partial(hand_over, rpc.cancel)
             if self.cancelled:
                 rpc.cancel()
 

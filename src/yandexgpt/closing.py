@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import weakref
+
 __all__ = ["Closing"]
 
 
 class Closing:
-    """By whom an iterator was closed before its end: the number of a thread or a task."""
+    """By whom an iterator was closed before its end: a thread or a task."""
 
     __slots__ = ("_by",)
 
     def __init__(self) -> None:
-        self._by: int | None = None
+        self._by: weakref.ref[object] | None = None
 
-    def closed(self, by: int) -> None:
+    def closed(self, by: object) -> None:
         """It was closed, for the first time or again."""
         if self._by is None:
-            self._by = by
+            self._by = weakref.ref(by)
 
-    def cuts_off(self, reader: int) -> bool:
+    def cuts_off(self, reader: object) -> bool:
         """Whether somebody else than this reader has closed it."""
-        return self._by is not None and self._by != reader
+        return self._by is not None and self._by() is not reader

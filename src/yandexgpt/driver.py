@@ -207,8 +207,7 @@ class Driver:
         self.connection.calls.add(call)
         pooled = self.connection.pool(call.endpoint).acquire(call)
         try:
-            check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
-            rpc = pooled.start(call, check.future, b"", timeout=call.remaining(), wait_for_ready=True)
+            rpc = pooled.start(call, _check_health, call.remaining())
             call.started(underlying(rpc))
             try:
                 for _ in _one(rpc):
@@ -227,7 +226,7 @@ class Driver:
         self.check_open()
         here = os.getpid()  # a forked child needs channels of its own
         if self._raw is None or self._raw[0] != here:
-            self._raw = here, Raw(self.settings, self._open_raw_channel)
+            self._raw = here, Raw(self.settings, self.check_open, self._open_raw_channel)
         return self._raw[1]
 
     def unary(self, call: Call, request: Any) -> Any:
@@ -258,11 +257,11 @@ class Driver:
                     pooled: PooledChannel | None = None
                     rpc: Any = None
                     last: Any = None
-                    reading = ended = False
+                    reading = True
+                    ended = False
                     try:
                         pooled = pool.acquire(call)
                         rpc = self._begin_attempt(pool, pooled, call, request, authorization)
-                        reading = True
                         for last in rpc if method.generates else _one(rpc):
                             reading = False
                             if not call.first_message_at:
@@ -286,6 +285,8 @@ class Driver:
                     except BaseException as error:
                         if not isinstance(error, errors.APIError):
                             call.abandoned(error)
+                            if pooled is not None and reading:
+                                pool.evict(pooled)  # an interrupt may have left gRPC's lock of the channel taken
                         raise
                     finally:
                         call.interrupt = None
@@ -308,12 +309,9 @@ class Driver:
         self, pool: ChannelPool, pooled: PooledChannel, call: Call, request: Any, authorization: str
     ) -> Any:
         """Send the request; what the channel hands out is read as a stream."""
-        begin = pooled.multicallable(call.method)
-        if not call.method.generates:
-            begin = begin.future
         timeout, metadata = call.attempt(authorization)
         pool.attempts.expect(request, call)
-        rpc = pooled.start(call, begin, request, timeout=timeout, metadata=metadata)
+        rpc = pooled.start(call, _begin, call.method, request, timeout, metadata)
         if call.rpc is None:
             call.started(underlying(rpc))
         return rpc
@@ -392,6 +390,17 @@ class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterce
         return continuation(replaced(client_call_details, metadata=metadata), request)
 
     intercept_unary_stream = intercept_unary_unary
+
+
+def _begin(pooled: PooledChannel, method: Method, request: Any, timeout: float | None, metadata: Any) -> Any:
+    multicallable = pooled.multicallable(method)
+    begin = multicallable if method.generates else multicallable.future
+    return begin(request, timeout=timeout, metadata=metadata)
+
+
+def _check_health(pooled: PooledChannel, timeout: float | None) -> Any:
+    check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
+    return check.future(b"", timeout=timeout, wait_for_ready=True)
 
 
 def _one(rpc: Any) -> Iterator[Any]:

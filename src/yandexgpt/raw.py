@@ -23,11 +23,22 @@ class Raw:
     """The generated stubs, each on a channel that sends the client's metadata. They are gRPC's own: no deadline, no
     retries, ``grpc.RpcError``."""
 
-    def __init__(self, settings: Settings, channel: Callable[[Endpoint], Any]) -> None:
+    def __init__(
+        self, settings: Settings, check_open: Callable[[], None], open_channel: Callable[[Endpoint], Any]
+    ) -> None:
         self._settings = settings
-        self._channel = channel
+        self._check_open = check_open
+        self._open_channel = open_channel
+        self._channels: dict[Endpoint, Any] = {}
 
-    @cached_property
+    def _channel(self, endpoint: Endpoint) -> Any:
+        self._check_open()  # a stub that is made for a closed channel crashes the process
+        channel = self._channels.get(endpoint)
+        if channel is None:
+            channel = self._channels[endpoint] = self._open_channel(endpoint)
+        return channel
+
+    @property
     def _generation_channel(self) -> Any:
         return self._channel(self._settings.endpoint)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from threading import get_ident
+from threading import current_thread
 from typing import TYPE_CHECKING, Any, cast
 
 from yandexgpt.closing import Closing
@@ -58,7 +58,7 @@ class BaseStream:
         response = self._fold.response
         return None if response is None else Completion(whole_characters(response), self._call.request_id)
 
-    def _end(self, who: int) -> Chunk | None:
+    def _end(self, who: object) -> Chunk | None:
         """After the last message of the service: what of it is still to be handed out.
 
         Raises:
@@ -162,9 +162,10 @@ class Stream(BaseStream):
 
     def close(self) -> None:
         """Cancel the call if it is still under way. Idempotent; another thread that reads gets a ``CancelledError``."""
-        self._closing.closed(get_ident())
-        self._call.cancel()
-        close(self._responses)
+        self._closing.closed(current_thread())
+        self._call.cancelled = True
+        if not close(self._responses):
+            self._call.cancel()
 
     def __enter__(self) -> Self:
         return self
@@ -186,7 +187,7 @@ class Stream(BaseStream):
         """
         for response in self._responses:
             return Chunk(response, self._fold)
-        if (chunk := self._end(get_ident())) is None:
+        if (chunk := self._end(current_thread())) is None:
             raise StopIteration
         return chunk
 
@@ -237,7 +238,7 @@ class AsyncStream(BaseStream):
 
     async def close(self) -> None:
         """Cancel the call if it is still under way. Idempotent; another task that reads gets a ``CancelledError``."""
-        self._closing.closed(id(asyncio.current_task()))
+        self._closing.closed(asyncio.current_task())
         self._call.cancel()
         if not cast("AsyncGeneratorType[CompletionResponse, None]", self._responses).ag_running:
             await self._responses.aclose()
@@ -266,19 +267,25 @@ class AsyncStream(BaseStream):
         try:
             return Chunk(await self._responses.__anext__(), self._fold)
         except StopAsyncIteration:
-            if (chunk := self._end(id(asyncio.current_task()))) is None:
+            if (chunk := self._end(asyncio.current_task())) is None:
                 raise
             return chunk
         except RuntimeError as error:
-            if not self._closing.cuts_off(id(asyncio.current_task())):
+            if not self._closing.cuts_off(asyncio.current_task()):
                 raise
             raise self._call.ended_here(self._fold.response) from error  # another task is about to close the stream
 
 
-def close(generator: Generator[Any, None, None]) -> None:
-    """Close a generator, unless it is running: then whoever runs it ends it."""
+def close(generator: Generator[Any, None, None]) -> bool:
+    """Close a generator, unless it is running.
+
+    Returns:
+        Whether it is closed; if not, whoever runs it has to be told to end it.
+    """
     try:
         generator.close()
     except ValueError:
-        if not inspect.getgeneratorstate(generator) == inspect.GEN_RUNNING:
+        if inspect.getgeneratorstate(generator) != inspect.GEN_RUNNING:
             raise
+        return False
+    return True

@@ -180,13 +180,13 @@ class PooledChannel:
             multicallable = self._multicallables[method] = getattr(method.stub(self.channel), method.name)
         return multicallable
 
-    def start(self, call: Call, begin: Callable[..., Any], request: Any, **options: Any) -> Any:
-        """Begin a synchronous call, unless the channel is closed: that may crash the process.
+    def start(self, call: Call, begin: Callable[..., R], *arguments: Any) -> R:
+        """Begin a synchronous call, unless the channel is closed: to use it then may crash the process.
 
         No lock is held, because interceptors run in here. Whoever closes the channel meanwhile leaves it to this.
 
         Args:
-            begin: a multicallable of this channel.
+            begin: called with this object and the arguments.
 
         Raises:
             CancelledError: the client was closed.
@@ -195,7 +195,7 @@ class PooledChannel:
         try:
             if self._closed:
                 raise call.ended_here()
-            return begin(request, **options)
+            return begin(self, *arguments)
         finally:
             self._starting.discard(call)
             if self._closed:
