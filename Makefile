@@ -10,9 +10,11 @@ CLOUDAPI ?=
 CLOUDAPI_REF ?=
 # How long `make fuzz` takes, about.
 SECONDS ?= 180
+# How long `make soak` takes, about.
+SOAK_SECONDS ?= 600
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability clean
+.PHONY: help demo test check format gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +69,9 @@ bench: $(VENV)/.installed ## what calls and streams cost, against the raw stub a
 
 reliability: $(VENV)/.installed ## every fault in every phase, for both clients: writes docs/reliability.md
 	@GRPC_VERBOSITY=NONE $(BIN)/python scripts/reliability.py
+
+soak: $(VENV)/.installed ## everything at once against a service that fails at random: nothing may pile up (SOAK_SECONDS=600)
+	@GRPC_VERBOSITY=NONE $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS)
 
 clean: ## remove environments and caches
 	@rm -rf .venv .cache build dist htmlcov .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

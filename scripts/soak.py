@@ -1,6 +1,6 @@
 """Everything at once, for as long as one likes, against a service that fails at random: nothing may pile up.
 
-    python scripts/soak.py [--seconds N] [--seed N]
+    python scripts/soak.py [--seconds N] [--seed N] [--only NAMES] [--calm]
 
 One process makes calls of all kinds with both clients, from threads, tasks and short-lived event loops: whole answers,
 streams read to the end, left early, dropped or closed by somebody else, cancelled tasks, tools, ``complete_many``,
@@ -44,6 +44,8 @@ from yandexgpt import errors
 TIMEOUT = 2.0  # seconds for a call
 PLACES = 3  # max_concurrency of each client
 THREADS, TASKS = 4, 6  # that make calls at the same time
+BETWEEN_LOOPS = 0.5  # seconds from one short-lived event loop to the next, on average
+ABANDONED = 0.2  # the share of short-lived event loops that are closed in the middle of a stream
 HANGS = 30.0  # seconds after which a call hangs
 SETTLES = 10.0  # seconds within which sockets are closed and calls have ended at the emulator
 WARM_UP = 0.2  # the share of the time after which memory counts
@@ -392,13 +394,18 @@ class Roaming:
         self.client = yandexgpt.AsyncClient(**options(endpoint))
 
     def run(self) -> None:
-        asyncio.run(self._complete())
+        """Not often: grpc.aio keeps some 3 KB of each loop while any of its channels is open."""
+        time.sleep(random.uniform(0, 2 * BETWEEN_LOOPS))
+        if random.random() < ABANDONED:
+            self._abandon()
+        else:
+            asyncio.run(self._complete())
 
     async def _complete(self) -> None:
         text = question()
         right((await self.client.complete(text)).text, text)
 
-    def abandoned(self) -> None:
+    def _abandon(self) -> None:
         """A loop that is closed in the middle of a stream, without ``shutdown_asyncgens``."""
         loop = asyncio.new_event_loop()
         try:
@@ -427,9 +434,10 @@ def options(endpoint: str) -> dict[str, Any]:
     }
 
 
-def deeds(of: Any) -> list[Callable[[], Any]]:
-    """What there is to do."""
-    return [getattr(of, name) for name in vars(type(of)) if not name.startswith("_")]
+def deeds(of: Any, only: Sequence[str]) -> list[Callable[[], Any]]:
+    """What there is to do, all of it or some."""
+    found = [getattr(of, name) for name in vars(type(of)) if not name.startswith("_")]
+    return [deed for deed in found if not only or deed.__qualname__ in only]
 
 
 # Who does it, and what is counted
@@ -466,7 +474,7 @@ class Tally:
 class Workers:
     """Threads and tasks that do what there is to do, until they are told to rest."""
 
-    def __init__(self, endpoint: str, tally: Tally) -> None:
+    def __init__(self, endpoint: str, tally: Tally, only: Sequence[str]) -> None:
         self.sync, self.asynchronous, self.roaming = Sync(endpoint), Async(endpoint), Roaming(endpoint)
         self._tally = tally
         self._go, self._over = threading.Event(), False
@@ -475,12 +483,16 @@ class Workers:
         self._host = threading.Thread(target=self.loop.run_forever, name="soak-loop")
         self._host.start()
         self._threads = [
-            threading.Thread(target=self._thread, args=(deeds(of),), name="soak-worker", daemon=True)
+            threading.Thread(target=self._thread, args=(todo,), name="soak-worker", daemon=True)
             for of in (*[self.sync] * THREADS, self.roaming)
+            if (todo := deeds(of, only))
         ]
         for thread in self._threads:
             thread.start()
-        self._tasks = [asyncio.run_coroutine_threadsafe(self._task(n), self.loop) for n in range(TASKS)]
+        todo = deeds(self.asynchronous, only)
+        self._tasks = [
+            asyncio.run_coroutine_threadsafe(self._task(number, todo), self.loop) for number in range(TASKS) if todo
+        ]
 
     def _thread(self, todo: Sequence[Callable[[], Any]]) -> None:
         me = threading.get_ident()
@@ -498,8 +510,7 @@ class Workers:
             self._tally.add(deed.__qualname__, error)
             del self._busy[me], error
 
-    async def _task(self, number: int) -> None:
-        todo: list[Callable[[], Awaitable[None]]] = deeds(self.asynchronous)
+    async def _task(self, number: int, todo: Sequence[Callable[[], Awaitable[None]]]) -> None:
         while not self._over:
             if not self._go.is_set():
                 await asyncio.sleep(0.05)
@@ -646,6 +657,7 @@ def take(began: float, tally: Tally, its: Service) -> Figures:
     """The figures, once everything that ends by itself has."""
     gc.collect()
     until(lambda: its.tell("")["in_flight"] == 0, SETTLES)
+    gc.collect()
     answer = its.tell("")
     with tally.lock:
         return Figures(
@@ -714,15 +726,15 @@ def child_works(endpoint: str) -> bool:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def soak(seconds: float, its: Service) -> tuple[list[Figures], Tally, list[str]]:
+def soak(seconds: float, its: Service, only: Sequence[str], *, calm: bool) -> tuple[list[Figures], Tally, list[str]]:
     """Work and rest in turn; return the figures, what came of the calls, and what is not as it should be."""
     tally, figures, wrong = Tally(), list[Figures](), list[str]()
-    workers = Workers(its.endpoint, tally)
+    workers = Workers(its.endpoint, tally, only)
     began = time.monotonic()
     print(HEAD)
     with overheard(tally):
         while time.monotonic() < began + seconds:
-            its.tell("bad")
+            its.tell("good" if calm else "bad")
             workers.work()
             time.sleep(seconds / WINDOWS)
             if not workers.rest():
@@ -775,6 +787,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--seconds", type=float, default=600.0, help="how long, about (default: 600)")
     parser.add_argument("--seed", type=int, default=None, help="of the random choices, which timing influences too")
+    parser.add_argument("--only", default="", metavar="NAMES", help="only these deeds, such as 'Sync.left Async.many'")
+    parser.add_argument("--calm", action="store_true", help="a service that does not fail, to compare with")
     parser.add_argument("--emulate", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     seed = random.randrange(2**32) if given.seed is None else given.seed
@@ -787,7 +801,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{given.seconds:g} s, seed {seed}; grpcio {grpc.__version__}, Python {sys.version.split()[0]}")
     with service(seed) as its:
-        figures, tally, wrong = soak(given.seconds, its)
+        figures, tally, wrong = soak(given.seconds, its, given.only.split(), calm=given.calm)
     print(f"{tally.done.total()} done: {', '.join(f'{what} {times}' for what, times in sorted(tally.done.items()))}")
     failed = ", ".join(f"{what} {times}" for what, times in tally.failed.most_common())
     print(f"{tally.failed.total()} failed as they may: {failed}")

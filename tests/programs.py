@@ -15,6 +15,7 @@ from yandexgpt.emulator import Emulator
 HEAD = """
 import asyncio, faulthandler, functools, gc, os, random, signal, sys, threading, time
 
+faulthandler.enable()
 faulthandler.dump_traceback_later(float(sys.argv[1]), exit=True)
 
 import yandexgpt
