@@ -734,3 +734,22 @@ def test_results_that_their_reader_closes_end(client: Any) -> None:
     next(results)
     results.close()
     assert list(results) == []
+
+
+@pytest.mark.parametrize("close", ["results", "client"])
+def test_what_is_closed_while_the_thread_of_the_calls_starts(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, close: str
+) -> None:
+    stall_after(emulator, 0, times=3)
+    client = emulator.client(timeout=None)
+    results = client.complete_many(Prompts(3), concurrency=3)
+    start = threading.Thread.start
+
+    def started(thread: threading.Thread) -> None:
+        start(thread)
+        if thread.name == THREAD:
+            Background(results.close if close == "results" else client.close).result()
+
+    monkeypatch.setattr(threading.Thread, "start", started)
+    reader = Background(next, results)
+    assert isinstance(reader.error(), yandexgpt.CancelledError | yandexgpt.ConfigurationError)

@@ -745,3 +745,38 @@ def test_closing_a_client_does_not_wait_for_a_loop_that_ends_at_that_moment(emul
     go.set()
     user.result()
     closing.result()
+
+
+def test_a_stream_whose_read_timed_out_does_not_end_like_a_whole_one(emulator: Emulator) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            stall_after(emulator, 1)
+            stream = client.stream("раз два три")
+            await anext(stream)
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(anext(stream), 0.05)
+            with pytest.raises(yandexgpt.CancelledError) as caught:
+                await anext(stream)
+            assert caught.value.partial.text == "раз"
+
+    run_loop(main)
+
+
+def test_a_stream_whose_read_was_interrupted_does_not_end_like_a_whole_one(emulator: Emulator) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with emulator.client() as client:
+            stall_after(emulator, 1)
+            stream = client.stream("раз два три")
+            next(stream)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(KeyboardInterrupt):
+                next(stream)
+            with pytest.raises(yandexgpt.CancelledError) as caught:
+                next(stream)
+            assert caught.value.partial.text == "раз"
+    finally:
+        signal.signal(signal.SIGALRM, before)

@@ -161,7 +161,9 @@ def test_what_is_nested_too_deeply_is_refused(face: Face, emulator: Emulator, de
         schema = {"properties": schema}
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     answer = face.chat(response_format=form)
-    assert (answer.status, answer.error["message"]) == (400, "a JSON value in the request is nested too deeply")
+    assert answer.status == 400
+    assert "nested too deeply" in answer.error["message"]
+    assert len(answer.error["message"]) < 250
     assert emulator.requests == []
 
 

@@ -155,7 +155,7 @@ def test_the_deadline_ends_a_call(client: Any, emulator: Emulator) -> None:
         client.complete("раз два", timeout=0.2)
     stall_after(emulator, 1)
     with pytest.raises(yandexgpt.DeadlineExceededError) as caught:
-        client.stream("раз два", timeout=0.5).finish()
+        client.stream("раз два", timeout=3.0).finish()
     assert caught.value.partial.text == "раз"
 
 
@@ -433,9 +433,16 @@ def test_a_unary_answer_in_place_of_its_call(emulator: Emulator) -> None:
         assert client.count_tokens("раз") > 0
 
 
-@pytest.mark.parametrize("wrong", [object(), Delegates, AsyncPasses, lambda *_: None])
+class Streams(grpc.StreamStreamClientInterceptor):
+    """For a kind of call that the service does not have."""
+
+    def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        raise AssertionError
+
+
+@pytest.mark.parametrize("wrong", [object(), Delegates, AsyncPasses, Streams(), lambda *_: None])
 def test_what_is_no_interceptor_is_refused_at_once(driver: Driver, emulator: Emulator, wrong: Any) -> None:
-    with pytest.raises(yandexgpt.ConfigurationError, match=r"interceptors\[0\] must be a .*grpc.aio.ClientInterceptor"):
+    with pytest.raises(yandexgpt.ConfigurationError, match=r"interceptors\[0\] must be a .*grpc.aio.Unary"):
         driver.client(emulator, interceptors=[wrong])
     client = driver.client(emulator)
     with pytest.raises(yandexgpt.ConfigurationError, match=r"interceptors\[0\]"):

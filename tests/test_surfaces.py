@@ -45,6 +45,7 @@ DO_NOT_WAIT = {
 """What only makes something to be waited for, or does not wait at all, on either side."""
 WORDS = [
     ("Ctrl-C", "cancelling the task"),
+    ("or a read was interrupted", "or a read was cancelled"),
     ("another thread that reads", "another task that reads"),
     ("another thread has closed", "another task has closed"),
     ("share between threads. It goes", "share between tasks. It goes"),

@@ -62,9 +62,10 @@ class AsyncClient(BaseClient):
         log_data: False asks the service not to keep the content of requests (``x-data-logging-enabled: false``).
         metadata: pairs sent with every call.
         channel_options: gRPC channel arguments; they win over this package's own.
-        interceptors: client interceptors of ``grpc.aio``, the first outermost: ``UnaryStreamClientInterceptor`` sees
-            every attempt of a generation, ``UnaryUnaryClientInterceptor`` those of all other calls. The time they take
-            counts against the deadline.
+        interceptors: gRPC client interceptors, the first outermost: of an ``AsyncClient`` those of ``grpc.aio``, of a
+            ``Client`` both kinds, because ``complete_many`` makes its calls over ``grpc.aio``, and needs asynchronous
+            ones if there are synchronous ones. Generations are unary-stream calls, all others are unary-unary. Every
+            attempt is seen, and the time that interceptors take counts against the deadline.
 
     Raises:
         ConfigurationError: a value cannot be used. Nothing is sent.

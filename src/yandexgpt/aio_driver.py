@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
@@ -19,7 +20,7 @@ from grpc.aio import _call
 from yandexgpt import errors, failures, forks
 from yandexgpt.calls import CallFactory
 from yandexgpt.checks import Metadata
-from yandexgpt.completion import ReceivedMetadata
+from yandexgpt.completion import NO_METADATA, ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.failures import code_of
 from yandexgpt.holders import Holders
@@ -46,12 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncDriver"]
 
+logger = logging.getLogger("yandexgpt")
+
 RECHECK_SECONDS = 5.0
 """How long a call waits for others at a time before it looks again: who is collected, or whose event loop is closed,
 wakes nobody. Longer than a thread waits, because there may be thousands of tasks."""
 INTERCEPTORS_SECONDS = 0.2
 """How long after the deadline of an attempt its interceptors may go on: gRPC's own word comes first if it can."""
-SETTLING_SECONDS = 0.1
+SETTLING_SECONDS = 0.25
 """How long closing a client waits at most for gRPC's last word on calls that were given up."""
 FREEING_SECONDS = 1.0
 """How long a fork waits at most for gRPC's last word on calls that closed event loops have left."""
@@ -202,14 +205,17 @@ class AsyncConnection(forks.Forkable):
             channels.append(self.raw_channels.pop())
         here = asyncio.get_running_loop()
         for channel, loop in channels:
-            if loop is here:
-                await channel.close()
-            elif loop.is_running():
-                await _close_elsewhere(channel, loop)
+            try:
+                if loop is here:
+                    await channel.close()
+                elif loop.is_running():
+                    await _close_elsewhere(channel, loop)
+            except Exception:  # grpc.aio's own, over what an interceptor has handed out; the others are to be closed
+                logger.warning("a connection could not be closed", exc_info=True)
         # What gRPC still has to say of calls that were cancelled must find this loop, or it is never freed.
         end = time.monotonic() + SETTLING_SECONDS
         while len(self.rpcs.get(here, ())) and time.monotonic() < end:  # noqa: ASYNC110  (nobody tells)
-            await asyncio.sleep(SETTLING_SECONDS / 20)
+            await asyncio.sleep(SETTLING_SECONDS / 50)
 
 
 async def _close_elsewhere(channel: grpc.aio.Channel, loop: asyncio.AbstractEventLoop) -> None:
@@ -354,14 +360,14 @@ class AsyncDriver:
 
     async def responses(self, call: Call, request: Any) -> AsyncGenerator[Any, None]:
         """The messages of a call: attempts, until one of them has handed something out."""
-        self.check_open()
         connection, method = self.connection, call.method
-        pool = connection.pool(call.endpoint)
         limiter = self.calls.limiter_of(method)
         # What is taken here is known by the call's own name. So it comes back, too, when the event loop is closed
         # without another step of this generator.
         connection.enter(call)
         try:
+            self.check_open()  # only now: whoever closes the client sees the call, or the call sees that it is closed
+            pool = connection.pool(call.endpoint)
             if call.max_context_tokens is not None:
                 await self._count(call, request)
             if limiter is not None:
@@ -508,6 +514,7 @@ class AsyncDriver:
         call = self.begin(GENERATE, "raw")
         self.connection.enter(call)
         try:
+            self.check_open()
             authorization = await self._authorization(call)
         finally:
             self.connection.calls.discard(call)
@@ -582,8 +589,11 @@ async def _read_on(messages: AsyncIterator[Any]) -> None:
 
 
 async def _received(rpc: Any) -> ReceivedMetadata:
-    """What the service sent around the answer."""
-    return ReceivedMetadata(await rpc.initial_metadata(), await rpc.trailing_metadata())
+    """What the service sent around the answer, as far as the call says: an interceptor may have taken its place."""
+    try:
+        return ReceivedMetadata(await rpc.initial_metadata(), await rpc.trailing_metadata())
+    except AttributeError:
+        return NO_METADATA
 
 
 async def wait_for_event(event: asyncio.Event, timeout: float | None) -> None:

@@ -44,8 +44,11 @@ _NO_MORE: Any = object()
 class _Connection(AsyncConnection):
     """A connection that cannot be let go of before a fork, as others are: its loop goes on in another thread."""
 
+    engine: Engine
+
     def before_fork(self) -> bool:
-        return not self.closed
+        """Wait for the thread if it is about to end."""
+        return self.engine.before_fork()
 
 
 class Engine:
@@ -62,7 +65,8 @@ class Engine:
         self._plan = plan
         settings = dataclasses.replace(driver.settings, interceptors=asynchronous(driver.settings.interceptors))
         self._native = AsyncDriver(settings, None)
-        self._native.connection = _Connection(settings)
+        self._native.connection = connection = _Connection(settings)
+        connection.engine = self
         self._native.calls = driver.calls
         self._client = AsyncClient.__new__(AsyncClient)
         self._client._driver = self._native
@@ -71,13 +75,28 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
         self._loop = asyncio.new_event_loop()
+        self._worker: Worker | None = None
+        self._ending = self._ended = False
+        self._driver = driver
+        self._batches = driver.connection.batches
+
+    def start(self) -> None:
+        """Start the thread.
+
+        Raises:
+            ConfigurationError: it cannot be started.
+        """
+        self._batches[self] = self._driver.calls
         try:
             self._worker = Worker("yandexgpt-many", self._run, self._stop)
-        except BaseException:
+        except ConfigurationError:
             self._loop.close()
             raise
-        self._batches = driver.connection.batches
-        self._batches[self] = driver.calls
+        except BaseException:  # Ctrl-C: the thread may run, or not
+            self._stop()
+            raise
+        if self._driver.closed or self._driver.connection.closed:  # meanwhile, and perhaps before this was known
+            self.cancel()
 
     def check(self) -> None:
         """Refuse to go on in the child of a fork.
@@ -85,7 +104,16 @@ class Engine:
         Raises:
             ConfigurationError: this is one.
         """
-        self._worker.check()
+        if self._worker is not None:
+            self._worker.check()
+
+    def before_fork(self) -> bool:
+        """Whether the thread is there, and may be inside gRPC."""
+        if self._worker is None:
+            return False
+        if self._ending:
+            self._worker.end()
+        return not self._ended
 
     def submit(self, index: int, prompt: Prompt) -> None:
         """Begin a call."""
@@ -101,10 +129,8 @@ class Engine:
             wait: for the end of the thread; not in a finalizer.
         """
         self._batches.pop(self, None)
-        if wait:
-            self._worker.end()
-        else:
-            self._worker.stop()
+        if self._worker is not None:
+            (self._worker.end if wait else self._worker.stop)()
 
     def cancel(self) -> None:
         """The client was closed: end, and let the calls that are under way say why they did."""
@@ -112,6 +138,7 @@ class Engine:
         self._stop()
 
     def _stop(self) -> None:
+        self._ending = True
         self._tell(self._stopped.set)
 
     def _tell(self, function: Callable[[], object]) -> None:
@@ -141,6 +168,7 @@ class Engine:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
+            self._ended = True
             if not exiting():
                 self.done.put(None)
 
@@ -224,6 +252,9 @@ class _Run:
             raise self.plan.closed_meanwhile()
         if self.engine is None:
             self.engine = Engine(cast("Driver", self.plan.driver), self.plan)
+            self.engine.start()
+            if self.closed:  # meanwhile: whoever closed it may not have seen the engine
+                raise self.plan.closed_meanwhile()
         self.engine.check()
         return self.engine
 

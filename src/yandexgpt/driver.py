@@ -237,13 +237,13 @@ class Driver:
 
     def responses(self, call: Call, request: Any) -> Generator[Any, None, None]:
         """The messages of a call: attempts, until one of them has handed something out."""
-        self.check_open()
         connection, method = self.connection, call.method
-        pool = connection.pool(call.endpoint)
         limiter = self.calls.limiter_of(method)
         # Whatever is taken here is given back by the call's own name: also when an interrupt comes while it is taken.
         connection.calls.add(call)
         try:
+            self.check_open()  # only now: whoever closes the client sees the call, or the call sees that it is closed
+            pool = connection.pool(call.endpoint)
             if call.max_context_tokens is not None:
                 self._count(call, request)
             if limiter is not None:
@@ -285,18 +285,9 @@ class Driver:
                     except BaseException as error:
                         if not isinstance(error, errors.APIError):
                             call.abandoned(error)
-                            if pooled is not None and reading:
-                                pool.evict(pooled)  # an interrupt may have left gRPC's lock of the channel taken
                         raise
                     finally:
-                        call.interrupt = None
-                        if pooled is not None:
-                            pooled.calls.discard(call)
-                            pooled.attempts.forget(request)
-                        if not ended:
-                            give_up(rpc, call.rpc, interrupted=reading)
-                        if ended or not reading:
-                            free(call.rpc)
+                        self._end_attempt(pool, pooled, call, request, rpc, ended=ended, reading=reading)
                 else:
                     delay = call.token_failed(authorization)
                 connection.wait(call, Alarm(), delay)
@@ -312,6 +303,38 @@ class Driver:
         if call.rpc is None:
             call.started(underlying(rpc))
         return rpc
+
+    def _end_attempt(
+        self,
+        pool: ChannelPool,
+        pooled: PooledChannel | None,
+        call: Call,
+        request: Any,
+        rpc: Any,
+        *,
+        ended: bool,
+        reading: bool,
+    ) -> None:
+        """Give back what an attempt had.
+
+        Args:
+            ended: gRPC has told how the call ended.
+            reading: if not: an exception such as Ctrl-C came in the middle of gRPC's code, not between two messages.
+        """
+        call.interrupt = None
+        whole = False
+        try:
+            if pooled is not None:
+                pooled.calls.discard(call)
+                pooled.attempts.forget(request)
+            if not ended:
+                give_up(rpc, call.rpc, interrupted=reading)
+            if ended or not reading:
+                free(call.rpc)
+                whole = True
+        finally:
+            if not whole and pooled is not None:
+                pool.evict(pooled)  # an interrupt may have left gRPC's lock of the channel taken
 
     def _authorization(self, call: Call) -> str | BaseException:
         """What to send as ``authorization``, or why there is nothing to send."""
@@ -367,6 +390,7 @@ class Driver:
         call = self.begin(GENERATE, "raw")
         self.connection.calls.add(call)
         try:
+            self.check_open()
             authorization = self._authorization(call)
         finally:
             self.connection.calls.discard(call)

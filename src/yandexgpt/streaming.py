@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
@@ -31,6 +32,8 @@ class BaseStream:
         self._call = call
         self._fold = Fold()
         self._closing = self._kind_of_closing()
+        self._interrupted = False
+        """Whether a read was ended by a cancelled task, or by Ctrl-C: the call is over, and its reader may go on."""
         self._spoken: tuple[object, str] | None = None
         """How far the text was said, and of which message."""
 
@@ -47,6 +50,8 @@ class BaseStream:
             YandexGPTError: it has not ended yet, or was closed or broke before its end.
         """
         if self._call.answer is None:
+            if self._call.cancelled:
+                raise YandexGPTError("the answer is not whole: the stream was closed before its end; see partial")
             raise YandexGPTError("the answer is not whole: iterate over the stream to its end, or call finish()")
         return self._call.completion()
 
@@ -62,11 +67,11 @@ class BaseStream:
         """After the last message of the service: what of it is still to be handed out.
 
         Raises:
-            CancelledError: somebody else has closed the stream before its end.
+            CancelledError: somebody else has closed the stream before its end, or a read was interrupted.
         """
         if self._call.answer is not None:
             return self._fold.end()
-        if self._closing.cuts_off():
+        if self._interrupted or self._closing.cuts_off():
             raise self._call.ended_here(self._fold.response)
         return None
 
@@ -185,10 +190,16 @@ class Stream(BaseStream):
 
         Raises:
             APIError: the call failed.
-            CancelledError: another thread has closed the stream before its end.
+            CancelledError: another thread has closed the stream before its end, or a read was interrupted.
         """
-        for response in self._responses:
-            return Chunk(response, self._fold)
+        try:
+            for response in self._responses:
+                return Chunk(response, self._fold)
+        except Exception:
+            raise
+        except BaseException:
+            self._interrupted = True
+            raise
         if (chunk := self._end()) is None:
             raise StopIteration
         return chunk
@@ -267,7 +278,7 @@ class AsyncStream(BaseStream):
 
         Raises:
             APIError: the call failed.
-            CancelledError: another task has closed the stream before its end.
+            CancelledError: another task has closed the stream before its end, or a read was cancelled.
         """
         self._closing.reads()
         try:
@@ -276,8 +287,11 @@ class AsyncStream(BaseStream):
             if (chunk := self._end()) is None:
                 raise
             return chunk
+        except asyncio.CancelledError:
+            self._interrupted = True
+            raise
         except RuntimeError as error:
-            if not self._closing.cuts_off():
+            if not self._call.cancelled:
                 raise
             raise self._call.ended_here(self._fold.response) from error  # another task is about to close the stream
 
@@ -288,9 +302,11 @@ def close(generator: Generator[Any, None, None]) -> bool:
     Returns:
         Whether it is closed; if not, whoever runs it has to be told to end it.
     """
+    if generator.gi_running:  # type: ignore[attr-defined]  # looked at first: CPython 3.11 may crash on closing one
+        return False
     try:
         generator.close()
-    except ValueError:
+    except ValueError:  # another thread has begun to run it
         if inspect.getgeneratorstate(generator) != inspect.GEN_RUNNING:
             raise
         return False

@@ -467,16 +467,12 @@ def open_aio_channel(
     return grpc.aio.secure_channel(endpoint.target, credentials, merged, interceptors=own)
 
 
-_KINDS = (
-    grpc.UnaryUnaryClientInterceptor,
-    grpc.UnaryStreamClientInterceptor,
-    grpc.StreamUnaryClientInterceptor,
-    grpc.StreamStreamClientInterceptor,
-)
+_KINDS = (grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
+_AIO_KINDS = (grpc.aio.UnaryUnaryClientInterceptor, grpc.aio.UnaryStreamClientInterceptor)
 
 
 def check_interceptors(interceptors: Sequence[Any], *, for_aio: bool) -> None:
-    """Refuse what is no interceptor of the client's kind.
+    """Refuse what is no interceptor of the client's kind, or is for calls that the service does not have.
 
     Args:
         for_aio: for an ``AsyncClient``. A ``Client`` takes both kinds, because ``complete_many`` makes its calls
@@ -485,18 +481,18 @@ def check_interceptors(interceptors: Sequence[Any], *, for_aio: bool) -> None:
     Raises:
         ConfigurationError: there is such an object among them.
     """
-    allowed: tuple[type, ...] = (grpc.aio.ClientInterceptor,) if for_aio else (*_KINDS, grpc.aio.ClientInterceptor)
+    allowed = _AIO_KINDS if for_aio else (*_KINDS, *_AIO_KINDS)
     for index, each in enumerate(interceptors):
         if not isinstance(each, allowed):
-            kinds = "grpc.aio.ClientInterceptor (asynchronous)"
+            kinds = "grpc.aio.UnaryStreamClientInterceptor or grpc.aio.UnaryUnaryClientInterceptor"
             if not for_aio:
-                kinds = f"grpc.UnaryStreamClientInterceptor, grpc.UnaryUnaryClientInterceptor or {kinds}"
+                kinds = f"grpc.UnaryStreamClientInterceptor, grpc.UnaryUnaryClientInterceptor, {kinds}"
             raise ConfigurationError(f"interceptors[{index}] must be a {kinds}, got {type(each).__name__}")
 
 
 def asynchronous(interceptors: Sequence[Any]) -> tuple[Any, ...]:
     """Those of the interceptors that are for ``grpc.aio``."""
-    return tuple(each for each in interceptors if isinstance(each, grpc.aio.ClientInterceptor))
+    return tuple(each for each in interceptors if isinstance(each, _AIO_KINDS))
 
 
 class _Details(NamedTuple):
