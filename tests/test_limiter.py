@@ -294,3 +294,24 @@ class LimiterMachine(RuleBasedStateMachine):
 
 LimiterMachine.TestCase.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)
 TestLimiter = LimiterMachine.TestCase
+
+
+def test_a_collection_while_the_queue_is_looked_at_is_no_error() -> None:
+    limiter = Limiter(20)
+    before = gc.get_threshold()
+    gc.set_threshold(2)
+    try:
+        for _ in range(2000):
+            users: list[Any] = [User() for _ in range(3)]
+            users[0].cycle = users  # collected in the middle of what comes next
+            for user in users:
+                limiter.acquire(user, nobody)
+            late = User()
+            limiter.acquire(late, nobody)
+            limiter.holds(late)
+            limiter.release(late)
+    finally:
+        gc.set_threshold(*before)
+    del users, user
+    gc.collect()
+    assert free_places(limiter) == 20

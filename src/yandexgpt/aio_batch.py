@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, cast
 
 from yandexgpt.aio_driver import task_cancelled
-from yandexgpt.closing import Closing
+from yandexgpt.closing import AsyncClosing
 
 if TYPE_CHECKING:
     from types import AsyncGeneratorType, TracebackType
@@ -123,13 +123,13 @@ class AsyncResults:
         self._plan = plan
         self._run = _AsyncRun(plan)
         self._results = self._run.results()
-        self._closing = Closing()
+        self._closing = AsyncClosing()
         self._over = False
 
     async def close(self) -> None:
         """Cancel what is under way. Idempotent; another task that reads gets a ``CancelledError``."""
         if not self._over:
-            self._closing.closed(asyncio.current_task())
+            self._closing.closed()
         self._run.close()
         if not cast("AsyncGeneratorType[Result, None]", self._results).ag_running:
             await self._results.aclose()
@@ -156,10 +156,11 @@ class AsyncResults:
             CancelledError: another task has closed the results.
             Exception: whatever the iterable of prompts raised.
         """
+        self._closing.reads()
         try:
             return await self._results.__anext__()
         except StopAsyncIteration:
-            if self._closing.cuts_off(asyncio.current_task()):
+            if self._closing.cuts_off():
                 raise self._plan.closed_meanwhile() from None
             self._over = True
             raise

@@ -177,8 +177,8 @@ class AsyncConnection(forks.Forkable):
             if (factory is None or call.factory is factory) and not call.over:
                 with contextlib.suppress(RuntimeError):  # its event loop has closed: nobody is waiting there any more
                     call.cancel()
-        for wake, its in list(self.pauses.items()):
-            if factory is None or its is factory:
+        for wake in list(self.pauses):
+            if factory is None or self.pauses.get(wake) is factory:
                 with contextlib.suppress(RuntimeError):  # as above
                     wake()
 
@@ -187,14 +187,14 @@ class AsyncConnection(forks.Forkable):
         self.closed = True
         self.cancel()
         self._give_up_closed_loops()
-        for loop, rpcs in list(self.rpcs.items()):
-            for rpc in rpcs:  # closing the channel ends it too, but not with every grpcio
+        for loop in list(self.rpcs):
+            for rpc in self.rpcs.get(loop, ()):  # closing the channel ends it too, but not with every grpcio
                 with contextlib.suppress(RuntimeError):  # as above
                     loop.call_soon_threadsafe(rpc.cancel)
         channels = [
             (pooled.opened, loop)
-            for loop, endpoints in list(self._loops.items())
-            for pool in list(endpoints.values())
+            for loop in list(self._loops)
+            for pool in list(self._loops.get(loop, {}).values())
             for pooled in pool.close()
             if pooled.opened is not None
         ]
@@ -379,7 +379,7 @@ class AsyncDriver:
                     ended = handing_out = False
                     try:
                         pooled = pool.acquire(call)
-                        rpc = self._begin_attempt(pool, pooled, call, request, authorization)
+                        rpc = self._begin_attempt(pooled, call, request, authorization)
                         watch = _Watch.over(call, rpc)
                         messages = aiter(rpc) if method.generates else _one(rpc)
                         async for last in messages:
@@ -422,7 +422,7 @@ class AsyncDriver:
                             watch.end()
                         if pooled is not None:
                             pooled.calls.discard(call)
-                        pool.attempts.forget(request)
+                            pooled.attempts.forget(request)
                         if not ended and rpc is not None:
                             rpc.cancel()
                             if handing_out and not isinstance(rpc, _call.Call):
@@ -435,13 +435,13 @@ class AsyncDriver:
                 limiter.release(call)
             connection.calls.discard(call)
 
-    def _begin_attempt(
-        self, pool: ChannelPool, pooled: PooledChannel, call: Call, request: Any, authorization: str
-    ) -> Any:
+    def _begin_attempt(self, pooled: PooledChannel, call: Call, request: Any, authorization: str) -> Any:
         """Send the request."""
         timeout, metadata = call.attempt(authorization)
-        pool.attempts.expect(request, call)
-        rpc = pooled.multicallable(call.method)(request, timeout=timeout, metadata=metadata)
+        multicallable = pooled.multicallable(call.method)
+        if pooled.attempts.watched:
+            pooled.attempts.expect(request, call)
+        rpc = multicallable(request, timeout=timeout, metadata=metadata)
         self.connection.add_rpc(rpc)
         call.interrupt = from_any_thread(rpc.cancel)
         if call.cancelled:

@@ -12,7 +12,6 @@ import dataclasses
 from collections import deque
 from collections.abc import Generator
 from queue import Empty, SimpleQueue
-from threading import current_thread
 from typing import TYPE_CHECKING, Any, cast
 
 from yandexgpt.aio import AsyncClient
@@ -273,7 +272,7 @@ class Results:
     def close(self) -> None:
         """Cancel what is under way. Idempotent; another thread that reads gets a ``CancelledError``."""
         if not self._over:
-            self._closing.closed(current_thread())
+            self._closing.closed()
         self._run.close()
         close(self._results)
 
@@ -299,7 +298,7 @@ class Results:
         try:
             return next(self._results)
         except StopIteration:
-            if self._closing.cuts_off(current_thread()):
+            if self._closing.cuts_off():
                 raise self._run.plan.closed_meanwhile() from None
             self._over = True
             raise

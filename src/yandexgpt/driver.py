@@ -108,11 +108,11 @@ class Connection(forks.Forkable):
         for call in self.calls:
             if factory is None or call.factory is factory:
                 call.cancel()
-        for alarm, its in list(self.pauses.items()):
-            if factory is None or its is factory:
+        for alarm in list(self.pauses):
+            if factory is None or self.pauses.get(alarm) is factory:
                 alarm.set()
-        for batch, its in list(self.batches.items()):
-            if factory is None or its is factory:
+        for batch in list(self.batches):
+            if factory is None or self.batches.get(batch) is factory:
                 batch.cancel()
 
     def close(self) -> None:
@@ -261,7 +261,7 @@ class Driver:
                     ended = False
                     try:
                         pooled = pool.acquire(call)
-                        rpc = self._begin_attempt(pool, pooled, call, request, authorization)
+                        rpc = self._begin_attempt(pooled, call, request, authorization)
                         for last in rpc if method.generates else _one(rpc):
                             reading = False
                             if not call.first_message_at:
@@ -292,7 +292,7 @@ class Driver:
                         call.interrupt = None
                         if pooled is not None:
                             pooled.calls.discard(call)
-                        pool.attempts.forget(request)
+                            pooled.attempts.forget(request)
                         if not ended:
                             give_up(rpc, call.rpc, interrupted=reading)
                         if ended or not reading:
@@ -305,13 +305,10 @@ class Driver:
                 limiter.release(call)
             connection.calls.discard(call)
 
-    def _begin_attempt(
-        self, pool: ChannelPool, pooled: PooledChannel, call: Call, request: Any, authorization: str
-    ) -> Any:
+    def _begin_attempt(self, pooled: PooledChannel, call: Call, request: Any, authorization: str) -> Any:
         """Send the request; what the channel hands out is read as a stream."""
         timeout, metadata = call.attempt(authorization)
-        pool.attempts.expect(request, call)
-        rpc = pooled.start(call, _begin, call.method, request, timeout, metadata)
+        rpc = pooled.start(call, _begin, call, request, timeout, metadata)
         if call.rpc is None:
             call.started(underlying(rpc))
         return rpc
@@ -392,9 +389,11 @@ class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterce
     intercept_unary_stream = intercept_unary_unary
 
 
-def _begin(pooled: PooledChannel, method: Method, request: Any, timeout: float | None, metadata: Any) -> Any:
-    multicallable = pooled.multicallable(method)
-    begin = multicallable if method.generates else multicallable.future
+def _begin(pooled: PooledChannel, call: Call, request: Any, timeout: float | None, metadata: Any) -> Any:
+    multicallable = pooled.multicallable(call.method)
+    if pooled.attempts.watched:
+        pooled.attempts.expect(request, call)
+    begin = multicallable if call.method.generates else multicallable.future
     return begin(request, timeout=timeout, metadata=metadata)
 
 

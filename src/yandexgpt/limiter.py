@@ -81,14 +81,22 @@ class Limiter(forks.Forkable):
         self._wake()
 
     def _is_first(self, user: object) -> bool:
-        queue = self._queue
-        return len(queue) <= self._limit or weakref.ref(user) in list(itertools.islice(queue, self._limit))
+        return len(self._queue) <= self._limit or weakref.ref(user) in self._first()
+
+    def _first(self) -> list[weakref.ref[Any]]:
+        """Those who hold it."""
+        while True:
+            try:
+                return list(itertools.islice(self._queue, self._limit))
+            except RuntimeError:  # noqa: PERF203  (a user was collected as the list was made)
+                continue
 
     def _sweep(self) -> None:
         """Take out those who hold it and whose event loop is closed."""
         self._swept = time.monotonic()
-        for reference, entry in list(itertools.islice(self._queue.items(), self._limit)):
-            if entry.gone is not None and entry.gone():
+        for reference in self._first():
+            entry = self._queue.get(reference)
+            if entry is not None and entry.gone is not None and entry.gone():
                 self._queue.pop(reference, None)
         self._wake()
 
@@ -97,7 +105,10 @@ class Limiter(forks.Forkable):
         queue = self._queue
         while len(queue) >= self._limit:
             left = False
-            for reference, entry in reversed(list(itertools.islice(queue.items(), self._limit))):
+            for reference in reversed(self._first()):
+                entry = queue.get(reference)
+                if entry is None:
+                    continue
                 if entry.woken:
                     break
                 entry.woken = True

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
-from threading import current_thread
 from typing import TYPE_CHECKING, Any, cast
 
-from yandexgpt.closing import Closing
+from yandexgpt.closing import AsyncClosing, Closing
 from yandexgpt.completion import Completion
 from yandexgpt.errors import RevisedError, YandexGPTError
 from yandexgpt.folding import Chunk, Fold, edit, whole_characters
@@ -27,10 +25,12 @@ __all__ = ["AsyncStream", "Speech", "Stream", "close"]
 class BaseStream:
     """A stream's answer so far."""
 
+    _kind_of_closing: type[Closing] | type[AsyncClosing]
+
     def __init__(self, call: Call) -> None:
         self._call = call
         self._fold = Fold()
-        self._closing = Closing()
+        self._closing = self._kind_of_closing()
         self._spoken: tuple[object, str] | None = None
         """How far the text was said, and of which message."""
 
@@ -58,7 +58,7 @@ class BaseStream:
         response = self._fold.response
         return None if response is None else Completion(whole_characters(response), self._call.request_id)
 
-    def _end(self, who: object) -> Chunk | None:
+    def _end(self) -> Chunk | None:
         """After the last message of the service: what of it is still to be handed out.
 
         Raises:
@@ -66,7 +66,7 @@ class BaseStream:
         """
         if self._call.answer is not None:
             return self._fold.end()
-        if self._closing.cuts_off(who):
+        if self._closing.cuts_off():
             raise self._call.ended_here(self._fold.response)
         return None
 
@@ -124,6 +124,8 @@ class Stream(BaseStream):
     ``retry`` says; after it the error is raised at once, with what there was in its ``partial``.
     """
 
+    _kind_of_closing = Closing
+
     def __init__(self, responses: Generator[CompletionResponse, None, None], call: Call) -> None:
         super().__init__(call)
         self._responses = responses
@@ -162,7 +164,7 @@ class Stream(BaseStream):
 
     def close(self) -> None:
         """Cancel the call if it is still under way. Idempotent; another thread that reads gets a ``CancelledError``."""
-        self._closing.closed(current_thread())
+        self._closing.closed()
         self._call.cancelled = True
         if not close(self._responses):
             self._call.cancel()
@@ -187,7 +189,7 @@ class Stream(BaseStream):
         """
         for response in self._responses:
             return Chunk(response, self._fold)
-        if (chunk := self._end(current_thread())) is None:
+        if (chunk := self._end()) is None:
             raise StopIteration
         return chunk
 
@@ -199,6 +201,9 @@ class AsyncStream(BaseStream):
     cancelling the task cancel the call at the service. A call that fails before its first chunk is sent again as the
     client's ``retry`` says; after it the error is raised at once, with what there was in its ``partial``.
     """
+
+    _kind_of_closing = AsyncClosing
+    _closing: AsyncClosing
 
     def __init__(self, responses: AsyncGenerator[CompletionResponse, None], call: Call) -> None:
         super().__init__(call)
@@ -238,7 +243,7 @@ class AsyncStream(BaseStream):
 
     async def close(self) -> None:
         """Cancel the call if it is still under way. Idempotent; another task that reads gets a ``CancelledError``."""
-        self._closing.closed(asyncio.current_task())
+        self._closing.closed()
         self._call.cancel()
         if not cast("AsyncGeneratorType[CompletionResponse, None]", self._responses).ag_running:
             await self._responses.aclose()
@@ -264,14 +269,15 @@ class AsyncStream(BaseStream):
             APIError: the call failed.
             CancelledError: another task has closed the stream before its end.
         """
+        self._closing.reads()
         try:
             return Chunk(await self._responses.__anext__(), self._fold)
         except StopAsyncIteration:
-            if (chunk := self._end(asyncio.current_task())) is None:
+            if (chunk := self._end()) is None:
                 raise
             return chunk
         except RuntimeError as error:
-            if not self._closing.cuts_off(asyncio.current_task()):
+            if not self._closing.cuts_off():
                 raise
             raise self._call.ended_here(self._fold.response) from error  # another task is about to close the stream
 

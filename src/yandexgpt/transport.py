@@ -7,7 +7,6 @@ import itertools
 import sys
 import weakref
 from collections.abc import Generator
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -84,9 +83,14 @@ _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
 
 
 class Attempts:
-    """The attempts that are under way on a channel with interceptors: which call a request is of."""
+    """The attempts that are under way on a channel with interceptors: which call a request is of.
+
+    Attributes:
+        watched: whether there are interceptors.
+    """
 
     def __init__(self) -> None:
+        self.watched = False
         self._calls: dict[int, weakref.ref[Call]] = {}
 
     def expect(self, request: Any, call: Call) -> None:
@@ -110,6 +114,7 @@ class _Innermost(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterce
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
+        attempts.watched = True
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         call = self._attempts.of(request)
@@ -127,6 +132,7 @@ class _AsyncInnermost:
 
     def __init__(self, attempts: Attempts) -> None:
         self._attempts = attempts
+        attempts.watched = True
 
     async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         call = self._attempts.of(request)
@@ -148,13 +154,15 @@ class PooledChannel:
 
     Attributes:
         calls: what counts against the number of calls that it carries.
+        attempts: those on it, for interceptors.
     """
 
-    def __init__(self, open_channel: Callable[[], Any]) -> None:
+    def __init__(self, open_channel: Callable[[Attempts], Any]) -> None:
+        self.attempts = Attempts()
         self._open = open_channel
         self._opened: dict[str, Any] = {}
         self._multicallables: dict[Method, Any] = {}
-        self._starting: Holders[object] = Holders()
+        self._starting: set[Call] = set()
         self._closed = False
         self.calls: Holders[object] = Holders()
 
@@ -167,7 +175,7 @@ class PooledChannel:
         """
         channel = self.opened
         if channel is None:
-            opened = self._open()
+            opened = self._open(self.attempts)
             channel = self._opened.setdefault("channel", opened)
             if channel is not opened:  # another thread was quicker
                 opened.close()
@@ -209,7 +217,7 @@ class PooledChannel:
     def close(self) -> None:
         """Close a synchronous channel: now, or when the calls that are just beginning have begun. Idempotent."""
         self._closed = True
-        if not len(self._starting) and self.opened is not None:
+        if not self._starting and self.opened is not None:
             self.opened.close()
 
 
@@ -220,15 +228,11 @@ class ChannelPool(forks.Forkable):
     call joins first, and looks then whether there was room.
 
     Args:
-        open_channel: opens one.
-
-    Attributes:
-        attempts: the attempts on these channels, for interceptors.
+        open_channel: opens one, with what its interceptors are to know of the attempts on it.
     """
 
     def __init__(self, open_channel: Callable[[Attempts], Any]) -> None:
-        self.attempts = Attempts()
-        self._open = partial(open_channel, self.attempts)
+        self._open = open_channel
         self._channels: dict[int, PooledChannel] = {}
         self._closed = False
         forks.register(self)
@@ -256,8 +260,8 @@ class ChannelPool(forks.Forkable):
 
     def evict(self, pooled: PooledChannel) -> None:
         """Begin no further calls on a channel; it is closed when those on it have ended."""
-        for number, other in list(self._channels.items()):
-            if other is pooled:
+        for number in list(self._channels):
+            if self._channels.get(number) is pooled:
                 self._channels.pop(number, None)
 
     def close(self) -> list[PooledChannel]:
@@ -279,6 +283,8 @@ def underlying(response: Any) -> Any:
 
 def received(rpc: Any) -> ReceivedMetadata:
     """What the service sent around the answer, as far as the call says."""
+    if isinstance(rpc, _RENDEZVOUS):
+        return ReceivedMetadata(rpc.initial_metadata(), rpc.trailing_metadata())
     return NO_METADATA if rpc is None else ReceivedMetadata(initial_metadata_of(rpc), trailing_metadata_of(rpc))
 
 
@@ -315,15 +321,15 @@ def free(rpc: Any) -> None:
     takes a fraction of a millisecond. Nothing public does that. Not for a call that an exception such as Ctrl-C has
     interrupted while gRPC waited for a message: gRPC has freed it then, and nothing of it must be touched any more.
     """
-    if _CAN_FREE and isinstance(rpc, _RENDEZVOUS) and not (sys.is_finalizing() or forks.unusable()):  # type: ignore[arg-type]
+    if isinstance(rpc, _RENDEZVOUS) and rpc._state.due and not (sys.is_finalizing() or forks.unusable()):
         while rpc._state.due:
             rpc._consume_next_event()
 
 
 SINGLE_THREADED = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
-_RENDEZVOUS = getattr(_channel, "_SingleThreadedRendezvous", None)
-_CAN_FREE = hasattr(_RENDEZVOUS, "_consume_next_event")
+_CAN_FREE = hasattr(getattr(_channel, "_SingleThreadedRendezvous", None), "_consume_next_event")
 """Whether this version of gRPC has what :func:`free` needs. If not, calls are of the other kind."""
+_RENDEZVOUS: tuple[Any, ...] = (_channel._SingleThreadedRendezvous,) if _CAN_FREE else ()
 
 
 def went_silent(error: Any, last: Any) -> bool:
