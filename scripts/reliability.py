@@ -11,16 +11,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import datetime
+import json
 import logging
 import pickle
 import platform
 import secrets
+import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,10 +39,15 @@ from yandexgpt.credentials import ExpiringToken, OAuthToken, TokenProvider
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
 
+APART = Path(__file__).resolve().with_name("reliability_apart.py")
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"
 CONNECT, FIRST, MIDDLE, LAST = "connect", "before the first message", "mid-stream", "after the last message"
+ANY = "at any moment"
 COLUMNS = ("hung", "wrong text", "leaked calls", "leaked secrets", "other errors")
 HANGS, TEXT, CALLS, SECRETS, ERRORS = COLUMNS
+MANY = 8  # prompts
+FOREVER = 3600.0  # seconds that nobody waits for
+APART_SECONDS = 60.0  # for the runs of a row that has a process of its own; longer is hanging
 TIMEOUT, SHORT = 3.0, 0.6  # seconds for a call; the short one where it is bound to pass
 GRACE = 1.0  # seconds after its deadline at which a call hangs
 LEAK = 2.0  # seconds after its end at which a call that still runs at the server is leaked
@@ -73,6 +80,7 @@ class Cell:
     client: Mapping[str, Any] = field(default_factory=dict)  # arguments of the client
     emulator: Mapping[str, Any] = field(default_factory=dict)  # arguments of the emulator
     token: Callable[[Emulator], Any] | None = None  # makes the credentials; None: an API key
+    interceptor: str = ""  # a key of INTERCEPTORS
     at_once: int = 1  # calls made at the same time
     big: int = 99  # the message of the answer from which on it is over the size limit
 
@@ -80,6 +88,52 @@ class Cell:
     def calls(self) -> tuple[str, ...]:
         """Where the fault can be played: an answer that is not streamed is one message."""
         return ("stream",) if self.phase == MIDDLE else ("complete", "stream")
+
+    def row(self, call: str, side: Sync | Async, log: list[str]) -> Row:
+        """A row of the table."""
+        return Row(self, call, side, log)
+
+    def sides(self, sides: Sequence[Sync | Async]) -> Sequence[Sync | Async]:
+        """For whom it is."""
+        return sides
+
+
+@dataclass(frozen=True)
+class ClosedCell(Cell):
+    """Something is closed by another thread or task, while its reader is busy with what it has read."""
+
+    closed: str = "stream"  # or the client
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """What can be closed."""
+        return ("stream", "text()", "stream(latest=True)", "complete_many")
+
+    def row(self, call: str, side: Sync | Async, log: list[str]) -> Row:
+        """A row of the table."""
+        return ClosedRow(self, call, side, log)
+
+
+@dataclass(frozen=True)
+class ApartCell(Cell):
+    """Something that takes a process of its own: see ``reliability_apart.py``."""
+
+    what: str = ""
+    only_calls: tuple[str, ...] = ("complete", "stream")
+    only_sync: bool = False  # signals are handled in the main thread, between two lines of it
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """What can be done."""
+        return self.only_calls
+
+    def row(self, call: str, side: Sync | Async, log: list[str]) -> Row:
+        """A row of the table."""
+        return ApartRow(self, call, side, log)
+
+    def sides(self, sides: Sequence[Sync | Async]) -> Sequence[Sync | Async]:
+        """For whom it is."""
+        return [side for side in sides if isinstance(side, Sync)] if self.only_sync else sides
 
 
 def network() -> Iterator[Cell]:
@@ -176,6 +230,90 @@ def exchange_fails(emulator: Emulator) -> OAuthToken:
     return OAuthToken(emulator.identity.oauth_token())
 
 
+def process() -> Iterator[Cell]:
+    """What may happen in the process of the client itself."""
+    broken, late, closed = errors.UnavailableError, errors.DeadlineExceededError, errors.CancelledError
+    down = {"code": "UNAVAILABLE"}
+    for name in ("generator", "wrapper", "slow"):
+        foreign = f"interceptor: {INTERCEPTORS[name]}"
+        yield Cell(f"{foreign}; status UNAVAILABLE, twice", FIRST, None, fail=down, times=2, interceptor=name)
+        yield Cell(f"{foreign}; status UNAVAILABLE", MIDDLE, broken, fail={**down, "after": AFTER}, interceptor=name)
+        stall = Fault("stall", AFTER)
+        yield Cell(f"{foreign}; stall", MIDDLE, late, stall, timeout=SHORT, interceptor=name)
+    for name in ("too slow", "raises"):
+        error = late if name == "too slow" else errors.APIError
+        yield Cell(f"interceptor: {INTERCEPTORS[name]}", CONNECT, error, timeout=SHORT, interceptor=name)
+    another = "closed by another thread or task while its reader is busy"
+    yield ClosedCell(f"the stream is {another}", MIDDLE, closed)
+    yield ClosedCell(f"the client is {another}", MIDDLE, closed, closed="client")
+    yield ApartCell("garbage collection finalizes a half-read stream", ANY, what="collections")
+    yield ApartCell("a signal handler makes a call", ANY, what="signals-call", only_sync=True)
+    yield ApartCell("a signal handler closes the client", ANY, closed, what="signals-close", only_sync=True)
+    hundred = "left early, 100 streams a run: memory and sockets"
+    yield ApartCell(hundred, MIDDLE, what="given-up", only_calls=("stream",))
+
+
+class Foreign(grpc.UnaryStreamClientInterceptor):
+    """An interceptor of somebody else's, which hands out something else than gRPC's call, or makes trouble."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Intercept a call."""
+        if self._kind == "raises":
+            raise grpc.RpcError("trouble of its own")
+        if self._kind in SLOWNESS:
+            time.sleep(SLOWNESS[self._kind])
+        response = continuation(client_call_details, request)
+        if self._kind == "generator":
+            return (message for message in response)
+        return Wrapped(response) if self._kind == "wrapper" else response
+
+
+class Wrapped:
+    """A response that can be iterated over, and nothing else."""
+
+    def __init__(self, response: Iterator[Any]) -> None:
+        self._response = response
+
+    def __iter__(self) -> Wrapped:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._response)
+
+
+class ForeignAsync(grpc.aio.UnaryStreamClientInterceptor):
+    """The same for ``grpc.aio``."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """Intercept a call."""
+        if self._kind == "raises":
+            raise grpc.RpcError("trouble of its own")
+        if self._kind in SLOWNESS:
+            await asyncio.sleep(SLOWNESS[self._kind])
+        response = await continuation(client_call_details, request)
+        return self._messages(response) if self._kind in ("generator", "wrapper") else response
+
+    async def _messages(self, response: Any) -> AsyncIterator[Any]:
+        async for message in response:
+            yield message
+
+
+SLOWNESS = {"slow": 0.05, "too slow": SHORT + GRACE / 2}  # seconds
+INTERCEPTORS = {
+    "generator": "hands out a generator",
+    "wrapper": "hands out an object without cancel(), code() and metadata",
+    "slow": f"takes {SLOWNESS['slow']:g} s",
+    "too slow": "takes longer than the deadline",
+    "raises": "raises a bare grpc.RpcError",
+}
+
+
 class Shown:
     """What a reader has been shown."""
 
@@ -195,6 +333,7 @@ class Sync:
     """Calls of a `Client`, each in a thread of its own that nobody has to wait for."""
 
     client = yandexgpt.Client
+    foreign = Foreign
 
     def close(self) -> None:
         """Nothing is left."""
@@ -222,11 +361,21 @@ class Sync:
                 shown.add(chunk)
         return stream.completion.text
 
+    def read_on(self, client: yandexgpt.Client, call: str, prompt: str, closed: str) -> None:
+        """Read something, have it closed by another thread, and read on."""
+        opened: Any = opening(client, call, prompt)
+        reader = opened.text() if call == "text()" else opened
+        next(reader)
+        self.run(client.close if closed == "client" else opened.close).result(TIMEOUT)
+        for _ in reader:
+            pass
+
 
 class Async:
     """Calls of an `AsyncClient`, as tasks of one loop in a thread of its own."""
 
     client = yandexgpt.AsyncClient
+    foreign = ForeignAsync
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -251,6 +400,22 @@ class Async:
             async for chunk in stream:
                 shown.add(chunk)
         return stream.completion.text
+
+    async def read_on(self, client: yandexgpt.AsyncClient, call: str, prompt: str, closed: str) -> None:
+        """Read something, have it closed by another task, and read on."""
+        opened: Any = opening(client, call, prompt)
+        reader = opened.text() if call == "text()" else opened
+        await anext(reader)
+        await asyncio.create_task(client.close() if closed == "client" else opened.close())
+        async for _ in reader:
+            pass
+
+
+def opening(client: Any, call: str, prompt: str) -> Any:
+    """What is read, and closed."""
+    if call == "complete_many":
+        return client.complete_many([prompt] * MANY, concurrency=2, ordered=False)
+    return client.stream(prompt, latest=call == "stream(latest=True)")
 
 
 @contextmanager
@@ -300,6 +465,8 @@ class Row:
         texts = [[text + "!" * 4000 * (n >= cell.big) for n, text in enumerate(answer)] for answer in ANSWERS]
         options: dict[str, Any] = {"timeout": cell.timeout, "retry": RETRY, "tls": False, "folder_id": "b1g"}
         options |= {"endpoint": proxy.endpoint, "iam_endpoint": emulator.endpoint, **cell.client}
+        if cell.interceptor:
+            options["interceptors"] = [side.foreign(cell.interceptor)]
         client: Any = side.client(credentials=cell.token(emulator) if cell.token else key, **options)
         for *partials, final in texts:
             emulator.reply(final, partials=partials, delay=0.02 * (cell.at_once > 1))
@@ -317,11 +484,12 @@ class Row:
         proxy.clear()
         emulator.clear()
         emulator.reply("снова", times=RETRY.attempts)
-        again = client.with_options(timeout=TIMEOUT, retry=RETRY)
-        results += watch([side.run(side.call, again, "complete", prompt, Shown())], TIMEOUT + GRACE)
-        if results[-1] != "снова":
-            wrongs.append((HANGS if results[-1] is HUNG else ERRORS, f"the next call: {results[-1]!r}"))
-        wrongs += leaked(emulator)
+        if cell.interceptor != "raises":  # it would raise again
+            again = client.with_options(timeout=TIMEOUT, retry=RETRY)
+            results += watch([side.run(side.call, again, "complete", prompt, Shown())], TIMEOUT + GRACE)
+            if results[-1] != "снова":
+                wrongs.append((HANGS if results[-1] is HUNG else ERRORS, f"the next call: {results[-1]!r}"))
+            wrongs += leaked(emulator)
         emulator.clear()
         if watch([side.run(client.close)], 10.0) != [None]:
             wrongs.append((HANGS, "close()"))
@@ -335,6 +503,8 @@ class Row:
         """Tell whether the fault has really happened."""
         if self.cell.wire is not None:
             return any(played.fault is self.cell.wire for played in proxy.faults_played[before:])
+        if self.cell.phase == CONNECT and self.cell.interceptor:
+            return True  # nothing was sent
         wanted = self.cell.outcome if self.cell.fail is None else self.cell.fail["code"]
         return any(wanted in (None, request.outcome) for request in emulator.requests)
 
@@ -357,6 +527,72 @@ class Row:
             yield ERRORS, f"{end!r}"
         elif isinstance(end, errors.APIError) and not (end.request_id and end.endpoint and end.attempts):
             yield ERRORS, f"without request id, endpoint or attempts: {end!r}"
+
+
+class ClosedRow(Row):
+    """A row of something that is closed while its reader is busy."""
+
+    cell: ClosedCell
+
+    def one(self, emulator: Emulator, proxy: FaultProxy) -> tuple[bool, list[tuple[str, str]]]:
+        """Make one run."""
+        side, lines, key, prompt = self.side, len(self.log), secrets.token_hex(20), secrets.token_hex(20)
+        client: Any = side.client(
+            credentials=key, endpoint=proxy.endpoint, timeout=TIMEOUT, retry=RETRY, tls=False, folder_id="b1g"
+        )
+        *partials, final = ANSWERS[0]
+        many = self.call == "complete_many"
+        emulator.reply(final, partials=partials)  # of many prompts one is answered, of a stream two partials come
+        if many:
+            emulator.reply(final, delay=FOREVER, times=MANY)
+        else:
+            emulator.fail("UNAVAILABLE", after=AFTER, delay=FOREVER)
+        reading = side.run(side.read_on, client, self.call, prompt, self.cell.closed)
+        (end,) = watch([reading], TIMEOUT + GRACE)
+        wrongs = []
+        if end is HUNG:
+            wrongs.append((HANGS, "the reader"))
+        elif not isinstance(end, errors.CancelledError):
+            wrongs.append((ERRORS, f"a normal end: {end!r}" if end is None else f"{end!r}"))
+        elif not many and getattr(end.partial, "text", "") not in partials[:AFTER]:
+            wrongs.append((TEXT, f"partial: {end.partial!r}"))
+        wrongs += leaked(emulator)
+        emulator.clear()
+        if watch([side.run(client.close)], 10.0) != [None]:
+            wrongs.append((HANGS, "close()"))
+        said = [("the log", "\n".join(self.log[lines:]))]
+        said += list(words(end)) if isinstance(end, BaseException) else []
+        wrongs += [(SECRETS, f"in {where}") for where, text in said for secret in (key, prompt) if secret in text]
+        return True, wrongs
+
+
+class ApartRow(Row):
+    """A row whose runs are made in a process of their own."""
+
+    cell: ApartCell
+
+    def measure(self, runs: int) -> None:
+        """Make so many runs."""
+        with Emulator() as emulator:
+            name = self.side.client.__name__
+            command = [sys.executable, str(APART), self.cell.what, self.call, name, str(runs), emulator.endpoint]
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=APART_SECONDS, check=False)
+            except subprocess.TimeoutExpired as error:
+                self.counts[HANGS] += 1
+                self.notes.append(f"{HANGS}: {error}")
+                return
+            if done.returncode:
+                self.counts[ERRORS] += 1
+                self.notes.append(f"{ERRORS}: exit {done.returncode}: {done.stderr[-2000:]}")
+                return
+            found = json.loads(done.stdout)
+            self.runs = found["runs"]
+            self.counts.update(found["counts"])
+            self.notes += found["notes"]
+            for column, note in leaked(emulator):
+                self.counts[column] += 1
+                self.notes.append(f"{column}: {note}")
 
 
 def watch(futures: Sequence[Future[Any]], seconds: float) -> list[Any]:
@@ -397,7 +633,7 @@ def measure(cells: Sequence[Cell], runs: int, workers: int) -> list[Row]:
     """Make all the runs of the cells, many at a time, and return a row for each cell, call and client."""
     sides = (Sync(), Async())
     with logged() as log, ThreadPoolExecutor(workers) as pool:
-        rows = [Row(cell, call, side, log) for cell in cells for call in cell.calls for side in sides]
+        rows = [cell.row(call, side, log) for cell in cells for call in cell.calls for side in cell.sides(sides)]
         # The longest first, so that none of them is left alone at the end.
         list(pool.map(lambda row: row.measure(runs), sorted(rows, key=lambda row: row.cell.timeout)))
     for side in sides:
@@ -439,8 +675,9 @@ played. Then the same client makes another call, which has to work. Of all runs,
 - **hung**: the call had not ended {GRACE:g} s after its deadline, or `close()` did not end.
 - **wrong text**: the answer was not that of one attempt from beginning to end, the reader of the stream was shown
   anything else than the answer (or, with an error, than its `.partial`), or a message that had come was lost.
-- **leaked calls**: the call still ran at the server {LEAK:g} s after its end at the client. (Where the network stalls,
-  the server cannot know, and has to once the connection is broken; only then is the next call made.)
+- **leaked calls**: the call still ran at the server {LEAK:g} s after its end at the client, or its memory or connection
+  stayed. (Where the network stalls, the server cannot know, and has to once the connection is broken; only then is the
+  next call made.)
 - **leaked secrets**: the API key, a token or the prompt stood in `str`, `repr`, traceback or pickle of an error, or in
   the log at level DEBUG.
 - **other errors**: anything but the expected outcome, or the next call failed.
@@ -451,6 +688,8 @@ together with data (epoll tells of both at once, and having read the data gRPC w
 then lasts as long as it may. There, give an `attempt_timeout`, or set GRPC_POLL_STRATEGY=poll in the environment.
 
 {{table}}
+
+"{ANY.capitalize()}" is one allocation, or one line of this package, after the other, in a process of its own.
 
 To repeat it: `make reliability`, or `python scripts/reliability.py --runs N --only WORDS`. This one: {{date}},
 {{versions}}, Python {{python}}; {{total}} runs, {{runs}} a row, in {{seconds}} s.
@@ -465,7 +704,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="only rows whose fault and phase hold these words; writes nothing")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args(arguments)
-    cells = [cell for cell in (*network(), *service()) if options.only in f"{cell.fault}, {cell.phase}"]
+    cells = [cell for cell in (*network(), *service(), *process()) if options.only in f"{cell.fault}, {cell.phase}"]
     began = time.monotonic()
     rows = measure(cells, options.runs, options.workers)
     seconds = time.monotonic() - began
