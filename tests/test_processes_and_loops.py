@@ -614,3 +614,27 @@ def test_250_streams_in_one_loop() -> None:
         assert asyncio.run(main(emulator)) == ["раз два три"] * 250
         print(f"one loop: 250 one-second streams in {time.monotonic() - started:.2f} s")
         assert len({request.peer for request in emulator.requests}) == math.ceil(250 / STREAMS_PER_CHANNEL)
+
+
+def test_a_fork_after_loops_were_closed_in_the_middle_of_streams_that_are_kept(emulator: Emulator) -> None:
+    source = (
+        FORK
+        + """
+import yandexgpt
+client = yandexgpt.AsyncClient(timeout=10.0)
+kept = []
+async def half():
+    kept.append(client.stream("раз два три"))
+    await anext(kept[-1])
+for _ in range(3):
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(half())
+    loop.close()
+async def use():
+    assert (await client.complete("раз")).text == "раз"
+ended_well(fork(lambda: asyncio.run(use())))
+asyncio.run(use())
+"""
+    )
+    code, _, err = output_of(program(source, emulator))
+    assert code == 0, err

@@ -12,6 +12,7 @@ import logging
 import math
 import random
 import time
+import weakref
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -170,6 +171,7 @@ class Call:
         "endpoint",
         "factory",
         "first_message_at",
+        "generator",
         "interrupt",
         "loop",
         "max_context_tokens",
@@ -216,6 +218,8 @@ class Call:
         """Ends what the driver is waiting for just now; may be called from any thread."""
         self.rpc: Any = None
         """gRPC's call of the attempt under way, where it is known: behind interceptors it may not be."""
+        self.generator: weakref.ref[Any] | None = None
+        """What an asynchronous stream reads, to be closed when its event loop is."""
         self.loop: AbstractEventLoop | None = None
         """The event loop that an asynchronous call runs in."""
         self.cancelled = False

@@ -170,7 +170,8 @@ class MetadataService(Credentials):
 
     Args:
         address: ``host`` or ``host:port`` of the metadata service; by default `YC_METADATA_ADDR`, else the cloud's.
-        timeout: seconds that the whole exchange may take (> 0), however many addresses a host has. Looking them up by
+        timeout: seconds that one exchange may take (> 0), however many addresses a host has; one that failed is tried
+            again as the client's ``retry`` says. Looking addresses up by
             name is not counted: the system has times of its own for it.
     """
 

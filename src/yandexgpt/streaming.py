@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
@@ -219,6 +220,7 @@ class AsyncStream(BaseStream):
     def __init__(self, responses: AsyncGenerator[CompletionResponse, None], call: Call) -> None:
         super().__init__(call)
         self._responses = responses
+        call.generator = weakref.ref(responses)
 
     async def finish(self) -> Completion:
         """Read on to the end.
