@@ -67,7 +67,8 @@ client = yandexgpt.Client(timeout=20.0, max_concurrency=int(sys.argv[4]))
 moments = 0
 slowest = 0.0
 for probe in (complete, stream, half, many, close):
-    for n in range(1, int(sys.argv[3])):
+    step = int(sys.argv[3])
+    for n in range(random.randint(1, step), 10_000, step):
         gc.collect()
         gc.disable()
         drop(client)
@@ -92,8 +93,8 @@ print(moments, slowest)
 def test_a_collection_at_any_allocation_of_a_call_finalizes_what_was_left_half_read(
     emulator: Emulator, kind: str, places: str
 ) -> None:
-    moments, slowest = run(COLLECTED, emulator, kind, "200", places, limit=100.0).split()
-    assert int(moments) > 200
+    moments, slowest = run(COLLECTED, emulator, kind, "5", places, limit=100.0).split()
+    assert int(moments) > 50
     assert float(slowest) < 5.0
 
 
@@ -238,7 +239,8 @@ print(len(ran))
 )
 def test_a_signal_handler_at_any_line(emulator: Emulator, handler: str) -> None:
     silent = handler != "raise"  # what is interrupted while it is made may complain that it was not closed
-    assert int(run(HANDLED, emulator, handler, "80", limit=100.0, silent=silent)) > 200
+    lines = "15" if handler == "results.close" else "40"  # of each scenario; its batches take their time
+    assert int(run(HANDLED, emulator, handler, lines, limit=100.0, silent=silent)) > 50
 
 
 # Ctrl-C
