@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
+from driver import OVERLOOKS_RESETS
 from programs import run
 
 from yandexgpt.emulator import Emulator
@@ -158,7 +159,7 @@ else:
     watch(lambda: use(client))
     client.close()
 until_quiet()
-assert not until_none(sockets)
+assert sys.argv[2] == "late" or not until_none(sockets)  # the late ones: see below
 """
 
 SOCKETS = """
@@ -199,7 +200,8 @@ def test_calls_given_up_take_no_memory(emulator: Emulator, kind: str) -> None:
 def test_clients_whose_call_was_given_up_leave_no_socket(emulator: Emulator, kind: str) -> None:
     """An event loop may complain of what gRPC had still to tell another one, now closed: that client was not closed."""
     left = run(PROC + LEFT_EARLY + SOCKETS, emulator, kind, "40", limit=120.0, silent=not kind.startswith("a_"))
-    assert int(left) == 0
+    # grpcio below 1.80 now and then keeps a connection that was being opened when its channel went.
+    assert int(left) <= (2 if kind == "late" and OVERLOOKS_RESETS else 0)
 
 
 CLOSED_LOOPS = """

@@ -199,7 +199,7 @@ class AsyncConnection(forks.Forkable):
         for loop in list(self.rpcs):
             for rpc in self.rpcs.get(loop, ()):  # closing the channel ends it too, but not with every grpcio
                 with contextlib.suppress(RuntimeError):  # as above
-                    loop.call_soon_threadsafe(rpc.cancel)
+                    loop.call_soon_threadsafe(_cancel, rpc)
         channels = [
             (pooled.opened, loop)
             for loop in list(self._loops)
@@ -222,6 +222,13 @@ class AsyncConnection(forks.Forkable):
         end = time.monotonic() + SETTLING_SECONDS
         while len(self.rpcs.get(here, ())) and time.monotonic() < end:  # noqa: ASYNC110  (nobody tells)
             await asyncio.sleep(SETTLING_SECONDS / 50)
+
+
+def _cancel(rpc: Any) -> None:
+    try:
+        rpc.cancel()
+    except Exception:  # an interceptor's, which its caller has got already (grpcio 1.71)
+        logger.debug("a call could not be cancelled", exc_info=True)
 
 
 async def _close_elsewhere(channel: grpc.aio.Channel, loop: asyncio.AbstractEventLoop) -> None:

@@ -19,7 +19,7 @@ from yandexgpt.aio_driver import AsyncConnection, AsyncDriver
 from yandexgpt.background import SIGNALS_SEEN_WITHIN, Worker, exiting
 from yandexgpt.closing import Closing
 from yandexgpt.errors import ConfigurationError
-from yandexgpt.streaming import close
+from yandexgpt.streaming import close, is_running
 from yandexgpt.transport import asynchronous, check_aio
 
 if TYPE_CHECKING:
@@ -329,6 +329,10 @@ class Results:
         """
         try:
             return next(self._results)
+        except ValueError as error:
+            if not (self._run.closed and is_running(error)):
+                raise
+            raise self._run.plan.closed_meanwhile() from error  # another thread is about to close them
         except StopIteration:
             if self._closing.cuts_off():
                 raise self._run.plan.closed_meanwhile() from None

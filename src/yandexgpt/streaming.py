@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from yandexgpt.calls import Call
     from yandexgpt.completion import CompletionResponse
 
-__all__ = ["AsyncStream", "Speech", "Stream", "close"]
+__all__ = ["AsyncStream", "Speech", "Stream", "close", "is_running"]
 
 
 class BaseStream:
@@ -200,6 +200,10 @@ class Stream(BaseStream):
         try:
             for response in self._responses:
                 return Chunk(response, self._fold)
+        except ValueError as error:
+            if not (self._call.cancelled and is_running(error)):
+                raise
+            raise self._call.ended_here(self._fold.response) from error  # another thread is about to close the stream
         except Exception:
             raise
         except BaseException:
@@ -300,6 +304,11 @@ class AsyncStream(BaseStream):
             if not self._call.cancelled:
                 raise
             raise self._call.ended_here(self._fold.response) from error  # another task is about to close the stream
+
+
+def is_running(error: ValueError) -> bool:
+    """Whether the error says that another thread runs the generator."""
+    return str(error) == "generator already executing"
 
 
 def close(generator: Generator[Any, None, None]) -> bool:
