@@ -780,3 +780,21 @@ def test_a_stream_whose_read_was_interrupted_does_not_end_like_a_whole_one(emula
             assert caught.value.partial.text == "раз"
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("read", [iter, lambda stream: stream.text()], ids=["chunks", "text"])
+def test_a_loop_over_a_stream_that_a_signal_handler_closes_does_not_end_like_a_whole_one(
+    emulator: Emulator, read: Any
+) -> None:
+    with emulator.client() as client:
+        stream = client.stream("раз два три")
+        before = signal.signal(signal.SIGUSR1, lambda *_: stream.close())
+        pieces = read(stream)
+        try:
+            next(pieces)
+            signal.raise_signal(signal.SIGUSR1)
+            with pytest.raises(yandexgpt.CancelledError):
+                next(pieces)
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert list(stream) == []

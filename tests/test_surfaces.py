@@ -45,9 +45,12 @@ DO_NOT_WAIT = {
 """What only makes something to be waited for, or does not wait at all, on either side."""
 WORDS = [
     ("Ctrl-C", "cancelling the task"),
-    ("or a read was interrupted", "or a read was cancelled"),
+    (
+        "the stream was closed before its end while it was iterated over, or a read was interrupted",
+        "another task has closed the stream before its end, or a read was cancelled",
+    ),
+    ("the results were closed while they were iterated over", "another task has closed the results"),
     ("another thread that reads", "another task that reads"),
-    ("another thread has closed", "another task has closed"),
     ("share between threads. It goes", "share between tasks. It goes"),
     (
         "Safe to share between threads; survives a fork.",

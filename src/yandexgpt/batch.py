@@ -316,6 +316,7 @@ class Results:
         self.close()
 
     def __iter__(self) -> Self:
+        self._closing.begins()
         return self
 
     def __next__(self) -> Result:
@@ -323,7 +324,7 @@ class Results:
 
         Raises:
             APIError, ValueError, TypeError: of its prompt, with ``on_error="raise"``; the rest is cancelled.
-            CancelledError: another thread has closed the results.
+            CancelledError: the results were closed while they were iterated over.
             Exception: whatever the iterable of prompts raised.
         """
         try:

@@ -12,21 +12,30 @@ __all__ = ["AsyncClosing", "Closing"]
 
 
 class Closing:
-    """By which thread an iterator was closed before its end."""
+    """Whether the iteration that is under way was cut off: the iterator was closed before its end.
 
-    __slots__ = ("_by",)
+    Who begins to iterate afterwards finds it closed, and has lost nothing, unless another thread has closed it.
+    """
+
+    __slots__ = ("_by", "_cut_off")
 
     def __init__(self) -> None:
         self._by: weakref.ref[Any] | None = None
+        self._cut_off = False
+
+    def begins(self) -> None:
+        """An iteration begins."""
+        self._cut_off = False
 
     def closed(self) -> None:
-        """It was closed by this thread, for the first time or again."""
+        """It was closed by this thread, or by a signal handler in it, for the first time or again."""
         if self._by is None:
             self._by = weakref.ref(threading.current_thread())
+            self._cut_off = True
 
     def cuts_off(self) -> bool:
-        """Whether another thread than this one has closed it."""
-        return self._by is not None and self._by() is not threading.current_thread()
+        """Whether whoever reads in this thread was cut off."""
+        return self._cut_off or (self._by is not None and self._by() is not threading.current_thread())
 
 
 class AsyncClosing:

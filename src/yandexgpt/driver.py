@@ -282,9 +282,11 @@ class Driver:
                         delay = call.failed(cast("grpc.RpcError", error), last)
                         if delay is None:
                             return
+                    except errors.APIError:
+                        reading = False
+                        raise
                     except BaseException as error:
-                        if not isinstance(error, errors.APIError):
-                            call.abandoned(error)
+                        call.abandoned(error)
                         raise
                     finally:
                         self._end_attempt(pool, pooled, call, request, rpc, ended=ended, reading=reading)
@@ -319,7 +321,7 @@ class Driver:
 
         Args:
             ended: gRPC has told how the call ended.
-            reading: if not: an exception such as Ctrl-C came in the middle of gRPC's code, not between two messages.
+            reading: if it has not: an exception such as Ctrl-C came in the middle of gRPC's code.
         """
         call.interrupt = None
         whole = False

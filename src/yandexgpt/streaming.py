@@ -131,6 +131,7 @@ class Stream(BaseStream):
     """
 
     _kind_of_closing = Closing
+    _closing: Closing
 
     def __init__(self, responses: Generator[CompletionResponse, None, None], call: Call) -> None:
         super().__init__(call)
@@ -184,6 +185,7 @@ class Stream(BaseStream):
         self.close()
 
     def __iter__(self) -> Self:
+        self._closing.begins()
         return self
 
     def __next__(self) -> Chunk:
@@ -191,7 +193,7 @@ class Stream(BaseStream):
 
         Raises:
             APIError: the call failed.
-            CancelledError: another thread has closed the stream before its end, or a read was interrupted.
+            CancelledError: the stream was closed before its end while it was iterated over, or a read was interrupted.
         """
         try:
             for response in self._responses:
