@@ -52,7 +52,9 @@ class BaseStream:
         """
         if self._call.answer is None:
             if self._call.cancelled:
-                raise YandexGPTError("the answer is not whole: the stream was closed before its end; see partial")
+                raise YandexGPTError(
+                    "the answer is not whole: the stream was closed before finish() or its end; see partial"
+                )
             raise YandexGPTError("the answer is not whole: iterate over the stream to its end, or call finish()")
         return self._call.completion()
 
