@@ -53,6 +53,17 @@ def stream(target: str, *, reading: float = 0.0, **how: Any) -> Run:
     return one_by_one(call)
 
 
+def closed_early(target: str) -> Run:
+    """``Client.stream``, left after its first chunk."""
+    client = yandexgpt.Client(**options(target))
+
+    def call() -> str:
+        with client.stream(PROMPT, **ASKED) as chunks:
+            return next(chunks).text
+
+    return one_by_one(call)
+
+
 def complete_aio(target: str, *, at_once: int = 1) -> Run:
     """``AsyncClient.complete``."""
 
@@ -125,6 +136,7 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "complete": {"ours": complete},
     "stream": {"ours": stream},
     "long": {"ours": stream},
+    "early": {"ours": closed_early},
     "complete-aio": {"ours": complete_aio},
     "stream-aio": {"ours": stream_aio},
     "many": {

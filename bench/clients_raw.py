@@ -90,6 +90,21 @@ def sync(*, stream: bool) -> dict[str, Callable[[str], Run]]:
     }
 
 
+def closed_early(target: str, *, options: Options) -> Run:
+    """A stream that is cancelled after its first message."""
+    channel = grpc.insecure_channel(target, options)
+    stub = TextGenerationServiceStub(channel)
+
+    def call() -> str:
+        responses = stub.Completion(request(stream=True), **alike())
+        text: str = next(responses).alternatives[0].message.text
+        responses.cancel()
+        return text
+
+    call.channel = channel  # type: ignore[attr-defined]  # a stub alone does not keep its channel alive
+    return one_by_one(call)
+
+
 def aio(*, stream: bool) -> dict[str, Callable[[str], Run]]:
     """Its asynchronous variants."""
     ways: dict[str, tuple[Options, Around]] = {
@@ -140,6 +155,7 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "complete": sync(stream=False),
     "stream": sync(stream=True),
     "long": sync(stream=True),
+    "early": {"naive": partial(closed_early, options=()), "best": partial(closed_early, options=BEST)},
     "complete-aio": aio(stream=False),
     "stream-aio": aio(stream=True),
     "many": {

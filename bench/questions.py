@@ -79,6 +79,7 @@ def layer(name: str, label: str) -> Variant:
 CROWD_STREAMS = 1_000
 CROWD_SECONDS = 2.0
 MEMORY_STREAMS = 2_000
+EARLY_STREAMS = 1_000
 CALLS = (
     Question("complete", "a whole answer, synchronous", "us", (NAIVE, BEST, ALIKE, OURS, SDK, OPENAI), "whole"),
     Question(
@@ -134,6 +135,17 @@ CALLS = (
         calls=MEMORY_STREAMS,
         rounds=3,
         fresh=True,
+        shown=("grown",),
+    ),
+    Question(
+        "early",
+        "1,000 streams closed after their first message, synchronous",
+        "s",
+        (NAIVE, raw("best", "raw stub, single-threaded"), OURS),
+        "ahead",
+        "FIRST",
+        calls=EARLY_STREAMS,
+        rounds=3,
         shown=("grown",),
     ),
     Question(
@@ -314,6 +326,14 @@ BARS = (
         "memory",
         lambda series: [1e9 * MEMORY_STREAMS / max(1.0, grown) for grown in series["ours"].values("grown")],
     ),
+    Bar(
+        "streams closed early: KB of memory each",
+        "<=",
+        2.0,
+        "early",
+        lambda series: [grown / EARLY_STREAMS / 1e3 for grown in series["ours"].values("grown")],
+    ),
+    Bar("streams closed early: CPU, ours / naive", "<=", 1.15, "early", ratio("cpu", "ours", "naive")),
     Bar("slow reader: CPU, every chunk / latest=True", ">=", 1.5, "slow", ratio("cpu", "all", "latest")),
     Bar(
         "slow reader, asynchronous: CPU, every chunk / latest=True",

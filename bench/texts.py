@@ -32,6 +32,11 @@ LONG = repeated(11_000)
 """Some 20 KB."""
 
 
+FIRST_CHARACTERS = len(LONG) // PARTIALS
+FIRST = LONG[:FIRST_CHARACTERS]
+"""The first partial of it."""
+
+
 def growing(text: str, partials: int) -> list[str]:
     """The text as the service writes it: each partial holds all that there is so far."""
     return [text[: len(text) * n // partials] for n in range(1, partials + 1)]

@@ -21,6 +21,7 @@ QUESTIONS = {
     "many": ["naive", "naive-aio", "unary-aio", "ours", "ours-aio", "ours-tasks"],
     "crowd": ["naive", "ours"],
     "memory": ["naive", "ours"],
+    "early": ["naive", "best", "ours"],
     "slow": ["all", "latest"],
     "slow-aio": ["all", "latest"],
     "layers": ["alike", "driver", "ours"],

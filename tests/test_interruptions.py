@@ -4,6 +4,8 @@ whoever reads what was closed is told."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from typing import Any
 
 import pytest
@@ -429,3 +431,18 @@ def test_what_a_task_itself_has_closed_ends_for_it(emulator: Emulator, kind: str
             assert [each async for each in reader] == []
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", ["stream", "text", "latest", "chat", "many"])
+def test_what_another_thread_closes_at_the_moment_of_a_read_says_so(emulator: Emulator, kind: str) -> None:
+    with emulator.client() as client:
+        client.complete("раз")
+        for n in range(10 if kind == "many" else 150):
+            reader, closer = opened(client, kind)
+            next(reader)
+            closing = threading.Timer(n % 10 * 0.0001, closer.close)
+            closing.start()
+            with contextlib.suppress(yandexgpt.CancelledError):  # or it was at its end
+                for _ in reader:
+                    pass
+            closing.join()

@@ -34,7 +34,7 @@ reliability.GRACE = reliability.LEAK = PATIENCE
 reliability.SHORT, reliability.HOLD = 4.0, 3.0
 reliability.RETRY = yandexgpt.Retry(attempts=10, initial=0.1, maximum=0.4, jitter=0.1)
 TIMEOUT, reliability.TIMEOUT = reliability.TIMEOUT, PATIENCE
-CELLS = [*reliability.network(), *reliability.service()]
+CELLS = [*reliability.network(), *reliability.service(), *reliability.process()]
 
 
 def rows(*faults: str, runs: int = 2) -> list[Any]:
@@ -66,8 +66,25 @@ def test_rows_of_the_table() -> None:
     assert page.count("| 2 | 0 | 0 | 0 | 0 | 0 |") == len(made)
 
 
+def test_rows_of_what_happens_in_the_process_itself() -> None:
+    made = rows(
+        "interceptor: hands out a generator; status UNAVAILABLE, twice",
+        "interceptor: hands out an object without cancel(), code() and metadata; status UNAVAILABLE",
+        "interceptor: takes longer than the deadline",
+        "interceptor: raises a bare grpc.RpcError",
+        "the stream is closed by another thread or task while its reader is busy",
+        "garbage collection finalizes a half-read stream",
+        "a signal handler makes a call",
+        "left early, 100 streams a run: memory and sockets",
+    )
+    assert {row.call for row in made} == {"complete", "stream", "text()", "stream(latest=True)", "complete_many"}
+    for row in made:
+        assert (row.runs, +row.counts, row.notes) == (2, {}, []), row.cell
+    assert [row.side.client.__name__ for row in made if "signal" in row.cell.fault] == ["Client"] * 2
+
+
 def test_every_fault_meets_both_clients_and_every_phase_is_there() -> None:
-    phases = {reliability.CONNECT, reliability.FIRST, reliability.MIDDLE, reliability.LAST}
+    phases = {reliability.CONNECT, reliability.FIRST, reliability.MIDDLE, reliability.LAST, reliability.ANY}
     assert {cell.phase for cell in CELLS} == phases
     assert len({(cell.fault, cell.phase) for cell in CELLS}) == len(CELLS)
 
