@@ -110,9 +110,8 @@ def _checked(value: object, where: str, left: int) -> Any:
 
 def _one_deeper(where: str, left: int, depth: int) -> int:
     if left < depth:
-        place = where if len(where) <= 100 else f"{where[:70]}...{where[-20:]}"
         raise ValueError(
-            f"{place}: nested too deeply, or inside itself: protobuf carries 32 objects or 48 lists inside one another"
+            f"{where}: nested too deeply, or inside itself: protobuf carries 32 objects or 48 lists inside one another"
         )
     return left - depth
 
