@@ -41,6 +41,9 @@ def in_child(use):
 """
 """How each program begins. One that hangs is ended, and prints where each of its threads was."""
 
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+"""What the programs inherit: nothing of coverage, which allocates and which an interrupt leaves locked for ever."""
+
 QUIET_SECONDS = 10.0
 """How long a call may go on at the emulator after its end in the program."""
 
@@ -61,7 +64,7 @@ def run(source: str, emulator: Emulator, *arguments: str, limit: float = 60.0, s
                 *(sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning"),
                 *("-c", HEAD + source, str(limit), *arguments),
             ],
-            env={**os.environ, **emulator.environment()},
+            env={**ENVIRONMENT, **emulator.environment()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

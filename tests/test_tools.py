@@ -587,12 +587,10 @@ def test_a_task_that_is_cancelled_during_a_tool_ends(emulator: Emulator, synchro
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert task.cancelled()
+            go.set()  # the end of the loop waits for its threads
 
     script(emulator, ("f", {}))
-    try:
-        asyncio.run(main())
-    finally:
-        go.set()
+    asyncio.run(main())
     assert len(emulator.requests) == 1
 
 
