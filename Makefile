@@ -13,6 +13,9 @@ SECONDS ?= 180
 # How long `make soak` takes, about.
 SOAK_SECONDS ?= 600
 
+# What the coverage depends on.
+SOURCES := pyproject.toml requirements/dev.txt $(shell find src tests scripts bench examples -name '*.py')
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability soak clean
 
@@ -28,16 +31,18 @@ demo: $(VENV)/.installed ## a unary answer, a stream, and a stream that revises 
 	@$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed ## the whole test suite
-	@$(BIN)/python -m pytest -n $(WORKERS)
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -n $(WORKERS)
+	@$(BIN)/coverage combine -q
 
-check: $(VENV)/.installed ## formatting, lint, strict types, coverage
+check: $(VENV)/.installed .coverage ## formatting, lint, strict types, coverage (of the last `make test`, if nothing has changed)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q -n $(WORKERS)
-	@$(BIN)/coverage combine -q
 	@$(BIN)/coverage report
+
+.coverage: $(SOURCES)
+	@$(MAKE) --no-print-directory test
 
 format: $(VENV)/.installed ## format and fix what can be fixed
 	@$(BIN)/ruff format .

@@ -15,7 +15,19 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import pytest
-from driver import FOREVER, PATIENCE, Background, Driver, output_of, program, run_loop, stall_after, until
+from driver import (
+    CALLS_PER_CONNECTION,
+    FOREVER,
+    PATIENCE,
+    Background,
+    Driver,
+    output_of,
+    own_words,
+    program,
+    run_loop,
+    stall_after,
+    until,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -130,7 +142,7 @@ def test_every_prompt_has_its_result(client: Any, emulator: Emulator, concurrenc
     assert prompts.read == 40
     assert emulator.peak_in_flight <= concurrency
     assert len({result.completion.request_id for result in results}) == 40
-    assert len({request.peer for request in emulator.requests}) == 1
+    assert len({request.peer for request in emulator.requests}) <= max(1, 40 // CALLS_PER_CONNECTION)
 
 
 def test_no_prompts(client: Any, emulator: Emulator) -> None:
@@ -652,7 +664,8 @@ asyncio.run(main())
 @pytest.mark.parametrize("case", EXITS)
 def test_the_interpreter_ends_in_silence(emulator: Emulator, case: str) -> None:
     source = "import yandexgpt\nclient = yandexgpt.Client()\n" + EXITS[case]
-    assert output_of(program(source, emulator)) == (0, "раз\n", "")
+    code, out, err = output_of(program(source, emulator))
+    assert (code, out, own_words(err)) == (0, "раз\n", "")
 
 
 # What is ready, and who reads

@@ -680,15 +680,15 @@ def test_close_between_the_choice_of_a_connection_and_its_use(emulator: Emulator
     assert (code, out, err) == (0, "well\n", "")
 
 
-def tokenize_by_stub(driver: Driver, raw: Any) -> Any:
+def tokenize_by_stub(driver: Driver, raw: Any, timeout: float | None = None) -> Any:
     from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 
     request = text_generation_service_pb2.TokenizeRequest(model_uri="gpt://emulator/yandexgpt", text="раз")
     if driver._loop is None:
-        return raw.tokenizer.Tokenize(request)
+        return raw.tokenizer.Tokenize(request, timeout=timeout)
 
     async def main() -> Any:
-        return await raw.tokenizer.Tokenize(request)
+        return await raw.tokenizer.Tokenize(request, timeout=timeout)
 
     return driver._loop.run(main())
 
@@ -698,6 +698,26 @@ def test_the_stubs_send_a_token_too(driver: Driver, emulator: Emulator, origin: 
     assert len(tokenize_by_stub(driver, client.raw).tokens) == 1
     assert client.complete("Привет").text == "Привет"
     assert len(tokens_of(emulator)) == origin.fetched == 1
+
+
+def test_a_token_that_does_not_come_is_waited_for_as_long_as_the_call_may_take(
+    driver: Driver, emulator: Emulator
+) -> None:
+    go = threading.Event()
+
+    def provide() -> str:
+        go.wait(PATIENCE)
+        return emulator.identity.issue()
+
+    raw = driver.client(emulator, credentials=TokenProvider(provide), timeout=None).raw
+    try:
+        with pytest.raises(yandexgpt.DeadlineExceededError, match="while waiting for a token"):
+            tokenize_by_stub(driver, raw, timeout=0.2)
+    finally:
+        go.set()
+    assert emulator.requests == []
+    assert len(tokenize_by_stub(driver, raw, timeout=5.0).tokens) == 1
+    assert 0.0 < (emulator.requests[0].deadline or 0.0) <= 5.0
 
 
 def test_the_stubs_raise_why_there_is_no_token(driver: Driver, emulator: Emulator, oauth: OAuthToken) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -337,6 +338,100 @@ def test_an_interceptor_that_never_ends_ends_at_the_deadline(emulator: Emulator)
             with pytest.raises(yandexgpt.DeadlineExceededError, match="in an interceptor"):
                 await client.complete("раз", timeout=0.2)
 
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+class AsyncWaits(grpc.aio.UnaryStreamClientInterceptor):
+    """Waits for something else than gRPC, in the generator that it returns.
+
+    Args:
+        where: after a message, after the last one, or in place of the call.
+    """
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        response = None if self._where == "instead" else await continuation(client_call_details, request)
+
+        async def messages() -> AsyncIterator[Any]:
+            try:
+                async for message in response or _nothing():
+                    yield message
+                    if self._where == "between":
+                        await asyncio.sleep(FOREVER)
+            finally:
+                if self._where != "between":
+                    await asyncio.sleep(FOREVER)
+
+        return messages()
+
+
+async def _nothing() -> AsyncIterator[Any]:
+    for message in ():
+        yield message
+
+
+@pytest.mark.parametrize("where", ["between", "after", "instead"])
+def test_an_interceptor_that_waits_in_its_generator_ends_at_the_deadline(emulator: Emulator, where: str) -> None:
+    async def main() -> None:
+        client = emulator.async_client(interceptors=[AsyncWaits(where)])
+        with pytest.raises(yandexgpt.DeadlineExceededError, match="in an interceptor"):
+            await client.complete("раз два", timeout=0.2)
+        with pytest.raises(yandexgpt.DeadlineExceededError, match="in an interceptor"):
+            await client.stream("раз два", timeout=0.2).finish()
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    until(lambda: emulator.in_flight == 0)
+
+
+@pytest.mark.parametrize("where", ["between", "after"])
+def test_leaving_a_stream_does_not_wait_for_an_interceptor(emulator: Emulator, where: str) -> None:
+    async def main() -> None:
+        client = emulator.async_client(interceptors=[AsyncWaits(where)])
+        async with client, client.stream("раз два", timeout=None) as stream:
+            await anext(stream)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    until(lambda: emulator.in_flight == 0)
+
+
+@pytest.mark.parametrize("where", ["between", "instead"])
+def test_closing_the_client_ends_a_wait_in_an_interceptor(emulator: Emulator, where: str) -> None:
+    async def main() -> None:
+        client = emulator.async_client(interceptors=[AsyncWaits(where)])
+        reading = asyncio.create_task(client.complete("раз два", timeout=None))
+        if where == "between":
+            await asyncio.to_thread(emulator.wait_for_requests, 1)
+        else:
+            await asyncio.sleep(0)
+        await client.close()
+        with pytest.raises(yandexgpt.CancelledError):
+            await reading
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+@pytest.mark.parametrize("interceptors", [[], [AsyncPasses], [AsyncYields]], ids=["none", "passes", "yields"])
+def test_a_cancellation_that_a_task_has_swallowed_before_is_no_end_of_its_calls(
+    emulator: Emulator, interceptors: list[Any]
+) -> None:
+    async def main() -> None:
+        async with emulator.async_client(interceptors=[each() for each in interceptors]) as client:
+            asyncio.current_task().cancel()  # type: ignore[union-attr]
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            async with client.stream("раз два три") as stream:
+                await anext(stream)
+            stall_after(emulator, 0)
+            closing = client.with_options(timeout=None)
+            asyncio.get_running_loop().call_later(0.05, lambda: tasks.append(asyncio.create_task(closing.close())))
+            with pytest.raises(yandexgpt.CancelledError):
+                await closing.complete("раз")
+            await asyncio.wait(tasks)
+
+    tasks: list[asyncio.Task[None]] = []
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 

@@ -347,6 +347,54 @@ def test_ctrl_c_at_any_moment_loses_no_place_and_leaves_no_call(emulator: Emulat
     assert int(run(INTERRUPTED, emulator, "400", limit=150.0, silent=False)) > 500
 
 
+NEWEST = """
+class AtLine:
+    "Raises before the n-th line of the package that the main thread comes to."
+
+    def __init__(self, n):
+        self.n = n
+
+    def __call__(self, frame, event, argument):
+        return self.line if os.path.dirname(yandexgpt.__file__) in frame.f_code.co_filename else None
+
+    def line(self, frame, event, argument):
+        if event == "line":
+            self.n -= 1
+            if self.n == 0:
+                raise KeyboardInterrupt
+        return self.line
+
+def read():
+    with client.stream("раз два три", latest=True, timeout=None) as stream:
+        next(stream)
+
+client = yandexgpt.Client(max_concurrency=2)
+at = AtLine(0)
+for n in range(1, 10_000, 4):
+    at = AtLine(n)
+    try:
+        sys.settrace(at)
+        read()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    if at.n > 0:
+        break
+gc.collect()
+until_quiet()
+print(n, sum(thread.name == "yandexgpt-latest" for thread in threading.enumerate()))
+"""
+
+
+def test_ctrl_c_at_any_line_leaves_no_thread_that_reads_on(emulator: Emulator) -> None:
+    """At bae2c99 one in fourteen, that came as the stream was being closed, did."""
+    stall_after(emulator, 1, times=1000)
+    lines, left = run(NEWEST, emulator, limit=100.0, silent=False).split()
+    assert int(lines) > 100
+    assert left == "0"
+
+
 # Other threads and tasks
 
 READ = ["stream", "text", "latest", "chat", "many", "many, as they come"]

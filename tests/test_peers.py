@@ -5,6 +5,7 @@ The texts are those of gRPC's core, as seen with grpcio 1.71.0 and 1.85.1 agains
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import grpc
@@ -13,6 +14,9 @@ import pytest
 from driver import FAST, Driver
 
 from yandexgpt import Retry, errors
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
+    CompletionResponse,
+)
 from yandexgpt.checks import grpc_timeout
 from yandexgpt.failures import error_class
 from yandexgpt.retry import is_transient
@@ -188,6 +192,39 @@ UNREADABLE = {
     "no HTTP/2": lambda stream: b"\xffno HTTP/2" * 30,
     "HTTP/1.1": lambda stream: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
 }
+
+
+def message(payload: bytes) -> bytes:
+    """A message as gRPC frames it."""
+    return struct.pack("!BI", 0, len(payload)) + payload
+
+
+PARTIAL = CompletionResponse(
+    alternatives=[{"message": {"role": "assistant", "text": "раз"}, "status": "ALTERNATIVE_STATUS_PARTIAL"}]
+).SerializeToString()
+FINAL = CompletionResponse(
+    alternatives=[{"message": {"role": "assistant", "text": "раз два"}, "status": "ALTERNATIVE_STATUS_FINAL"}]
+).SerializeToString()
+
+
+@pytest.mark.parametrize("garbage", [b"\xff\xff", PARTIAL.replace("раз".encode(), b"\xff" * 6)], ids=["bytes", "text"])
+@pytest.mark.parametrize("rest", ["nothing", "messages", "the end"])
+@pytest.mark.parametrize("method", ["complete", "stream"])
+def test_a_message_that_cannot_be_read_ends_the_call_at_once(
+    driver: Driver, garbage: bytes, rest: str, method: str
+) -> None:
+    def answer(stream: int) -> bytes:
+        more = {"nothing": b"", "messages": message(PARTIAL) * 3, "the end": message(FINAL)}[rest]
+        sent = peer.headers(stream, peer.HEADERS) + peer.data(stream, message(PARTIAL) + message(garbage) + more)
+        return sent + (peer.headers(stream, peer.TRAILERS, end=True) if rest == "the end" else b"")
+
+    with peer.Peer(answer) as server:
+        client: Any = driver.make(endpoint=server.endpoint, tls=False, folder_id="f", credentials="k", timeout=None)
+        with pytest.raises(Internal, match="Exception deserializing response!") as caught:
+            client.complete("a") if method == "complete" else list(client.stream("a"))
+        assert (server.requests, caught.value.attempts) == (1, 1)
+        assert caught.value.partial is not None
+        assert caught.value.partial.text == "раз"
 
 
 @pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import TYPE_CHECKING, cast
 
-from yandexgpt.aio_driver import task_cancelled
+from yandexgpt.aio_driver import times_cancelled
 from yandexgpt.closing import AsyncClosing
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class _AsyncRun:
         try:
             return await self._plan.answer(self._client, index, prompt)
         except asyncio.CancelledError as error:
-            if self._closed or task_cancelled():
+            if self._closed or times_cancelled():
                 raise
             return self._plan.given_up(index, prompt, error)  # an interceptor's doing
 

@@ -335,6 +335,7 @@ class AsyncDriver:
         pooled = self.connection.pool(call.endpoint).acquire(call)
         try:
             check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
+            cancellations = times_cancelled()
             rpc = check(b"", timeout=call.remaining(), wait_for_ready=True)
             call.interrupt = from_any_thread(rpc.cancel)
             try:
@@ -346,7 +347,7 @@ class AsyncDriver:
                     raise call.not_connected() from error
             except asyncio.CancelledError:
                 rpc.cancel()
-                if call.cancelled and not task_cancelled():
+                if call.cancelled and times_cancelled() == cancellations:
                     raise call.ended_here() from None
                 raise
         finally:
@@ -396,17 +397,27 @@ class AsyncDriver:
                     last: Any = None
                     watch: _Watch | None = None
                     ended = handing_out = False
+                    cancellations = times_cancelled()
                     try:
                         pooled = pool.acquire(call)
                         rpc = self._begin_attempt(pooled, call, request, authorization)
                         watch = _Watch.over(call, rpc)
                         messages = aiter(rpc) if method.generates else _one(rpc)
-                        async for last in messages:
+                        async for message in messages:
+                            if message is None:  # grpc.aio's word for it
+                                _cancel(rpc)
+                                raise _unreadable()
+                            last = message
                             if not call.first_message_at:
                                 call.first_message_at = time.monotonic()
+                            if watch is not None:
+                                watch.hands_out(call, last)
                             handing_out = True
                             yield last
                             handing_out = False
+                            cancellations = times_cancelled()
+                            if watch is not None:
+                                watch.reads(call, last)
                         ended = True
                         call.succeeded(last, await _received(rpc))
                         return
@@ -420,11 +431,15 @@ class AsyncDriver:
                         if delay is None:
                             return
                     except asyncio.CancelledError as error:
-                        # gRPC's word for a call that was cancelled on this side, and asyncio's for a task that was.
-                        if call.cancelled and not task_cancelled():
-                            raise call.ended_here(last) from None
-                        if watch is not None and watch.expired and not task_cancelled():
-                            raise call.expired("in an interceptor") from error
+                        # gRPC's word for a call that was cancelled on this side, asyncio's for a task that was, and how
+                        # a watch ends an attempt.
+                        if watch is not None:
+                            watch.end()
+                        if times_cancelled() == cancellations:
+                            if call.cancelled:
+                                raise call.ended_here(last) from None
+                            if watch is not None and watch.expired:
+                                raise call.expired("in an interceptor") from error
                         call.abandoned(error)
                         raise
                     except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
@@ -443,7 +458,7 @@ class AsyncDriver:
                             pooled.calls.discard(call)
                             pooled.attempts.forget(request)
                         if not ended and rpc is not None:
-                            rpc.cancel()
+                            _cancel(rpc)
                             if handing_out and not isinstance(rpc, _call.Call):
                                 await _read_on(messages)
                 else:
@@ -464,7 +479,7 @@ class AsyncDriver:
         self.connection.add_rpc(rpc)
         call.interrupt = from_any_thread(rpc.cancel)
         if call.cancelled:
-            rpc.cancel()
+            _cancel(rpc)
         return rpc
 
     async def _authorization(self, call: Call) -> str | BaseException:
@@ -523,8 +538,10 @@ class AsyncDriver:
         self.connection.raw_channels.append((channel, asyncio.get_running_loop()))
         return channel
 
-    async def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        call = self.begin(GENERATE, "raw")
+    async def authorized(self, details: Any) -> dict[str, Any]:
+        """The metadata of a raw call, with the client's, and the time that is left after a wait for a token."""
+        limited = (details.timeout or 0.0) > 0.0  # what is not, gRPC refuses itself
+        call = self.begin(GENERATE, "raw", details.timeout if limited else UNSET)
         self.connection.enter(call)
         try:
             self.check_open()
@@ -533,7 +550,8 @@ class AsyncDriver:
             self.connection.calls.discard(call)
         if not isinstance(authorization, str):
             raise authorization
-        return call.attempt(authorization).metadata
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *call.attempt(authorization).metadata)
+        return {"metadata": metadata, "timeout": call.remaining() if limited else details.timeout}
 
 
 class _Authorize:
@@ -543,8 +561,8 @@ class _Authorize:
         self._driver = driver
 
     async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()), *await self._driver.raw_metadata())
-        call = await continuation(client_call_details._replace(metadata=metadata), request)
+        authorized = await self._driver.authorized(client_call_details)
+        call = await continuation(client_call_details._replace(**authorized), request)
         self._driver.connection.add_rpc(call)
         return call
 
@@ -558,26 +576,89 @@ class _AuthorizeStream(_Authorize, grpc.aio.UnaryStreamClientInterceptor):
 
 
 class _Watch:
-    """Ends an attempt that interceptors keep beyond its deadline, which gRPC counts from where they have let it go."""
+    """Ends an attempt whose interceptors keep it beyond its deadline, or after it was cancelled.
 
-    def __init__(self, rpc: Any, moment: float) -> None:
+    gRPC counts the deadline from where interceptors have let the call go, and cancels only that call: what they hand
+    out may wait for something else. So the task that reads is cancelled, as ``asyncio.timeout`` does it.
+
+    Attributes:
+        expired: whether the deadline has passed.
+    """
+
+    def __init__(self, rpc: Any, seconds: float | None) -> None:
         self.expired = False
         self._rpc = rpc
-        self._timer = asyncio.get_running_loop().call_later(moment - time.monotonic(), self._expire)
+        self._requests = 0
+        self._timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._expire)
+        self._task = asyncio.current_task()
 
     @classmethod
     def over(cls, call: Call, rpc: Any) -> _Watch | None:
-        """A watch over an attempt, if there are interceptors and a deadline."""
-        moment = call.attempt_ends
-        return None if moment is None or isinstance(rpc, _call.Call) else cls(rpc, moment + INTERCEPTORS_SECONDS)
+        """A watch over an attempt, if there are interceptors."""
+        if isinstance(rpc, _call.Call):
+            return None
+        ends = call.attempt_ends
+        watch = cls(rpc, None if ends is None else ends - time.monotonic() + INTERCEPTORS_SECONDS)
+        call.interrupt = from_any_thread(watch.cancel)
+        return watch
 
-    def _expire(self) -> None:
-        self.expired = True
-        self._rpc.cancel()
+    def reads(self, call: Call, last: Any) -> None:
+        """The running task goes on to wait for the next message.
+
+        Raises:
+            CancelledError, DeadlineExceededError: the attempt has ended meanwhile.
+        """
+        self._task = asyncio.current_task()
+        self._check(call, last)
+
+    def hands_out(self, call: Call, last: Any) -> None:
+        """A message has come.
+
+        Raises:
+            CancelledError, DeadlineExceededError: an interceptor has swallowed the end of the attempt.
+        """
+        self._task = None
+        self._take_back()
+        self._check(call, last)
+
+    def cancel(self) -> None:
+        """Cancel the attempt."""
+        if self._task is None:
+            _cancel(self._rpc)
+        else:
+            self._requests += 1
+            self._task.cancel()
 
     def end(self) -> None:
         """The attempt has ended."""
-        self._timer.cancel()
+        self._task = None
+        self._take_back()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expire(self) -> None:
+        self.expired = True
+        self.cancel()
+
+    def _check(self, call: Call, last: Any) -> None:
+        if call.cancelled:
+            raise call.ended_here(last)
+        if self.expired:
+            raise call.expired("in an interceptor")
+
+    def _take_back(self) -> None:
+        """Others who cancel the task are to be told apart."""
+        task = asyncio.current_task()
+        while self._requests:
+            self._requests -= 1
+            if task is not None and hasattr(task, "uncancel"):  # since Python 3.11
+                task.uncancel()
+
+
+def _unreadable() -> grpc.aio.AioRpcError:
+    """For a message that is no protobuf: what the synchronous kind of call raises by itself."""
+    nothing = grpc.aio.Metadata()
+    return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "Exception deserializing response!")
 
 
 async def _one(rpc: Any) -> AsyncGenerator[Any, None]:
@@ -589,16 +670,21 @@ async def _read_on(messages: AsyncIterator[Any]) -> None:
     """Read a call that was cancelled between two messages to its end, which is at hand.
 
     An instrumentation wraps the messages in a generator of its own, and its span ends when that one is told how the
-    call ended.
+    call ended. Interceptors that have something else to wait for are not waited for.
     """
+    cancellations = times_cancelled()
+    watch = _Watch(None, SETTLING_SECONDS)
     try:
         async for _ in messages:
             pass
     except grpc.RpcError:
         pass
     except asyncio.CancelledError:
-        if task_cancelled():
+        watch.end()
+        if times_cancelled() > cancellations:
             raise
+    finally:
+        watch.end()
 
 
 async def _received(rpc: Any) -> ReceivedMetadata:
@@ -627,8 +713,11 @@ def from_any_thread(function: Callable[[], Any]) -> Callable[[], Any]:
     return partial(asyncio.get_running_loop().call_soon_threadsafe, function)
 
 
-def task_cancelled() -> bool:
-    """Whether somebody has cancelled the running task (unknown, so False, before Python 3.11)."""
+def times_cancelled() -> int:
+    """How often somebody has cancelled the running task (unknown, so 0, before Python 3.11).
+
+    Who swallows a cancellation seldom takes it back: what counts is whether the number has grown.
+    """
     task = asyncio.current_task()
     cancelling = getattr(task, "cancelling", None)
-    return cancelling is not None and cancelling() > 0
+    return 0 if cancelling is None else int(cancelling())

@@ -10,11 +10,11 @@ import math
 import sys
 import threading
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 from yandexgpt import forks
 from yandexgpt.errors import ConfigurationError
+from yandexgpt.holders import Holders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 1.0
 """How long to wait for a thread that was told to end, which takes it a millisecond. Not for ever: what the thread runs
 may be somebody else's code, such as an interceptor."""
 
-_workers: set[Worker] = set()
+_workers: Holders[Worker] = Holders()
 
 
 class Alarm:
@@ -66,51 +66,24 @@ class Alarm:
         return self._lock.acquire(timeout=max(0.0, left))
 
 
-class _Errands(forks.Forkable):
-    """What is done soon, in a thread for that, which ends when nothing is left."""
-
-    def __init__(self) -> None:
-        self.after_fork()
-        forks.register(self)
-
-    def after_fork(self) -> None:
-        """The child has no such thread."""
-        self._waiting: deque[Callable[[], object]] = deque()
-        self._running = threading.Lock()
-
-    def add(self, errand: Callable[[], object]) -> None:
-        self._waiting.append(errand)
-        if self._running.acquire(blocking=False):
-            try:
-                # Not threading.Thread: it takes a lock to start.
-                _thread.start_new_thread(self._run, ())
-            except RuntimeError:  # the interpreter is about to end, and starts no threads any more
-                self._run()
-
-    def _run(self) -> None:
-        while True:
-            while self._waiting:
-                try:
-                    self._waiting.popleft()()
-                except Exception:  # noqa: PERF203  (the others are to be done all the same)
-                    logger.exception("a call could not be cancelled")
-            self._running.release()
-            # What was added just before the release found the lock taken.
-            if not self._waiting or not self._running.acquire(blocking=False):
-                return
-
-
-_errands = _Errands()
-
-
 def hand_over(errand: Callable[[], object]) -> None:
-    """Have something done in another thread, soon.
+    """Have something done at once, in a thread of its own.
 
     gRPC takes locks of the call and of the channel to cancel a call, and to read it, one inside of the other. A signal
     handler or a finalizer may have interrupted gRPC's own code under one of them, while the thread that reads the call
     waits for that one under the other.
     """
-    _errands.add(errand)
+    try:
+        _thread.start_new_thread(_do, (errand,))  # not threading.Thread: it takes a lock to start
+    except RuntimeError:  # the interpreter is about to end, or the system allows no further thread
+        _do(errand)
+
+
+def _do(errand: Callable[[], object]) -> None:
+    try:
+        errand()
+    except Exception:
+        logger.exception("a call could not be cancelled")
 
 
 class Worker(forks.Forkable):
@@ -135,6 +108,10 @@ class Worker(forks.Forkable):
         except RuntimeError as error:
             raise ConfigurationError(f"a thread is needed, and none can be started: {error}") from error
         _workers.add(self)
+
+    def __del__(self) -> None:
+        """Whoever should have ended it may have been interrupted before."""
+        self.stop()
 
     def after_fork(self) -> None:
         """The child has no such thread; what belonged to it is kept, untouched, to the end of the process."""

@@ -195,6 +195,11 @@ class _Run:
         self.engine: Engine | None = None
         self.closed = False
 
+    def __del__(self) -> None:
+        """Ctrl-C may have come before the results could end the engine."""
+        if self.engine is not None:
+            self.engine.end(wait=False)
+
     def results(self) -> Generator[Result, None, None]:
         """The results, while prompts are read as far as they may be."""
         plan, window = self.plan, self.plan.window()

@@ -205,20 +205,25 @@ class Driver:
         """
         call = self.begin(GENERATE, "connect", UNSET if timeout is None else timeout)
         self.connection.calls.add(call)
-        pooled = self.connection.pool(call.endpoint).acquire(call)
+        pool = self.connection.pool(call.endpoint)
+        pooled: PooledChannel | None = None
+        rpc: Any = None
+        ended = False
         try:
+            pooled = pool.acquire(call)
             rpc = pooled.start(call, _check_health, call.remaining())
             call.started(underlying(rpc))
-            try:
-                for _ in _one(rpc):
-                    pass
-            except FAILURES as error:
-                if call.cancelled:
-                    raise call.ended_here() from error
-                if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                    raise call.not_connected() from error
+            for _ in _one(rpc):
+                pass
+            ended = True
+        except FAILURES as error:
+            ended = True
+            if call.cancelled:
+                raise call.ended_here() from error
+            if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
+                raise call.not_connected() from error
         finally:
-            pooled.calls.discard(call)
+            self._end_attempt(pool, pooled, call, None, rpc, ended=ended, reading=True)
             self.connection.calls.discard(call)
 
     def raw(self) -> Raw:
@@ -336,7 +341,7 @@ class Driver:
                 whole = True
         finally:
             if not whole and pooled is not None:
-                pool.evict(pooled)  # an interrupt may have left gRPC's lock of the channel taken
+                pool.interrupted(pooled, call)
 
     def _authorization(self, call: Call) -> str | BaseException:
         """What to send as ``authorization``, or why there is nothing to send."""
@@ -388,8 +393,10 @@ class Driver:
         self.connection.raw_channels.append(channel)
         return grpc.intercept_channel(channel, _Authorize(self))
 
-    def raw_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        call = self.begin(GENERATE, "raw")
+    def authorized(self, details: Any) -> dict[str, Any]:
+        """The metadata of a raw call, with the client's, and the time that is left after a wait for a token."""
+        limited = (details.timeout or 0.0) > 0.0  # what is not, gRPC refuses itself
+        call = self.begin(GENERATE, "raw", details.timeout if limited else UNSET)
         self.connection.calls.add(call)
         try:
             self.check_open()
@@ -399,7 +406,8 @@ class Driver:
         if not isinstance(authorization, str):
             raise authorization
         self.check_open()  # the wait may have been long, and a call on a closed channel crashes the process
-        return call.attempt(authorization).metadata
+        metadata = (*(details.metadata or ()), *call.attempt(authorization).metadata)
+        return {"metadata": metadata, "timeout": call.remaining() if limited else details.timeout}
 
 
 class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
@@ -409,8 +417,8 @@ class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterce
         self._driver = driver
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        metadata = (*(client_call_details.metadata or ()), *self._driver.raw_metadata())
-        return continuation(replaced(client_call_details, metadata=metadata), request)
+        authorized = self._driver.authorized(client_call_details)
+        return continuation(replaced(client_call_details, **authorized), request)
 
     intercept_unary_stream = intercept_unary_unary
 

@@ -17,6 +17,7 @@ from grpc._cython import cygrpc
 
 from yandexgpt import forks
 from yandexgpt._version import __version__
+from yandexgpt.background import Alarm, hand_over
 from yandexgpt.completion import NO_METADATA, ReceivedMetadata
 from yandexgpt.errors import ConfigurationError
 from yandexgpt.failures import code_of, initial_metadata_of, trailing_metadata_of
@@ -56,6 +57,9 @@ _SCALES = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84)
 """Whether gRPC opens another connection when the server allows no further stream on the first. Before, calls wait for
 a stream, in silence, and nobody is told how many streams the server allows."""
 _CONNECTIONS_PER_CHANNEL = 10
+
+LOCKED_SECONDS = 0.5
+"""After how long a lock of gRPC's counts as left taken. gRPC itself holds one for microseconds."""
 
 STREAMS_PER_CHANNEL = 100 if _SCALES else 10
 """Calls that go over one channel at a time; for more, another is opened. HTTP/2 servers commonly allow 100 streams a
@@ -209,6 +213,28 @@ class PooledChannel:
             if self._closed:
                 self.close()
 
+    def is_unharmed(self, call: Call) -> bool:
+        """Whether gRPC's locks are free, after an exception such as Ctrl-C in the middle of its code for a call.
+
+        The thread that was interrupted may take them again, if it holds them: this asks another.
+        """
+        channel, rpc = _grpc_channel(self.opened), call.rpc
+        alone = channel is not None and channel._single_threaded_unary_stream and call.method.generates
+        if channel is None or not (alone or hasattr(rpc, "_state")):
+            return False
+        looked = Alarm()
+
+        def look() -> None:
+            if not alone:  # gRPC's thread for the channel takes this one
+                with rpc._state.condition:
+                    pass
+            with contextlib.suppress(ValueError):  # the channel is closed
+                channel._channel.check_connectivity_state(False)
+            looked.set()
+
+        hand_over(look)
+        return looked.wait(LOCKED_SECONDS)
+
     @property
     def opened(self) -> Any:
         """The channel, if it is open; else None."""
@@ -263,6 +289,25 @@ class ChannelPool(forks.Forkable):
         for number in list(self._channels):
             if self._channels.get(number) is pooled:
                 self._channels.pop(number, None)
+
+    def interrupted(self, pooled: PooledChannel, call: Call) -> None:
+        """An exception such as Ctrl-C came in the middle of gRPC's code, and may have left one of its locks taken.
+
+        Other calls on that channel would then wait for ever, and so would whoever closes it, or drops the last
+        reference to it: it is kept to the end of the process, unless the locks turn out to be free.
+        """
+        import ctypes  # seldom needed
+
+        kept = ctypes.py_object(pooled)
+        ctypes.pythonapi.Py_IncRef(kept)  # a global variable would let go of it as the interpreter ends
+        self.evict(pooled)
+        if pooled.is_unharmed(call):
+            for number in itertools.count():
+                if self._channels.setdefault(number, pooled) is pooled:
+                    break
+            ctypes.pythonapi.Py_DecRef(kept)
+            if self._closed:  # by somebody who did not see it
+                pooled.close()
 
     def close(self) -> list[PooledChannel]:
         """Begin no further calls.
@@ -322,6 +367,8 @@ def free(rpc: Any) -> None:
     interrupted while gRPC waited for a message: gRPC has freed it then, and nothing of it must be touched any more.
     """
     if isinstance(rpc, _RENDEZVOUS) and rpc._state.due and not (sys.is_finalizing() or forks.unusable()):
+        # gRPC's core is not told of the end after a message that is no protobuf, and rpc.cancel() does nothing.
+        rpc._call.cancel(cygrpc.StatusCode.cancelled, "given up")
         while rpc._state.due:
             rpc._consume_next_event()
 
@@ -405,6 +452,13 @@ def _put_below(channel: Any, innermost: _Innermost) -> bool:
         return False
     wrapper._channel = grpc.intercept_channel(inner, innermost)
     return True
+
+
+def _grpc_channel(channel: Any) -> Any:
+    """gRPC's own channel, behind its wrappers; None if there is none, or it is not known."""
+    while channel is not None and type(channel) is not _channel.Channel:
+        channel = getattr(channel, "_channel", None)
+    return channel
 
 
 def _gevent_patched() -> bool:
