@@ -9,7 +9,7 @@ import threading
 from typing import Any
 
 import pytest
-from driver import PATIENCE, Background, run_loop, stall_after
+from driver import FOREVER, PATIENCE, Background, run_loop, stall_after
 from programs import run
 
 import yandexgpt
@@ -345,6 +345,32 @@ print(interrupts)
 
 def test_ctrl_c_at_any_moment_loses_no_place_and_leaves_no_call(emulator: Emulator) -> None:
     assert int(run(INTERRUPTED, emulator, "400", limit=150.0, silent=False)) > 500
+
+
+STARTED = """
+def ring(number, frame):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, ring)
+client = yandexgpt.Client(timeout=None)
+for _ in range(int(sys.argv[2])):
+    try:
+        # Once more, should it come in a finalizer, where it is ignored.
+        signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 0.002), 1.0)
+        client.complete("раз")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+gc.collect()
+until_quiet()
+"""
+
+
+def test_ctrl_c_as_a_call_begins_leaves_no_call_at_the_service(emulator: Emulator) -> None:
+    """At bae2c99 one in fifteen went on there: gRPC had begun it, and nobody could cancel it."""
+    emulator.fail("UNAVAILABLE", delay=FOREVER, times=1000)
+    run(STARTED, emulator, "150", limit=100.0, silent=False)
 
 
 NEWEST = """

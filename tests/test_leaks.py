@@ -225,7 +225,7 @@ client = yandexgpt.Client(timeout=20.0, max_concurrency=2)
 client.connect()
 for use in (complete, stream, submit):
     for _ in range(int(sys.argv[2])):
-        signal.setitimer(signal.ITIMER_REAL, 0.01, 1.0)  # again: what is raised in a finalizer is ignored
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 1.0)  # again: what is raised in a finalizer is ignored
         try:
             use(client)
         except Soft:

@@ -325,6 +325,7 @@ class Driver:
         """Give back what an attempt had.
 
         Args:
+            request: None for a call that is no attempt: a unary one, to connect.
             ended: gRPC has told how the call ended.
             reading: if it has not: an exception such as Ctrl-C came in the middle of gRPC's code.
         """
@@ -341,7 +342,7 @@ class Driver:
                 whole = True
         finally:
             if not whole and pooled is not None:
-                pool.interrupted(pooled, call)
+                pool.interrupted(pooled, call, streamed=call.method.generates and request is not None)
 
     def _authorization(self, call: Call) -> str | BaseException:
         """What to send as ``authorization``, or why there is nothing to send."""

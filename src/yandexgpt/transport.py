@@ -213,13 +213,21 @@ class PooledChannel:
             if self._closed:
                 self.close()
 
-    def is_unharmed(self, call: Call) -> bool:
+    @property
+    def single_threaded(self) -> bool:
+        """Whether no thread of gRPC's has to do with a stream on the channel."""
+        channel = _grpc_channel(self.opened)
+        return channel is not None and bool(channel._single_threaded_unary_stream)
+
+    def is_unharmed(self, call: Call, *, alone: bool) -> bool:
         """Whether gRPC's locks are free, after an exception such as Ctrl-C in the middle of its code for a call.
 
         The thread that was interrupted may take them again, if it holds them: this asks another.
+
+        Args:
+            alone: no thread of gRPC's has to do with the call.
         """
         channel, rpc = _grpc_channel(self.opened), call.rpc
-        alone = channel is not None and channel._single_threaded_unary_stream and call.method.generates
         if channel is None or not (alone or hasattr(rpc, "_state")):
             return False
         looked = Alarm()
@@ -290,7 +298,7 @@ class ChannelPool(forks.Forkable):
             if self._channels.get(number) is pooled:
                 self._channels.pop(number, None)
 
-    def interrupted(self, pooled: PooledChannel, call: Call) -> None:
+    def interrupted(self, pooled: PooledChannel, call: Call, *, streamed: bool) -> None:
         """An exception such as Ctrl-C came in the middle of gRPC's code, and may have left one of its locks taken.
 
         Other calls on that channel would then wait for ever, and so would whoever closes it, or drops the last
@@ -301,13 +309,25 @@ class ChannelPool(forks.Forkable):
         kept = ctypes.py_object(pooled)
         ctypes.pythonapi.Py_IncRef(kept)  # a global variable would let go of it as the interpreter ends
         self.evict(pooled)
-        if pooled.is_unharmed(call):
-            for number in itertools.count():
-                if self._channels.setdefault(number, pooled) is pooled:
-                    break
+        alone = streamed and pooled.single_threaded
+        if pooled.is_unharmed(call, alone=alone):
+            if call.rpc is not None:
+                self._put_back(pooled)
             ctypes.pythonapi.Py_DecRef(kept)
-            if self._closed:  # by somebody who did not see it
+        if call.rpc is None and not pooled.calls:
+            # gRPC may have begun the call, and nothing else cancels it now. Only this thread gets past the lock; but
+            # closing waits for gRPC's thread, if there is one, and that one may wait for the lock.
+            if alone:
                 pooled.close()
+            else:
+                hand_over(pooled.close)
+
+    def _put_back(self, pooled: PooledChannel) -> None:
+        for number in itertools.count():
+            if self._channels.setdefault(number, pooled) is pooled:
+                break
+        if self._closed:  # by somebody who did not see it
+            pooled.close()
 
     def close(self) -> list[PooledChannel]:
         """Begin no further calls.
