@@ -221,7 +221,7 @@ def submit(client):
     client.submit("раз")
 
 signal.signal(signal.SIGALRM, ring)
-client = yandexgpt.Client(timeout=20.0, max_concurrency=2)
+client = yandexgpt.Client(timeout=5.0, max_concurrency=2)
 client.connect()
 for use in (complete, stream, submit):
     for _ in range(int(sys.argv[2])):
