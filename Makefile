@@ -8,6 +8,8 @@ BIN    := $(VENV)/bin
 # Source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or `wheel`.
 CLOUDAPI ?=
 CLOUDAPI_REF ?=
+# Arguments of scripts/instrumented.py: --pinned leaves out the lowest gRPC.
+INSTRUMENTED ?=
 # How long `make fuzz` takes, about.
 SECONDS ?= 180
 # How long `make soak` takes, about.
@@ -61,7 +63,7 @@ test-clients: $(VENV)/.installed ## other people's clients, unchanged, on the em
 	@$(BIN)/python scripts/clients.py
 
 test-instrumented: $(VENV)/.installed ## the clients under opentelemetry, sentry, ddtrace, prometheus, gevent, interceptors
-	@$(BIN)/python scripts/instrumented.py
+	@$(BIN)/python scripts/instrumented.py $(INSTRUMENTED)
 
 explore: $(VENV)/.installed ## the tests with generated cases, on thousands of new ones (`make test` has the same each time)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis --hypothesis-profile=explore

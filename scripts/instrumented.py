@@ -1,12 +1,12 @@
 """Run the clients under what wraps gRPC from outside, and beside what replaces its runtime: `make test-instrumented`.
 
-    python scripts/instrumented.py [WORD ...]
+    python scripts/instrumented.py [--pinned] [WORD ...]
 
 Tracing packages, a metrics package, gevent and interceptors of a user's own: each has an environment of its own under
 .cache/instrumented, with the versions in requirements/instrumented.txt, and another with the lowest gRPC that the
 package allows. The programs are in tests/instrumented; each prints a line for every check. They run against an
 emulator in this process, which they script, and ask what it has seen, through a socket (see :class:`Desk`). WORDs
-choose the runs whose names hold one of them.
+choose the runs whose names hold one of them; --pinned leaves out those with the lowest gRPC.
 """
 
 from __future__ import annotations
@@ -101,8 +101,9 @@ RUNS = {
 
 def main() -> int:
     """Run every program; return 0 if all went well."""
-    words = sys.argv[1:]
-    named = {f"{name}{suffix}": (which, file) for name, which in RUNS.items() for suffix, file in FILES.items()}
+    words = [word for word in sys.argv[1:] if word != "--pinned"]
+    files = {"": FILES[""]} if "--pinned" in sys.argv[1:] else FILES
+    named = {f"{name}{suffix}": (which, file) for name, which in RUNS.items() for suffix, file in files.items()}
     chosen = {name: run for name, run in named.items() if not words or any(word in name for word in words)}
     if not chosen:
         sys.exit(f"instrumented: {' '.join(words)!r} is in none of the names: {', '.join(named)}")
