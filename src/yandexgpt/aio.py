@@ -238,9 +238,8 @@ class AsyncClient(BaseClient):
         Raises:
             ValueError: an argument has an impossible value. Nothing was sent.
             TypeError: the prompts are not iterable, or there is no such option. Nothing was sent.
-            ConfigurationError: the client is closed; also while iterating, if it is closed before the last prompt is
-                read.
-            CancelledError: while iterating, the client or the results were closed during a call, or by another reader.
+            ConfigurationError: the client is closed; also while iterating, after a result with a ``CancelledError``.
+            CancelledError: while iterating, the client or the results were closed.
             APIError: while iterating, with ``on_error="raise"``, a call failed.
         """
         from yandexgpt.aio_batch import AsyncResults

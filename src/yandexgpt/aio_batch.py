@@ -76,7 +76,7 @@ class _AsyncRun:
         plan, window, room = self._plan, self._window, self._room
         try:
             async for prompt in _each(plan.prompts):
-                plan.driver.check_open()
+                plan.check_open(window)
                 task = asyncio.ensure_future(self._answer(window.take(), prompt))
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)

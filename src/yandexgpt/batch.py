@@ -220,7 +220,7 @@ class _Run:
                         if prompt is _NO_MORE:
                             exhausted = True
                         else:
-                            plan.driver.check_open()
+                            plan.check_open(window)
                             self._engine().submit(window.take(), prompt)
                     except Exception as error:  # noqa: BLE001  (it is raised when those before it are handed out)
                         exhausted = True

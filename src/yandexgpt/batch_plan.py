@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 import grpc
 
 from yandexgpt.checks import check_metadata
-from yandexgpt.errors import CancelledError, YandexGPTError
+from yandexgpt.errors import CancelledError, ConfigurationError, YandexGPTError
 from yandexgpt.methods import GENERATE
 from yandexgpt.options import ManyOptions
 from yandexgpt.request import Prompt, build_request, positive_int
@@ -78,11 +78,18 @@ class Window:
         self._taken = 0
         self._handed_out = 0
         self.under_way = 0
+        self.cut_off = False
+        """Whether a result says that its call was cancelled."""
 
     @property
     def room(self) -> bool:
         """Whether another prompt may be read."""
         return self.under_way < self._concurrency and self._taken - self._handed_out < READ_AHEAD * self._concurrency
+
+    @property
+    def begun(self) -> bool:
+        """Whether a prompt was read."""
+        return self._taken > 0
 
     @property
     def empty(self) -> bool:
@@ -99,6 +106,7 @@ class Window:
     def finished(self, result: Result) -> None:
         """A prompt has its result."""
         self.under_way -= 1
+        self.cut_off = self.cut_off or isinstance(result.error, CancelledError)
         self._ready[result.index] = result
 
     @property
@@ -190,7 +198,8 @@ class Plan:
         try:
             completion = await client.complete(prompt, request_id=request_id, **self._options)
         except Exception as error:  # noqa: BLE001  (it is raised where its result would be handed out)
-            return Result(index, prompt, error)
+            refused = isinstance(error, ConfigurationError) and self._client_is_closed
+            return Result(index, prompt, self.closed_meanwhile() if refused else error)
         return Result(index, prompt, None, completion)
 
     def given_up(self, index: int, prompt: Prompt, error: BaseException) -> Result:
@@ -211,6 +220,21 @@ class Plan:
         if error is None or (self._returns_errors and isinstance(error, _OF_A_PROMPT)):
             return result
         raise error
+
+    def check_open(self, window: Window) -> None:
+        """Refuse to begin another call where none can be made.
+
+        Raises:
+            CancelledError: the client was closed after the first, and no result says so.
+            ConfigurationError: it was closed before, or a result says so, or it cannot be used in this process.
+        """
+        if window.begun and not window.cut_off and self._client_is_closed:
+            raise self.closed_meanwhile()
+        self.driver.check_open()
+
+    @property
+    def _client_is_closed(self) -> bool:
+        return self.driver.closed or self.driver.connection.closed
 
     def closed_meanwhile(self) -> CancelledError:
         """For a reader whose results were closed by somebody else."""
