@@ -327,6 +327,14 @@ def test_the_time_of_interceptors_is_within_the_deadline(emulator: Emulator) -> 
         assert emulator.requests[0].deadline < 0.8
 
 
+def test_nothing_is_sent_when_interceptors_have_taken_all_the_time(emulator: Emulator) -> None:
+    with emulator.client(interceptors=[Takes(0.3)], retry=yandexgpt.Retry.none()) as client:
+        with pytest.raises(yandexgpt.DeadlineExceededError, match="the deadline passed in an interceptor"):
+            client.complete("раз", timeout=0.1)
+        client.complete("раз", timeout=PATIENCE)
+    assert len(emulator.requests) == 1
+
+
 class AsyncHolds(grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         await asyncio.sleep(FOREVER)

@@ -111,6 +111,16 @@ class Attempts:
         return None if reference is None else reference()
 
 
+class _TooLate(grpc.RpcError):
+    """Interceptors have taken all the time that there was for an attempt."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.DEADLINE_EXCEEDED
+
+    def details(self) -> str:
+        return "the deadline passed in an interceptor"
+
+
 class _Innermost(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """The interceptor next to gRPC. Those of the user may hand out something else than gRPC's call: a generator, or a
     wrapper without ``cancel``. This one keeps the call, and gives it the time that the others have left.
@@ -124,7 +134,10 @@ class _Innermost(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterce
         call = self._attempts.of(request)
         if call is None:
             return continuation(client_call_details, request)
-        rpc = continuation(replaced(client_call_details, timeout=call.within(client_call_details.timeout)), request)
+        timeout = call.within(client_call_details.timeout)
+        if timeout == 0.0:
+            raise _TooLate  # gRPC might send the request, and read a part of the answer, all the same
+        rpc = continuation(replaced(client_call_details, timeout=timeout), request)
         call.started(rpc)
         return rpc
 
@@ -404,7 +417,9 @@ def went_silent(error: Any, last: Any) -> bool:
 
     Its connection may be dead without anybody having been told; only a keepalive, a minute later, would find out.
     """
-    return last is None and code_of(error) is grpc.StatusCode.DEADLINE_EXCEEDED and not initial_metadata_of(error)
+    if isinstance(error, _TooLate) or code_of(error) is not grpc.StatusCode.DEADLINE_EXCEEDED:
+        return False
+    return last is None and not initial_metadata_of(error)
 
 
 inherited: list[Any] = []
