@@ -22,6 +22,11 @@ from typing import Any
 import grpc
 
 import yandexgpt
+
+# Now: pytest parses what it imports, and CPython 3.11 fails if an exception is reported from a finalizer meanwhile.
+import yandexgpt.aio_batch
+import yandexgpt.batch
+import yandexgpt.batch_plan
 from yandexgpt import background
 from yandexgpt.emulator import Emulator
 

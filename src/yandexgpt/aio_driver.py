@@ -227,8 +227,8 @@ class AsyncConnection(forks.Forkable):
 def _cancel(rpc: Any) -> None:
     try:
         rpc.cancel()
-    except Exception:  # an interceptor's, which its caller has got already (grpcio 1.71)
-        logger.debug("a call could not be cancelled", exc_info=True)
+    except Exception as error:  # noqa: BLE001  (an interceptor's, which its caller has got already: grpcio 1.71)
+        logger.debug("a call could not be cancelled: %r", error)
 
 
 async def _close_elsewhere(channel: grpc.aio.Channel, loop: asyncio.AbstractEventLoop) -> None:
