@@ -13,7 +13,7 @@ from runs import Run, in_loop, one_by_one
 from texts import PROMPT
 
 import yandexgpt
-from yandexgpt.methods import GENERATE
+from yandexgpt._rpc.methods import GENERATE
 
 
 def driver(target: str) -> Run:

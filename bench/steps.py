@@ -21,10 +21,10 @@ from clients_raw import alike, request
 from texts import LONG, PROMPT, TEXT
 
 import yandexgpt
-from yandexgpt.completion import Completion, CompletionResponse
-from yandexgpt.folding import Chunk, Fold
-from yandexgpt.methods import GENERATE
-from yandexgpt.request import build_request
+from yandexgpt._chunks import Chunk, Fold
+from yandexgpt._models import Completion, CompletionResponse
+from yandexgpt._request import build_request
+from yandexgpt._rpc.methods import GENERATE
 
 PRECISION = (200, 100)
 """Turns of a loop, and loops, of which the fastest counts."""

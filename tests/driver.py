@@ -24,10 +24,10 @@ import grpc
 import yandexgpt
 
 # Now: pytest parses what it imports, and CPython 3.11 fails if an exception is reported from a finalizer meanwhile.
-import yandexgpt.aio_batch
-import yandexgpt.batch
-import yandexgpt.batch_plan
-from yandexgpt import background
+import yandexgpt._async.batch
+import yandexgpt._features.batch
+import yandexgpt._rpc.batch
+from yandexgpt._concurrency import threads as background
 from yandexgpt.emulator import Emulator
 
 PATIENCE = 30.0

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 import yandexgpt
 from yandexgpt import Retry
-from yandexgpt.batch_plan import Window
+from yandexgpt._features.batch import Window
 from yandexgpt.emulator import Emulator
 
 SOON = 15.0
@@ -370,7 +370,7 @@ def test_what_is_no_error_of_a_prompt_is_raised_in_any_case(client: Any, monkeyp
         raise ZeroDivisionError
 
     results = client.complete_many(["раз"], on_error="return")
-    monkeypatch.setattr("yandexgpt.aio.build_request", broken)
+    monkeypatch.setattr("yandexgpt._async.client.build_request", broken)
     with pytest.raises(ZeroDivisionError):
         next(results)
 
@@ -454,7 +454,7 @@ def test_dropping_before_the_beginning(client: Any, emulator: Emulator) -> None:
 
 
 def test_exhausted_results_leave_no_thread(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yandexgpt.background.PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr("yandexgpt._concurrency.threads.PATIENCE_SECONDS", PATIENCE)
     with emulator.client() as client:
         before = set(threading.enumerate())
         results = client.complete_many(Prompts(10))

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import yandexgpt
+from yandexgpt._features.history import fitting
+from yandexgpt._messages import Message, ToolResult
+from yandexgpt._request import CompletionRequest
 from yandexgpt.emulator import Emulator
-from yandexgpt.history import fitting
-from yandexgpt.messages import Message, ToolResult
-from yandexgpt.request import CompletionRequest
 
 CALL = [{"name": "weather", "arguments": {"city": "Тула", "days": 3}}]
 

@@ -18,7 +18,7 @@ import pytest
 from driver import FAST, FOREVER, PATIENCE, Background, Driver, run_loop, stall_after, until
 
 import yandexgpt
-from yandexgpt.completion import CompletionResponse
+from yandexgpt._models import CompletionResponse
 from yandexgpt.credentials import IamToken, NoCredentials, TokenProvider
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.certificates import issue

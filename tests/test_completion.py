@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import Alternative, Completion, Message, Status, ToolCall, Usage
+from yandexgpt._models import CompletionResponse, ReceivedMetadata, Token
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt.completion import CompletionResponse, ReceivedMetadata, Token
 
 ANSWER = {
     "result": {

@@ -20,9 +20,9 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
     text_generation_service_pb2,
     text_generation_service_pb2_grpc,
 )
+from yandexgpt._struct_json import to_python
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.schema import example
-from yandexgpt.structs import to_python
 
 AUTHORIZATION = (("authorization", "Api-Key key"),)
 PARTIAL, TRUNCATED, FINAL, CONTENT_FILTER, TOOL_CALLS = range(1, 6)

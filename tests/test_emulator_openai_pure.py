@@ -13,7 +13,7 @@ from openai_face import CHAT as CHAT_PATH
 from openai_face import MODEL, Face
 from openai_face import RESPONSES as RESPONSES_PATH
 
-from yandexgpt.completion import CompletionResponse, Status
+from yandexgpt._models import CompletionResponse, Status
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.gateway.openai.appended import Appended, TakenBack
 from yandexgpt.emulator.gateway.openai.asked import completion_request

@@ -21,6 +21,7 @@ import pytest
 from driver import Background, in_threads, stall_after, until
 
 import yandexgpt
+from yandexgpt._config import Endpoint
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
     text_generation_service_pb2 as generation,
 )
@@ -35,7 +36,6 @@ from yandexgpt.emulator.service import Service
 from yandexgpt.emulator.tape.forwarder import Forwarder
 from yandexgpt.emulator.tape.methods import find
 from yandexgpt.emulator.tape.writer import Writer
-from yandexgpt.settings import Endpoint
 
 KEY = (("authorization", "Api-Key secret-key-of-the-test"),)
 PATIENCE = 20.0

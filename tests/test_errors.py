@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import yandexgpt
-from yandexgpt import errors, failures
+from yandexgpt import errors
+from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt.completion import CompletionResponse
+from yandexgpt._rpc import failures
 
 Code = grpc.StatusCode
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import AsyncStream, Completion, RevisedError, Status, Stream, Usage, YandexGPTError
+from yandexgpt._async.stream import Speech
+from yandexgpt._chunks import Chunk, Fold, edit, settled, whole_characters
+from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt.completion import CompletionResponse
-from yandexgpt.folding import Chunk, Fold, edit, settled, whole_characters
-from yandexgpt.streaming import Speech
 
 HALF = "\N{REPLACEMENT CHARACTER}"
 REFUSAL = "В интернете есть много сайтов с информацией на эту тему."

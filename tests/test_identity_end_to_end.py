@@ -37,6 +37,7 @@ from driver import (
 
 import yandexgpt
 from yandexgpt import Retry
+from yandexgpt._concurrency.token_cache import Refresher
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_token_service_pb2_grpc
 from yandexgpt.credentials import (
     Credentials,
@@ -49,7 +50,6 @@ from yandexgpt.credentials import (
 )
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.identity import Identity, MetadataServer
-from yandexgpt.tokens import Refresher
 
 SECRET = "t1.s3cr3t-that-nobody-may-see"
 
@@ -658,7 +658,7 @@ def test_close_ends_the_wait_for_a_token_of_the_stubs(emulator: Emulator, kind: 
 
 CLOSED_JUST_NOW = """
 import yandexgpt
-from yandexgpt.calls import Call
+from yandexgpt._rpc.call import Call
 
 attempt = Call.attempt
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from test_cancellation import EXITS, SOON, SYNC_BARE
 
 import yandexgpt
-from yandexgpt.completion import CompletionResponse
+from yandexgpt._models import CompletionResponse
+from yandexgpt._rpc.conflate import Slot
 from yandexgpt.emulator import Emulator
-from yandexgpt.newest import Slot
 
 PARTIALS = ["раз", "раз два", "раз двадцать", "раз двадцать три", "раз два т\N{REPLACEMENT CHARACTER}"]
 ANSWER = "раз два три"

@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
-from yandexgpt.limiter import Limiter
+from yandexgpt._concurrency.limiter import Limiter
 
 
 class User:

@@ -25,10 +25,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import yandexgpt
-from yandexgpt import OperationFailed, OperationTimeout, errors, polling
+from yandexgpt import OperationFailed, OperationTimeout, errors
+from yandexgpt._concurrency.rate_limiter import LOOK_UP_INTERVAL, Pacer
+from yandexgpt._features import polling
+from yandexgpt._features.polling import FIRST_INTERVAL, GROWTH, JITTER, LONGEST_INTERVAL, Schedule
 from yandexgpt.emulator import Emulator, Fault, FaultProxy, RecordedRequest
-from yandexgpt.pacer import LOOK_UP_INTERVAL, Pacer
-from yandexgpt.polling import FIRST_INTERVAL, GROWTH, JITTER, LONGEST_INTERVAL, Schedule
 
 SUBMIT = "/yandex.cloud.ai.foundation_models.v1.TextGenerationAsyncService/Completion"
 GET = "/yandex.cloud.operation.OperationService/Get"
@@ -683,7 +684,7 @@ def test_the_pacer_gives_a_moment_to_one_thread_only() -> None:
 def test_a_forked_child_begins_anew() -> None:
     source = """
 import os, sys, threading
-from yandexgpt.pacer import Pacer
+from yandexgpt._concurrency.rate_limiter import Pacer
 pacer = Pacer(1000.0)
 pacer.reserve(0.0)
 pacer._lock.acquire()

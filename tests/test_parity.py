@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 import yandexgpt
-from yandexgpt import _proto, credentials, methods
+from yandexgpt import _proto, credentials
+from yandexgpt._rpc import methods
 from yandexgpt.emulator import Emulator
 
 FACADE: dict[str, Callable[[yandexgpt.Client], Any]] = {

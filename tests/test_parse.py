@@ -13,8 +13,8 @@ import pytest
 import typing_extensions
 
 import yandexgpt
+from yandexgpt._struct_json import to_python
 from yandexgpt.emulator import Emulator
-from yandexgpt.structs import to_python
 
 
 class Person(pydantic.BaseModel):

@@ -14,12 +14,12 @@ import pytest
 from driver import FAST, Driver
 
 from yandexgpt import Retry, errors
+from yandexgpt._checks import grpc_timeout
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
     CompletionResponse,
 )
-from yandexgpt.checks import grpc_timeout
-from yandexgpt.failures import error_class
-from yandexgpt.retry import is_transient
+from yandexgpt._retry import is_transient
+from yandexgpt._rpc.failures import error_class
 
 Code = grpc.StatusCode
 Unavailable, Internal, Invalid = errors.UnavailableError, errors.InternalServerError, errors.InvalidArgumentError

@@ -13,7 +13,7 @@ import pytest
 from driver import PATIENCE
 
 import yandexgpt
-from yandexgpt import calls
+from yandexgpt._rpc import call as calls
 
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "reliability.py"
 

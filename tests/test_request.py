@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import Completion, ConfigurationError, Message, load_request, tool
+from yandexgpt._messages import ToolResult
+from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt.completion import CompletionResponse
-from yandexgpt.messages import ToolResult
-from yandexgpt.request import CompletionRequest, build_request, model_uri
-from yandexgpt.structs import checked, to_python
+from yandexgpt._request import CompletionRequest, build_request, model_uri
+from yandexgpt._struct_json import checked, to_python
 
 FOLDER = "b1g0123456789abcdefg"
 WEATHER = {

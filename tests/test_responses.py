@@ -13,9 +13,9 @@ import pytest
 from driver import FOREVER, output_of, program
 
 import yandexgpt
+from yandexgpt._openai.request import Refused
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.emulator import Emulator
-from yandexgpt.responses_request import Refused
 
 WEATHER: dict[str, Any] = {
     "type": "function",

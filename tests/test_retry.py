@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import APIError, Retry, UnavailableError
+from yandexgpt._retry import DEFAULT_RETRY, LONGEST_WAIT_ASKED_FOR, Budget, backoff, is_transient
+from yandexgpt._rpc.failures import error_class
 from yandexgpt.emulator import Emulator
-from yandexgpt.failures import error_class
-from yandexgpt.retry import DEFAULT_RETRY, LONGEST_WAIT_ASKED_FOR, Budget, backoff, is_transient
 
 Code = grpc.StatusCode
 

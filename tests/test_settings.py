@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import Client, ConfigurationError, Retry
+from yandexgpt._config import UNSET, Settings, check_metadata, check_seconds, is_loopback
 from yandexgpt.credentials import ApiKey, IamToken, MetadataService, NoCredentials
-from yandexgpt.settings import UNSET, Settings, check_metadata, check_seconds, is_loopback
 
 SECRET = "s3cr3t-AQVN-value"
 AUTHORIZATION = (("authorization", f"Bearer {SECRET}"),)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import yandexgpt
-from yandexgpt.responses import AsyncResponses, Responses
+from yandexgpt._async.responses import AsyncResponses, Responses
 
 PAIRS = [
     (yandexgpt.Client, yandexgpt.AsyncClient),

@@ -17,10 +17,11 @@ from driver import Clock, Driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yandexgpt import ConfigurationError, DeadlineExceededError, tokens
+from yandexgpt import ConfigurationError, DeadlineExceededError
+from yandexgpt._concurrency import token_cache as tokens
+from yandexgpt._concurrency.token_cache import ExpiringToken, Refresher
 from yandexgpt.credentials import TokenProvider
 from yandexgpt.emulator import Emulator
-from yandexgpt.tokens import ExpiringToken, Refresher
 
 SECRET = "t1.s3cr3t"
 PATIENCE = 20.0

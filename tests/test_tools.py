@@ -24,9 +24,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import yandexgpt
+from yandexgpt._messages import Message, ToolResult
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.emulator import Emulator
-from yandexgpt.messages import Message, ToolResult
 
 BEYOND = 2**53 + 1
 
@@ -338,7 +338,7 @@ def test_a_result_that_is_neither_is_told_as_a_failure(
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
 def test_integers_of_any_size_are_exact_in_results(value: Any) -> None:
-    from yandexgpt.rounds import succeeded
+    from yandexgpt._features.tool_loop import succeeded
 
     call = yandexgpt.ToolCall(text_common_pb2.ToolCall(function_call={"name": "f"}))
     assert json.loads(succeeded(call, [value]).content) == [value]

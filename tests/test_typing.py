@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import yandexgpt
-from yandexgpt import options
+from yandexgpt import _options as options
 
 pytest.importorskip("mypy")
 

@@ -18,13 +18,22 @@ from yandexgpt._version import __version__
 
 if TYPE_CHECKING:
     from yandexgpt import credentials, emulator, errors
-    from yandexgpt.aio import AsyncClient
-    from yandexgpt.aio_batch import AsyncResults
-    from yandexgpt.batch import Results
-    from yandexgpt.batch_plan import Result
-    from yandexgpt.chat import AsyncChat, Chat
-    from yandexgpt.client import Client
-    from yandexgpt.completion import Alternative, Completion, Status, Token, Usage
+    from yandexgpt._async.batch import AsyncResults
+    from yandexgpt._async.chat import AsyncChat, Chat
+    from yandexgpt._async.client import AsyncClient
+    from yandexgpt._async.operation import AsyncOperation, Operation
+    from yandexgpt._async.stream import AsyncStream, Stream
+    from yandexgpt._chunks import Chunk
+    from yandexgpt._features.batch import Result
+    from yandexgpt._messages import Message, ToolCall, ToolResult
+    from yandexgpt._models import Alternative, Completion, Status, Token, Usage
+    from yandexgpt._openai.response import Response
+    from yandexgpt._request import CompletionRequest, load_request
+    from yandexgpt._retry import Retry
+    from yandexgpt._rpc.batch import Results
+    from yandexgpt._structured_output import Parsed
+    from yandexgpt._sync.client import Client
+    from yandexgpt._tools import Tool, tool
     from yandexgpt.errors import (
         APIError,
         AuthenticationError,
@@ -49,15 +58,6 @@ if TYPE_CHECKING:
         UnimplementedError,
         YandexGPTError,
     )
-    from yandexgpt.folding import Chunk
-    from yandexgpt.messages import Message, ToolCall, ToolResult
-    from yandexgpt.operation import AsyncOperation, Operation
-    from yandexgpt.request import CompletionRequest, load_request
-    from yandexgpt.response import Response
-    from yandexgpt.retry import Retry
-    from yandexgpt.streaming import AsyncStream, Stream
-    from yandexgpt.structure import Parsed
-    from yandexgpt.tools import Tool, tool
 
 __all__ = [
     "APIError",
@@ -117,33 +117,33 @@ __all__ = [
 
 _MODULES = ("credentials", "emulator", "errors")
 _HOME = {
-    "AsyncChat": "chat",
-    "AsyncClient": "aio",
-    "AsyncResults": "aio_batch",
-    "AsyncStream": "streaming",
-    "Chat": "chat",
-    "Client": "client",
-    "Result": "batch_plan",
-    "Results": "batch",
-    "Stream": "streaming",
-    "Alternative": "completion",
-    "Completion": "completion",
-    "Status": "completion",
-    "Token": "completion",
-    "Usage": "completion",
-    "Chunk": "folding",
-    "Message": "messages",
-    "ToolCall": "messages",
-    "ToolResult": "messages",
-    "AsyncOperation": "operation",
-    "Operation": "operation",
-    "CompletionRequest": "request",
-    "load_request": "request",
-    "Response": "response",
-    "Retry": "retry",
-    "Parsed": "structure",
-    "Tool": "tools",
-    "tool": "tools",
+    "AsyncChat": "_async.chat",
+    "AsyncClient": "_async.client",
+    "AsyncResults": "_async.batch",
+    "AsyncStream": "_async.stream",
+    "Chat": "_async.chat",
+    "Client": "_sync.client",
+    "Result": "_features.batch",
+    "Results": "_rpc.batch",
+    "Stream": "_async.stream",
+    "Alternative": "_models",
+    "Completion": "_models",
+    "Status": "_models",
+    "Token": "_models",
+    "Usage": "_models",
+    "Chunk": "_chunks",
+    "Message": "_messages",
+    "ToolCall": "_messages",
+    "ToolResult": "_messages",
+    "AsyncOperation": "_async.operation",
+    "Operation": "_async.operation",
+    "CompletionRequest": "_request",
+    "load_request": "_request",
+    "Response": "_openai.response",
+    "Retry": "_retry",
+    "Parsed": "_structured_output",
+    "Tool": "_tools",
+    "tool": "_tools",
 }
 
 

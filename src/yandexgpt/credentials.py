@@ -1,7 +1,7 @@
 """Where the ``authorization`` of a call comes from.
 
-Tokens that end are refreshed ahead of their end, by one caller for all (:mod:`yandexgpt.tokens`). Nothing here shows a
-secret: not in a ``repr``, not in an error; and credentials cannot be pickled.
+Tokens that end are refreshed ahead of their end, by one caller for all
+(:mod:`yandexgpt._concurrency.token_cache`). Nothing here shows a secret: not in a ``repr``, not in an error; and credentials cannot be pickled.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from yandexgpt.checks import check_seconds, check_secret
+from yandexgpt._checks import check_seconds, check_secret
+from yandexgpt._concurrency.token_cache import ExpiringToken, Refresher
 from yandexgpt.errors import APIError, AuthenticationError, ConfigurationError, UnavailableError
-from yandexgpt.tokens import ExpiringToken, Refresher
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey

@@ -25,7 +25,7 @@
         ├── CancelledError          CANCELLED             the service, or `close()`, ended the call
         └── (any other code: APIError itself)
 
-:func:`yandexgpt.failures.from_rpc_error` is the only place that turns a ``grpc.RpcError`` into one of these.
+:func:`yandexgpt._rpc.failures.from_rpc_error` is the only place that turns a ``grpc.RpcError`` into one of these.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from yandexgpt.completion import Completion
-    from yandexgpt.operation import AsyncOperation, Operation
+    from yandexgpt._async.operation import AsyncOperation, Operation
+    from yandexgpt._models import Completion
 
 __all__ = [
     "APIError",

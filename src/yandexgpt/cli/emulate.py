@@ -12,7 +12,7 @@ import shlex
 import signal
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt.background import SIGNALS_SEEN_WITHIN
+from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
 
 if TYPE_CHECKING:
     from yandexgpt.emulator import Emulator

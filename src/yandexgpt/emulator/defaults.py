@@ -11,6 +11,7 @@ from typing import Any
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
+from yandexgpt._struct_json import to_python
 from yandexgpt.emulator.answers import (
     DEFAULT_MODEL_VERSION,
     Answer,
@@ -22,7 +23,6 @@ from yandexgpt.emulator.answers import (
     word_ends,
 )
 from yandexgpt.emulator.schema import example
-from yandexgpt.structs import to_python
 
 __all__ = ["default_answer", "input_texts", "input_words", "last_text"]
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import grpc
 
-from yandexgpt import transport
+from yandexgpt._config import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpoint
+from yandexgpt._rpc import channels as transport
 from yandexgpt.emulator.call import Call, time_left
 from yandexgpt.emulator.checks import check_authorization
 from yandexgpt.emulator.quota import Quota, Slot
@@ -23,7 +24,6 @@ from yandexgpt.emulator.tape.methods import Given, Handlers, Method
 from yandexgpt.emulator.tape.removal import without_secrets
 from yandexgpt.emulator.tape.unscripted import Unscripted
 from yandexgpt.emulator.tape.writer import Writer
-from yandexgpt.settings import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpoint
 
 __all__ = ["Forwarder"]
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import get_args
 
+from yandexgpt._config import is_loopback, parse_endpoint
 from yandexgpt.emulator.tape.forwarder import Forwarder
 from yandexgpt.emulator.tape.matching import Match
 from yandexgpt.emulator.tape.replayer import Replayer
 from yandexgpt.emulator.tape.writer import Writer
-from yandexgpt.settings import is_loopback, parse_endpoint
 
 __all__ = ["Source", "source"]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from yandexgpt.completion import CompletionResponse, Status, first_alternative
-from yandexgpt.folding import edit, settled
+from yandexgpt._chunks import edit, settled
+from yandexgpt._models import CompletionResponse, Status, first_alternative
 
 __all__ = ["Appended", "TakenBack"]
 

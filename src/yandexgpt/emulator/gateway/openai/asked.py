@@ -9,9 +9,9 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, EncodeError
 
+from yandexgpt._openai.request import prompt_and_options
+from yandexgpt._request import CompletionRequest, build_request
 from yandexgpt.emulator.gateway.openai.errors import bad_request
-from yandexgpt.request import CompletionRequest, build_request
-from yandexgpt.responses_request import prompt_and_options
 
 __all__ = ["completion_request", "named"]
 

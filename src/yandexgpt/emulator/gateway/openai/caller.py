@@ -10,14 +10,14 @@ from typing import TypeVar
 from google.protobuf.message import Message
 from starlette.requests import Request
 
+from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
-from yandexgpt.completion import CompletionResponse
+from yandexgpt._request import CompletionRequest
 from yandexgpt.emulator.gateway.core import Core
 from yandexgpt.emulator.gateway.openai.errors import Problem, bad_request
 from yandexgpt.emulator.gateway.openai.fields import shown
 from yandexgpt.emulator.gateway.openai.serving import EventStream, Writer
-from yandexgpt.request import CompletionRequest
 
 __all__ = ["Caller"]
 

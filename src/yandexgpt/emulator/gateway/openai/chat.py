@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
-from yandexgpt.completion import Completion, CompletionResponse, Status, Usage
+from yandexgpt._models import Completion, CompletionResponse, Status, Usage
+from yandexgpt._request import CompletionRequest
 from yandexgpt.emulator.gateway.core import Refused
 from yandexgpt.emulator.gateway.openai.appended import Appended, TakenBack
 from yandexgpt.emulator.gateway.openai.asked import completion_request, named
@@ -20,7 +21,6 @@ from yandexgpt.emulator.gateway.openai.errors import Problem, bad_request, json_
 from yandexgpt.emulator.gateway.openai.fields import Body, read_body
 from yandexgpt.emulator.gateway.openai.prompt import Prompt, response_format, tool_choice, tools
 from yandexgpt.emulator.gateway.openai.serving import event
-from yandexgpt.request import CompletionRequest
 
 __all__ = ["create"]
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from yandexgpt.completion import Completion, CompletionResponse
+from yandexgpt._models import Completion, CompletionResponse
 from yandexgpt.emulator.gateway.core import Refused
 from yandexgpt.emulator.gateway.openai.appended import Appended, TakenBack
 from yandexgpt.emulator.gateway.openai.errors import generation_error

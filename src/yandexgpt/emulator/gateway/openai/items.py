@@ -7,11 +7,11 @@ from typing import Any
 
 import grpc
 
+from yandexgpt._models import Completion, CompletionResponse
+from yandexgpt._openai.response import Response, ResponseError
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2
-from yandexgpt.completion import Completion, CompletionResponse
 from yandexgpt.emulator.gateway.openai.errors import Problem, generation_error
 from yandexgpt.emulator.gateway.openai.fields import Body
-from yandexgpt.response import Response, ResponseError
 
 __all__ = ["echo", "of_completion", "of_operation", "operation_id", "response_id"]
 

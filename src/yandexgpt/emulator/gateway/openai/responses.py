@@ -11,7 +11,8 @@ import grpc
 from starlette.requests import Request
 from starlette.responses import Response
 
-from yandexgpt.completion import Completion
+from yandexgpt._models import Completion
+from yandexgpt._request import CompletionRequest
 from yandexgpt.emulator.gateway.core import Refused
 from yandexgpt.emulator.gateway.openai.asked import completion_request, named
 from yandexgpt.emulator.gateway.openai.caller import Caller
@@ -20,7 +21,6 @@ from yandexgpt.emulator.gateway.openai.events import Events
 from yandexgpt.emulator.gateway.openai.fields import Body, read_body, shown
 from yandexgpt.emulator.gateway.openai.items import echo, of_completion, of_operation, operation_id
 from yandexgpt.emulator.gateway.openai.store import Kept, Store
-from yandexgpt.request import CompletionRequest
 
 __all__ = ["Responses"]
 

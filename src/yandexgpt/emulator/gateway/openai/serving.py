@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from yandexgpt.completion import CompletionResponse
+from yandexgpt._models import CompletionResponse
 from yandexgpt.emulator.gateway.core import Refused
 from yandexgpt.emulator.gateway.openai.errors import Problem, of_refused
 from yandexgpt.emulator.gateway.presence import CLIENT_CLOSED_REQUEST, LARGEST_BODY, Growing, unless_gone

@@ -1,0 +1,543 @@
+"""The asynchronous client: the twin of :mod:`yandexgpt._sync.client`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from yandexgpt._async.stream import AsyncStream
+from yandexgpt._checks import Metadata
+from yandexgpt._config import UNSET, Unset
+from yandexgpt._features.base import BaseClient
+from yandexgpt._models import Token
+from yandexgpt._request import CompletionRequest, build_request, build_tokenization
+from yandexgpt._rpc.async_invoker import AsyncDriver
+from yandexgpt._rpc.call import with_idempotency_key
+from yandexgpt._rpc.methods import GENERATE, SUBMIT, TOKENIZE, TOKENIZE_PROMPT
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from pydantic import TypeAdapter
+    from typing_extensions import Self, Unpack
+
+    from yandexgpt._async.batch import AsyncResults
+    from yandexgpt._async.chat import AsyncChat
+    from yandexgpt._async.operation import AsyncOperation
+    from yandexgpt._async.responses import AsyncResponses
+    from yandexgpt._features.batch import AsyncPrompts, OnError
+    from yandexgpt._messages import Message
+    from yandexgpt._models import Completion
+    from yandexgpt._options import ManyOptions, ParseOptions, RunOptions
+    from yandexgpt._request import Prompt, Reasoning, ResponseFormat, ToolLike
+    from yandexgpt._rpc.raw import AsyncRaw
+    from yandexgpt._structured_output import Parsed
+
+__all__ = ["AsyncClient"]
+
+T = TypeVar("T")
+
+
+class AsyncClient(BaseClient):
+    """A client for YandexGPT text generation over gRPC. Native on ``grpc.aio``. Works in any number of event loops,
+    one after another or each in a thread of its own; survives a fork.
+
+    Args:
+        folder_id: the folder that pays: it makes ``gpt://<folder>/...`` of a model's name, and is sent as
+            ``x-folder-id``. By default from ``YC_FOLDER_ID``, ``FOLDER_ID`` or ``YANDEX_CLOUD_FOLDER``.
+        credentials: an object of :mod:`yandexgpt.credentials`, or a ``str`` taken as an API key. By default from the
+            environment: see :func:`yandexgpt.credentials.from_env`.
+        model: a model's name (``yandexgpt``), ``name/version``, or a whole URI.
+        endpoint: ``host:port`` of the service; by default ``YANDEXGPT_ENDPOINT``, else the service's own.
+        operation_endpoint, iam_endpoint: the same for asynchronous operations and for tokens; by default ``endpoint``
+            if that was given, else the service's own.
+        tls: True (system roots), the path of a PEM bundle, or False for plaintext, over which a secret is sent to
+            loopback addresses only. By default ``YANDEXGPT_TLS``, else True.
+        timeout: seconds for a whole call (> 0): waiting in line, tokens, retries, and a stream to its last message;
+            None for no deadline.
+        attempt_timeout: seconds for one attempt (> 0), or None.
+        retry: when to send a call again.
+        max_concurrency: how many generations may be in flight at once (>= 1); further ones wait in line, first come
+            first served, within their deadline. None for no limit.
+        log_data: False asks the service not to keep the content of requests (``x-data-logging-enabled: false``).
+        metadata: pairs sent with every call.
+        channel_options: gRPC channel arguments; they win over this package's own.
+        interceptors: gRPC client interceptors, the first outermost: of an ``AsyncClient`` those of ``grpc.aio``, of a
+            ``Client`` both kinds, because ``complete_many`` makes its calls over ``grpc.aio``, and needs asynchronous
+            ones if there are synchronous ones. Generations are unary-stream calls, all others are unary-unary. Every
+            attempt is seen, and the time that interceptors take counts against the deadline.
+
+    Raises:
+        ConfigurationError: a value cannot be used. Nothing is sent.
+    """
+
+    _driver_type = AsyncDriver
+    _driver: AsyncDriver
+
+    async def complete(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        reasoning: Reasoning | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: ResponseFormat | None = None,
+        max_context_tokens: int | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> Completion:
+        """Ask for a whole answer.
+
+        Args:
+            prompt: a ``str`` (one user message), a sequence of messages (:class:`~yandexgpt.Message`, mappings with
+                ``role`` and ``text``, or completions, which stand for their assistant message), or a ready
+                ``CompletionRequest`` (see :func:`yandexgpt.load_request`), over which the options given here win.
+            system: a system message to put before the prompt.
+            model: a model's name, ``name/version``, or a whole URI; by default the client's.
+            temperature: 0 to 1; by default the service's (0.3).
+            max_tokens: the longest answer, in tokens (> 0); by default the model's.
+            reasoning: ``"disabled"`` or ``"hidden"``; by default the service's (disabled).
+            tools: functions that the model may call: made by :func:`yandexgpt.tool`, or mappings with ``name``,
+                ``description`` and ``parameters``, a JSON Schema. :meth:`run_tools` calls them, this does not.
+            tool_choice: ``"none"``, ``"auto"``, ``"required"``, or the name of one of the tools.
+            parallel_tool_calls: whether one answer may hold several calls; by default the service's (it may).
+            response_format: ``"json"``, a JSON Schema as a mapping, or a pydantic model, a dataclass or another type
+                that pydantic understands.
+            max_context_tokens: how many tokens the prompt may have, and ``max_tokens`` if given, together (> 0): the
+                prompt is counted by the service first, within the same deadline. By default nothing is counted.
+            timeout: seconds for the whole call, retries included (> 0), or None; by default the client's.
+            attempt_timeout: seconds for one attempt (> 0), or None; by default the client's.
+            metadata: pairs to send besides the client's.
+            request_id: the id to send as ``x-client-request-id``; by default a new UUID.
+
+        Raises:
+            ValueError: an argument has an impossible value. Nothing was sent.
+            ConfigurationError: there is no folder to make the model's URI with, or no credential; or the client is
+                closed. Nothing was sent.
+            PromptTooLongError: the prompt was counted, and does not fit. Nothing was generated.
+            APIError: the call failed.
+        """
+        settings = self._driver.settings
+        request = build_request(
+            prompt,
+            folder_id=settings.folder_id,
+            default_model=settings.model,
+            stream=False,
+            system=system,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            reasoning=reasoning,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+        )
+        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        call.must_fit(max_context_tokens)
+        await self._driver.unary(call, request)
+        return call.completion()
+
+    def stream(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        reasoning: Reasoning | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: ResponseFormat | None = None,
+        max_context_tokens: int | None = None,
+        latest: bool = False,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> AsyncStream:
+        """Ask for an answer as it is written. Arguments as for :meth:`complete`; ``timeout`` runs from this call on.
+
+        Args:
+            latest: for readers who may be slower than the service: hand out only the newest chunk there is, and always
+                the last one. What was overtaken is not kept. Costs a ``Client`` a thread for as long as the stream
+                lasts, and an ``AsyncClient`` a task.
+
+        Raises:
+            ValueError, ConfigurationError: as for :meth:`complete`. Nothing was sent; nor is it before the stream is
+                iterated over, which raises ``APIError`` if the call fails.
+        """
+        settings = self._driver.settings
+        request = build_request(
+            prompt,
+            folder_id=settings.folder_id,
+            default_model=settings.model,
+            stream=True,
+            system=system,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            reasoning=reasoning,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+        )
+        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        call.must_fit(max_context_tokens)
+        responses = self._driver.responses(call, request)
+        if latest:
+            from yandexgpt._rpc.conflate import newest_async
+
+            responses = newest_async(responses, call)
+        return AsyncStream(responses, call)
+
+    def complete_many(
+        self,
+        prompts: AsyncPrompts,
+        *,
+        concurrency: int = 10,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        **options: Unpack[ManyOptions],
+    ) -> AsyncResults:
+        """Ask for a whole answer to each of many prompts, several at a time: the way to make many calls at once.
+
+        Prompts are read as they are needed, and so may be any number: at most ``concurrency`` of them are without an
+        answer at a time, and at most twice as many have been read and not handed out, so that one which takes long
+        does not keep the others waiting, and memory does not grow. What is ready is handed out before the next prompt
+        is read, unless the prompts are a list or a tuple, which never blocks. Every prompt is a call of its own, with
+        its own deadline, retries and id.
+
+        A ``Client`` makes the calls in an event loop in one background thread, over a connection of its own, both of
+        which end with the iterator; prompts are read by whoever iterates.
+
+        Args:
+            prompts: an iterable of what :meth:`complete` takes; of an ``AsyncClient`` it may be an asynchronous one.
+            concurrency: how many calls may be under way at once (>= 1); no more than ``max_concurrency`` of the client
+                ever are.
+            ordered: True: results come in the order of their prompts. False: as soon as there is one.
+            on_error: what to do when a prompt has no answer. ``"raise"``: raise its error in its place, and cancel the
+                rest. ``"return"``: hand out a result with its ``error``, and go on.
+            options: as for :meth:`complete`, for every call. A ``request_id`` gets the index of the prompt added, as
+                in ``<request_id>-<index>``.
+
+        Returns:
+            An iterator of :class:`~yandexgpt.Result`: ``index``, ``prompt``, and ``completion`` or ``error``. Closing
+            or dropping it cancels what is under way.
+
+        Raises:
+            ValueError: an argument has an impossible value. Nothing was sent.
+            TypeError: the prompts are not iterable, or there is no such option. Nothing was sent.
+            ConfigurationError: the client is closed; also while iterating, after a result with a ``CancelledError``.
+            CancelledError: while iterating, the client or the results were closed.
+            APIError: while iterating, with ``on_error="raise"``, a call failed.
+        """
+        from yandexgpt._async.batch import AsyncResults
+        from yandexgpt._features.batch import Plan
+
+        iterables = (Iterable, AsyncIterable)
+        return AsyncResults(Plan(self, prompts, concurrency, ordered, on_error, options, iterables))
+
+    @property
+    def responses(self) -> AsyncResponses:
+        """For code written for openai's client: ``responses.create(...)``, ``retrieve(id)``, ``cancel(id)``."""
+        from yandexgpt._async.responses import AsyncResponses
+
+        return AsyncResponses(self)
+
+    def chat(
+        self,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        reasoning: Reasoning | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: ResponseFormat | None = None,
+        messages: Iterable[Message | Completion | Mapping[str, Any]] = (),
+    ) -> AsyncChat:
+        """Begin a conversation, whose history is kept on this side. Asks nothing yet.
+
+        Args:
+            system, model, temperature, max_tokens, reasoning, tools, tool_choice, parallel_tool_calls,
+                response_format: as for :meth:`complete`, for every turn.
+            messages: what was said before, as for :meth:`complete`.
+
+        Raises:
+            ValueError: an argument has an impossible value.
+            ConfigurationError: there is no folder to make the model's URI with.
+        """
+        from yandexgpt._async.chat import AsyncChat
+        from yandexgpt._features.history import body
+
+        request = body(
+            self._driver.settings,
+            messages,
+            system=system,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            reasoning=reasoning,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+        )
+        return AsyncChat(self, request)
+
+    async def run_tools(
+        self, prompt: Prompt, tools: Iterable[ToolLike], *, max_rounds: int = 5, **options: Unpack[RunOptions]
+    ) -> Completion:
+        """Ask, call the functions that the model wants called, give it their results, and so on until it answers.
+
+        The calls of one answer are made at the same time: by the synchronous client in up to eight threads, by the
+        asynchronous one in a task each (a function that is not a coroutine function runs in a thread). What fails is
+        told to the model in place of a result: an exception of a function (its type and message, and no traceback: a
+        message that holds a secret gives it away), arguments that do not fit, a name that is no tool's. The logger
+        ``yandexgpt`` has the exception's type on WARNING, and all of it on DEBUG. A function's text goes as it is,
+        any other result as JSON.
+
+        Args:
+            prompt: as for :meth:`complete`.
+            tools: functions made into tools by :func:`yandexgpt.tool`.
+            max_rounds: how often the model may ask for calls (>= 1).
+            options: as for :meth:`complete`. A ``tool_choice`` that demands a call holds for the first round;
+                ``timeout``, ``attempt_timeout``, ``metadata`` and ``request_id`` are those of each call to the model.
+
+        Returns:
+            The last answer.
+
+        Raises:
+            ValueError: an argument has an impossible value, or a tool has no function. Nothing was sent.
+            TruncatedError, ContentFilterError: an answer was cut, or filtered.
+            ToolRoundsError: after ``max_rounds`` rounds the model asked for more; the answer that does is in it.
+            APIError: a call to the model failed.
+        """
+        from yandexgpt._features.tool_loop import ToolRun, run_rounds_async
+
+        return await run_rounds_async(self.complete, ToolRun(self._driver.settings, prompt, tools, max_rounds, options))
+
+    async def parse(
+        self, prompt: Prompt, answer_type: type[T] | TypeAdapter[T], **options: Unpack[ParseOptions]
+    ) -> Parsed[T]:
+        """Ask for an answer of a certain structure, and validate it. Needs the extra ``yandexgpt[pydantic]``.
+
+        Args:
+            prompt: as for :meth:`complete`.
+            answer_type: a pydantic model, a dataclass, or another type that pydantic understands; or a
+                ``pydantic.TypeAdapter``, which type checkers need for a union. The model gets its JSON Schema.
+            options: as for :meth:`complete`.
+
+        Raises:
+            ValueError: an argument has an impossible value. Nothing was sent.
+            ConfigurationError: pydantic is not installed; or as for :meth:`complete`. Nothing was sent.
+            TruncatedError, ContentFilterError: the answer was cut, or filtered.
+            InvalidAnswerError: the answer is not such a value; the ``pydantic.ValidationError`` is its cause.
+            APIError: the call failed.
+        """
+        from yandexgpt._structured_output import Structure
+
+        structure = Structure(answer_type)
+        return structure.parse(await self.complete(prompt, response_format=structure.schema, **options))
+
+    async def submit(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        reasoning: Reasoning | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        response_format: ResponseFormat | None = None,
+        max_context_tokens: int | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> AsyncOperation:
+        """Ask for a whole answer in asynchronous mode: cheaper, slower, and it goes on without this process.
+
+        The submission carries an ``idempotency-key``, the same for all its attempts, so that one which is sent again
+        makes one operation; a key of your own in ``metadata`` takes its place. Results are kept for three days.
+
+        Args:
+            prompt, system, model, temperature, max_tokens, reasoning, tools, tool_choice, parallel_tool_calls,
+                response_format, max_context_tokens: as for :meth:`complete`.
+            timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`, of the submission.
+
+        Returns:
+            The operation, to be waited for (:meth:`Operation.wait`, :meth:`wait_all`), or stored as its ``id``.
+
+        Raises:
+            ValueError, ConfigurationError, APIError: as for :meth:`complete`.
+        """
+        from yandexgpt._async.operation import AsyncOperation
+
+        settings = self._driver.settings
+        request = build_request(
+            prompt,
+            folder_id=settings.folder_id,
+            default_model=settings.model,
+            stream=False,
+            system=system,
+            model=model,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            reasoning=reasoning,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            response_format=response_format,
+        )
+        metadata = with_idempotency_key(metadata)
+        call = self._driver.begin(SUBMIT, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        call.must_fit(max_context_tokens)
+        await self._driver.unary(call, request)
+        return AsyncOperation(self._driver, call.answer.id, call)
+
+    def operation(self, operation_id: str) -> AsyncOperation:
+        """An operation that was submitted before, by this process or another. Asks nothing yet.
+
+        Args:
+            operation_id: :attr:`Operation.id`.
+
+        Raises:
+            ValueError: it cannot be the id of an operation.
+        """
+        from yandexgpt._async.operation import AsyncOperation, check_id
+
+        return AsyncOperation(self._driver, check_id(operation_id))
+
+    def wait_all(
+        self, operations: Iterable[AsyncOperation], timeout: float | None = 600.0
+    ) -> AsyncIterator[AsyncOperation]:
+        """Wait for many operations: each is handed out when it has ended.
+
+        They are looked up one after another, each at intervals that grow from half a second to ten. All look-ups of a
+        client keep within the 50 a second that the service allows: with more operations than that the intervals grow.
+
+        Args:
+            operations: of :meth:`submit` or :meth:`operation`. Those that have ended already come first.
+            timeout: seconds for all of them, from this call on (> 0), or None for as long as it takes.
+
+        Returns:
+            An iterator. Those that failed, were cancelled, or are not known to the service any more come out too:
+            :attr:`Operation.error` says why, and ``result()`` raises it.
+
+        Raises:
+            ValueError: an impossible timeout.
+            TypeError: something among the operations is none.
+            OperationTimeout: while iterating, the time was over; those that are not done are in its ``operations``.
+            CancelledError: while iterating, the client was closed.
+            APIError: while iterating, a look-up failed. The operations go on, and can be waited for again.
+        """
+        from yandexgpt._async.operation import AsyncOperation, schedule, wait_for_all_async
+
+        return wait_for_all_async(self._driver, schedule(operations, AsyncOperation, timeout))
+
+    async def tokenize(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> tuple[Token, ...]:
+        """The tokens of a text, or of a prompt as the model gets it.
+
+        Args:
+            prompt: a ``str``: the text itself. A sequence of messages or a ``CompletionRequest``, as for
+                :meth:`complete`: all that the model reads, with the tokens that stand between the messages.
+            system: a system message to put before the prompt; a ``str`` is then a user message.
+            model: whose tokens, as for :meth:`complete`; by default the client's.
+            tools: as for :meth:`complete`; a ``str`` is then a user message.
+            timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`.
+
+        Raises:
+            ValueError, ConfigurationError, APIError: as for :meth:`complete`.
+        """
+        settings = self._driver.settings
+        request = build_tokenization(
+            prompt, folder_id=settings.folder_id, default_model=settings.model, system=system, model=model, tools=tools
+        )
+        method = TOKENIZE_PROMPT if isinstance(request, CompletionRequest) else TOKENIZE
+        call = self._driver.begin(method, request.model_uri, timeout, attempt_timeout, metadata, request_id)
+        return tuple(map(Token, (await self._driver.unary(call, request)).tokens))
+
+    async def count_tokens(
+        self,
+        prompt: Prompt,
+        *,
+        system: str | None = None,
+        model: str | None = None,
+        tools: Iterable[ToolLike] | None = None,
+        timeout: float | Unset | None = UNSET,
+        attempt_timeout: float | Unset | None = UNSET,
+        metadata: Metadata = (),
+        request_id: str | None = None,
+    ) -> int:
+        """How many tokens a text or a prompt has. Arguments and errors as for :meth:`tokenize`."""
+        tokens = await self.tokenize(
+            prompt,
+            system=system,
+            model=model,
+            tools=tools,
+            timeout=timeout,
+            attempt_timeout=attempt_timeout,
+            metadata=metadata,
+            request_id=request_id,
+        )
+        return len(tokens)
+
+    @property
+    def raw(self) -> AsyncRaw:
+        """The generated stubs, with a channel and this client's metadata attached: every RPC that the service has.
+
+        They are gRPC's own: no deadline, no retries, ``grpc.RpcError``.
+        """
+        return self._driver.raw()
+
+    async def connect(self, timeout: float | None = None) -> None:
+        """Open the connection ahead of the first call, so that the first user does not wait for the TLS handshake.
+
+        Args:
+            timeout: seconds (> 0); by default the client's.
+
+        Raises:
+            UnavailableError: it was not open within that time.
+        """
+        await self._driver.connect(timeout)
+
+    async def close(self) -> None:
+        """End what is in flight (its callers get a ``CancelledError``) and close the connections. Idempotent."""
+        await self._driver.close()
+
+    async def __aenter__(self) -> Self:
+        self._driver.check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,1 @@
+"""The pure logic behind the facade: history, tool loop, polling, batches. Nothing here waits."""

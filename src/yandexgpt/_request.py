@@ -1,0 +1,404 @@
+"""Python arguments to a ``CompletionRequest``: every check of a prompt and its options stands here.
+
+A wrong value is a ``ValueError`` that names the argument, the value and what is allowed, before anything is sent.
+The ranges are those of the pinned interface (``text_common.proto``) and of the service's documentation.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import operator
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from google.protobuf import json_format
+
+from yandexgpt._messages import ROLES, Message, encodable
+from yandexgpt._models import Completion
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
+from yandexgpt._struct_json import checked, parse_json
+from yandexgpt._structured_output import Structure, is_type
+from yandexgpt.errors import ConfigurationError
+
+__all__ = ["CompletionRequest", "Prompt", "build_request", "load_request", "model_uri", "positive_int"]
+
+CompletionRequest = text_generation_service_pb2.CompletionRequest
+TokenizeRequest = text_generation_service_pb2.TokenizeRequest
+
+Prompt = str | Sequence[Message | Completion | Mapping[str, Any]] | CompletionRequest
+"""One user message, a conversation (a completion stands for its assistant message), or a ready request."""
+
+Reasoning = Literal["disabled", "hidden"]
+ResponseFormat = Literal["json"] | Mapping[str, Any] | type
+
+
+class DescribedFunction(Protocol):
+    """A function with its description for the model: a :class:`yandexgpt.Tool`."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]: ...
+
+    def to_dict(self) -> dict[str, Any]: ...
+
+
+ToolLike = Mapping[str, Any] | DescribedFunction
+"""A function that the model may call: a :class:`yandexgpt.Tool`, or a mapping with name, description and parameters."""
+
+_REASONING = {
+    "disabled": text_common_pb2.ReasoningOptions.DISABLED,
+    "hidden": text_common_pb2.ReasoningOptions.ENABLED_HIDDEN,
+}
+_TOOL_CHOICE_MODES = {
+    "none": text_common_pb2.ToolChoice.NONE,
+    "auto": text_common_pb2.ToolChoice.AUTO,
+    "required": text_common_pb2.ToolChoice.REQUIRED,
+}
+_MODEL_NAME = re.compile(r"[^\s/<>@:]+(/[^\s/<>@:]+)?(@[^\s/<>@]+)?")
+_MODEL_URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s<>/][^\s<>]*")
+_MAX_INT64 = 2**63 - 1
+
+
+def build_request(
+    prompt: Prompt,
+    *,
+    folder_id: str | None,
+    default_model: str,
+    stream: bool,
+    system: str | None = None,
+    model: str | None = None,
+    temperature: float | None = None,
+    max_tokens: int | None = None,
+    reasoning: Reasoning | None = None,
+    tools: Iterable[ToolLike] | None = None,
+    tool_choice: str | None = None,
+    parallel_tool_calls: bool | None = None,
+    response_format: ResponseFormat | None = None,
+) -> CompletionRequest:
+    """The request for a prompt; options given here win over those of a ready request, which is left as it was.
+
+    Raises:
+        ValueError: an argument has an impossible value.
+        TypeError: the prompt is of none of the forms it may have.
+        ConfigurationError: the model is a name, and there is no folder to make its URI with.
+    """
+    if isinstance(prompt, str):
+        # The common case, on the shortest way: it is gone for every call.
+        if not prompt:
+            raise ValueError("prompt must not be empty")
+        kept = system if not isinstance(system, str) or len(system) <= _KEPT_CHARACTERS else None
+        rest = (
+            folder_id,
+            default_model if model is None else model,
+            stream,
+            kept,
+            temperature,
+            max_tokens,
+            reasoning,
+        )
+        try:
+            serialized = _without_prompt(*rest)
+        except TypeError:  # a value that has no hash, and so is a wrong one: this says which
+            serialized = _without_prompt.__wrapped__(*rest)
+        request = CompletionRequest()
+        request.MergeFromString(serialized)
+        if kept is not system:
+            request.messages.add(role="system", text=encodable(system, "system"))
+        request.messages.add(role="user", text=encodable(prompt, "prompt"))
+    else:
+        request = CompletionRequest()
+        if isinstance(prompt, CompletionRequest):
+            request.CopyFrom(prompt)
+        else:
+            _add_messages(request, prompt)
+        if not request.messages:
+            raise ValueError("prompt must hold at least one message")
+        if system is not None:
+            _add_system(request, system)
+        if model is not None or not request.model_uri:
+            request.model_uri = model_uri(default_model if model is None else model, folder_id)
+        elif "://" in request.model_uri:
+            _check_uri(request.model_uri)
+        else:
+            raise ValueError(
+                f"the model URI of the request must be one, such as gpt://<folder>/<name>, got {request.model_uri!r}; "
+                "or pass the name as model=..."
+            )
+        _set_options(request, stream, temperature, max_tokens, reasoning)
+
+    if tools is not None:
+        if not isinstance(tools, Iterable):
+            raise ValueError(f"tools must be a sequence of mappings, got {tools!r}")
+        del request.tools[:]
+        for index, tool in enumerate(tools):
+            _add_tool(request, tool, f"tools[{index}]")
+    if tool_choice is not None:
+        _set_tool_choice(request, tool_choice)
+    if parallel_tool_calls is not None:
+        if not isinstance(parallel_tool_calls, bool):
+            raise ValueError(f"parallel_tool_calls must be True or False, got {parallel_tool_calls!r}")
+        request.parallel_tool_calls.value = parallel_tool_calls
+    if response_format is not None:
+        _set_response_format(request, response_format)
+    return request
+
+
+_KEPT_CHARACTERS = 16_384
+"""Of a system prompt that is kept, as a part of requests, for the process's later calls. With 32 of them, and up to
+eight bytes a character, that makes 4 MB at most."""
+
+
+# typed: 1 and True are equal, and not both of them a temperature.
+@functools.lru_cache(maxsize=32, typed=True)
+def _without_prompt(
+    folder_id: str | None,
+    model: str,
+    stream: bool,
+    system: str | None,
+    temperature: float | None,
+    max_tokens: int | None,
+    reasoning: Reasoning | None,
+) -> bytes:
+    """Serialize what the requests of a client have in common from one call to the next.
+
+    Parsing it again takes a third of the time of filling in a request.
+    """
+    request = CompletionRequest(model_uri=model_uri(model, folder_id))
+    _set_options(request, stream, temperature, max_tokens, reasoning)
+    if system is not None:
+        request.messages.add(role="system", text=encodable(system, "system"))
+    return request.SerializeToString()
+
+
+def _set_options(
+    request: CompletionRequest,
+    stream: bool,
+    temperature: float | None,
+    max_tokens: int | None,
+    reasoning: Reasoning | None,
+) -> None:
+    options = request.completion_options
+    options.stream = stream
+    if temperature is not None:
+        options.temperature.value = _temperature(temperature)
+    if max_tokens is not None:
+        options.max_tokens.value = positive_int("max_tokens", max_tokens)
+    if reasoning is not None:
+        options.reasoning_options.mode = _REASONING[_one_of("reasoning", reasoning, _REASONING)]
+
+
+def build_tokenization(
+    prompt: Prompt,
+    *,
+    folder_id: str | None,
+    default_model: str,
+    system: str | None = None,
+    model: str | None = None,
+    tools: Iterable[ToolLike] | None = None,
+) -> CompletionRequest | TokenizeRequest:
+    """The request for the tokens of a text (a ``str`` alone), or of a prompt.
+
+    Raises:
+        ValueError, TypeError, ConfigurationError: as for :func:`build_request`.
+    """
+    request = build_request(
+        prompt,
+        folder_id=folder_id,
+        default_model=default_model,
+        stream=False,
+        system=system,
+        model=model,
+        tools=tools,
+    )
+    if isinstance(prompt, str) and system is None and tools is None:
+        return TokenizeRequest(model_uri=request.model_uri, text=prompt)
+    return request
+
+
+def model_uri(model: str, folder_id: str | None) -> str:
+    """``gpt://<folder>/<name>[/<version>]`` for a name; a whole URI stays as it is.
+
+    Raises:
+        ValueError: it is neither a name, nor ``name/version``, nor a URI.
+        ConfigurationError: a name, and no folder.
+    """
+    if not isinstance(model, str):
+        raise ValueError(f"model must be a name, name/version or a URI such as gpt://<folder>/<name>, got {model!r}")
+    return _uri_of(model, folder_id)
+
+
+@functools.lru_cache(maxsize=128)  # a client has few models, and asks for every call
+def _uri_of(model: str, folder_id: str | None) -> str:
+    if "://" in model:
+        return _check_uri(model)
+    if not _MODEL_NAME.fullmatch(model):
+        raise ValueError(f"model must be a name, name/version or a URI such as gpt://<folder>/<name>, got {model!r}")
+    if not folder_id:
+        raise ConfigurationError(
+            f"no folder for the model {model!r}: pass folder_id=..., set one of YC_FOLDER_ID, FOLDER_ID, "
+            "YANDEX_CLOUD_FOLDER, or give the model as a whole URI"
+        )
+    return f"gpt://{folder_id}/{model}"
+
+
+def load_request(source: str | os.PathLike[str] | Mapping[str, Any]) -> CompletionRequest:
+    """Read the body of a REST request (``body.json``), to be passed as a prompt.
+
+    Args:
+        source: a path, or the parsed JSON.
+
+    Raises:
+        ValueError: it is not JSON, or not such a body; the message names the file and the field.
+        OSError: the file cannot be read.
+    """
+    if isinstance(source, Mapping):
+        where, body = "request", dict(source)
+    else:
+        where = os.fspath(source)
+        try:
+            body = json.loads(Path(where).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{where}: not a JSON file: {error}") from error
+        except RecursionError as error:
+            raise ValueError(f"{where}: nested too deeply") from error
+        if not isinstance(body, dict):
+            raise ValueError(f"{where}: the body of a request is a JSON object, this is {type(body).__name__}")
+    request = CompletionRequest()
+    try:
+        parse_json(body, request)
+    except json_format.ParseError as error:
+        raise ValueError(f"{where}: not the body of a completion request: {error}") from error
+    for index, message in enumerate(request.messages):
+        _one_of(f"{where}: messages[{index}].role", message.role, ROLES)
+    return request
+
+
+def _add_system(request: CompletionRequest, system: str) -> None:
+    if any(message.role == "system" for message in request.messages):
+        raise ValueError("system must not be given for a prompt that has a message of the role system already")
+    request.messages.insert(0, text_common_pb2.Message(role="system", text=encodable(system, "system")))
+
+
+def _add_messages(request: CompletionRequest, prompt: Iterable[Message | Completion | Mapping[str, Any]]) -> None:
+    if isinstance(prompt, Mapping | Message | Completion | bytes) or not isinstance(prompt, Iterable):
+        raise TypeError(
+            f"prompt must be a str, a sequence of messages or a CompletionRequest, got {type(prompt).__name__}"
+        )
+    for index, item in enumerate(prompt):
+        where = f"prompt[{index}]"
+        if isinstance(item, Message):
+            request.messages.append(item.proto)
+        elif isinstance(item, Completion):
+            if not item.alternatives:
+                raise ValueError(f"{where}: the completion has no message: it holds no alternative")
+            request.messages.append(item.message.proto)
+        elif isinstance(item, Mapping):
+            if item.keys() == {"role", "text"}:
+                role = _one_of(f"{where}['role']", item["role"], ROLES)
+                request.messages.add(role=role, text=encodable(item["text"], f"{where}['text']"))
+                continue
+            try:
+                request.messages.append(Message.from_dict(item).proto)
+            except ValueError as error:
+                raise ValueError(f"{where}: {error}") from error
+        else:
+            raise TypeError(f"{where} must be a Message, a mapping or a Completion, got {type(item).__name__}")
+
+
+def _check_uri(uri: str) -> str:
+    if "<" in uri or ">" in uri:
+        raise ValueError(f"the model URI {uri!r} still holds a placeholder: put your folder id in its place")
+    if not _MODEL_URI.fullmatch(uri):
+        raise ValueError(f"model must be a name, name/version or a URI such as gpt://<folder>/<name>, got {uri!r}")
+    return uri
+
+
+def _temperature(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"temperature must be a number from 0 to 1, got {value!r}")
+    return float(value)
+
+
+def positive_int(name: str, value: Any) -> int:
+    """The value, if it is a whole number greater than 0 that 64 bits hold.
+
+    Raises:
+        ValueError: it is not.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if isinstance(value, bool) or not 0 < number <= _MAX_INT64:
+        allowed = f"from 1 to {_MAX_INT64}" if number > _MAX_INT64 else "greater than 0"
+        raise ValueError(f"{name} must be a whole number {allowed}, got {value!r}")
+    return number
+
+
+def _one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+    return value
+
+
+def _add_tool(request: CompletionRequest, tool: ToolLike, where: str) -> None:
+    if not isinstance(tool, Mapping):
+        if not hasattr(tool, "parameters"):
+            raise ValueError(
+                f"{where} must be a mapping with name, description and parameters, or a yandexgpt.Tool, got {tool!r}"
+            )
+        tool = tool.to_dict()
+    function = tool.get("function", tool)
+    if not isinstance(function, Mapping):
+        raise ValueError(f"{where}['function'] must be a mapping, got {function!r}")
+    unknown = set(function) - {"name", "description", "parameters", "strict"}
+    if unknown or not isinstance(function.get("name"), str) or not function["name"]:
+        raise ValueError(
+            f"{where} must have a name, and may have description, parameters (a JSON Schema) and strict; "
+            f"got {', '.join(map(repr, function)) or 'nothing'}"
+        )
+    proto = request.tools.add().function
+    proto.name = encodable(function["name"], f"{where}['name']")
+    proto.description = encodable(function.get("description", ""), f"{where}['description']")
+    parameters = function.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")
+    proto.parameters.update(checked(parameters, f"{where}['parameters']"))
+    strict = function.get("strict", False)
+    if not isinstance(strict, bool):
+        raise ValueError(f"{where}['strict'] must be True or False, got {strict!r}")
+    proto.strict = strict
+
+
+def _set_tool_choice(request: CompletionRequest, choice: str) -> None:
+    if isinstance(choice, str) and choice in _TOOL_CHOICE_MODES:
+        request.tool_choice.mode = _TOOL_CHOICE_MODES[choice]
+        return
+    names = [tool.function.name for tool in request.tools]
+    request.tool_choice.function_name = _one_of("tool_choice", choice, [*_TOOL_CHOICE_MODES, *names])
+
+
+def _set_response_format(request: CompletionRequest, response_format: Any) -> None:
+    if response_format == "json":
+        request.json_object = True
+        return
+    schema = getattr(response_format, "model_json_schema", None)
+    if callable(schema):
+        try:
+            response_format = schema()
+        except RecursionError as error:
+            raise ValueError("response_format: the model is nested too deeply") from error
+    elif is_type(response_format):
+        response_format = Structure(response_format).schema
+    if not isinstance(response_format, Mapping):
+        raise ValueError(
+            'response_format must be "json", a JSON Schema as a mapping, or a pydantic model, a dataclass or another '
+            f"type that pydantic understands, got {response_format!r}"
+        )
+    request.json_schema.schema.Clear()
+    request.json_schema.schema.SetInParent()
+    request.json_schema.schema.update(checked(response_format, "response_format"))
