@@ -19,7 +19,7 @@ SOAK_SECONDS ?= 600
 SOURCES := pyproject.toml requirements/dev.txt $(shell find src tests scripts bench examples -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability soak clean
+.PHONY: help demo test check format unasync gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +37,11 @@ test: $(VENV)/.installed ## the whole test suite
 	@$(BIN)/coverage run -m pytest -n $(WORKERS)
 	@$(BIN)/coverage combine -q
 
-check: $(VENV)/.installed .coverage ## formatting, lint, strict types, coverage (of the last `make test`, if nothing has changed)
+check: $(VENV)/.installed .coverage ## formatting, lint, generated code, floors, strict types, coverage (of the last `make test`, if nothing has changed)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/python scripts/unasync.py --check
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 	@$(BIN)/coverage report
 
@@ -49,6 +51,9 @@ check: $(VENV)/.installed .coverage ## formatting, lint, strict types, coverage 
 format: $(VENV)/.installed ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+unasync: $(VENV)/.installed ## write src/yandexgpt/_sync from src/yandexgpt/_async
+	@$(BIN)/python scripts/unasync.py
 
 gen: ## regenerate src/yandexgpt/_proto (CLOUDAPI=<url|directory|wheel>, CLOUDAPI_REF=<ref>)
 	@$(PYTHON) scripts/gen.py --source "$(CLOUDAPI)" --ref "$(CLOUDAPI_REF)"

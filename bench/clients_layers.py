@@ -13,16 +13,17 @@ from runs import Run, in_loop, one_by_one
 from texts import PROMPT
 
 import yandexgpt
-from yandexgpt._rpc.methods import GENERATE
+from yandexgpt._rpc.call import CallOptions
+from yandexgpt._rpc.methods import TextGenerationService
 
 
-def driver(target: str) -> Run:
-    """The raw stub's request, made by our driver: no arguments are checked, no answer is wrapped."""
-    made = yandexgpt.Client(**options(target))._driver
+def invoker(target: str) -> Run:
+    """The raw stub's request, made by our invoker: no arguments are checked, no answer is wrapped."""
+    made = yandexgpt.Client(**options(target))._invoker
 
     def call() -> str:
         asked = request(stream=False)
-        answer = made.unary(made.begin(GENERATE, asked.model_uri), asked)
+        answer = made.unary(TextGenerationService.Completion, asked, CallOptions()).message
         return str(answer.alternatives[0].message.text)
 
     return one_by_one(call)
@@ -35,7 +36,7 @@ def messages(target: str) -> Run:
     def call() -> str:
         text = ""
         with client.stream(PROMPT, **ASKED) as chunks:
-            for response in chunks._responses:
+            for response in chunks._messages:
                 text = response.alternatives[0].message.text
         return text
 
@@ -78,7 +79,7 @@ def messages_aio(target: str) -> Run:
         async def call() -> str:
             text = ""
             async with client.stream(PROMPT, **ASKED) as chunks:
-                async for response in chunks._responses:
+                async for response in chunks._messages:
                     text = response.alternatives[0].message.text
             return text
 
@@ -105,7 +106,7 @@ def unread_aio(target: str) -> Run:
 
 
 CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
-    "layers": {"alike": sync(stream=False)["alike"], "driver": driver, "ours": complete},
+    "layers": {"alike": sync(stream=False)["alike"], "invoker": invoker, "ours": complete},
     "layers-stream": {
         "best": sync(stream=True)["best"],
         "messages": messages,

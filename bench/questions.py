@@ -176,7 +176,7 @@ LAYERS = (
         "us",
         (
             layer("alike", ALIKE.label),
-            layer("driver", "the same request through our driver"),
+            layer("invoker", "the same request through our invoker"),
             layer("ours", OURS.label),
         ),
         "whole",

@@ -21,10 +21,11 @@ from clients_raw import alike, request
 from texts import LONG, PROMPT, TEXT
 
 import yandexgpt
-from yandexgpt._chunks import Chunk, Fold
+from yandexgpt._chunks import Chunk, StreamState
 from yandexgpt._models import Completion, CompletionResponse
 from yandexgpt._request import build_request
-from yandexgpt._rpc.methods import GENERATE
+from yandexgpt._rpc.call import CallOptions
+from yandexgpt._rpc.methods import TextGenerationService
 
 PRECISION = (200, 100)
 """Turns of a loop, and loops, of which the fastest counts."""
@@ -56,9 +57,11 @@ class NoCall:
 def without_grpc(messages: list[CompletionResponse]) -> yandexgpt.Client:
     """A client whose calls end where gRPC's would begin. This reaches inside: it is for measuring only."""
     client = yandexgpt.Client(**options("127.0.0.1:1"))
-    driver = client._driver
-    holder = driver.begin(GENERATE, "-")
-    driver.connection.pool(driver.settings.endpoint).acquire(holder)._multicallables[GENERATE] = NoCall(messages)
+    invoker = client._invoker
+    holder = invoker.begin(TextGenerationService.Completion, "-", CallOptions())
+    invoker.registry.pool(invoker.settings.endpoint).acquire(holder)._multicallables[
+        TextGenerationService.Completion
+    ] = NoCall(messages)
     return client
 
 
@@ -69,7 +72,7 @@ def steps() -> dict[str, tuple[Callable[[], Any], int]]:
     before = CompletionResponse.FromString(message(LONG[:-11], final=False)[5:])
     number = 1_000
     client, streaming = without_grpc([whole]), without_grpc([before] * (number - 1) + [last])
-    driver = client._driver
+    invoker = client._invoker
     raw_call = NoCall([whole])
 
     def ours() -> str:
@@ -91,22 +94,25 @@ def steps() -> dict[str, tuple[Callable[[], Any], int]]:
             pass
 
     def fold() -> None:
-        folding = Fold()
-        Chunk(before, folding)
-        chunk = Chunk(last, folding)
+        state = StreamState()
+        Chunk(before, state)
+        chunk = Chunk(last, state)
         _ = chunk.text
         _ = chunk.delta
 
     def build() -> Any:
         return build_request(PROMPT, folder_id="b1g", default_model="yandexgpt", stream=False, **ASKED)
 
-    call = driver.begin(GENERATE, "gpt://b1g/yandexgpt")
+    def begin() -> Any:
+        return invoker.begin(TextGenerationService.Completion, "gpt://b1g/yandexgpt", CallOptions())
+
+    call = begin()
     return {
         "complete(), all of it but gRPC": (ours, 1),
         "the same by hand, on the raw stub": (by_hand, 1),
         "- build the request": (build, 1),
         "- the same by hand": (lambda: request(stream=False), 1),
-        "- begin the call: deadline, request id": (lambda: driver.begin(GENERATE, "gpt://b1g/yandexgpt"), 1),
+        "- begin the call: deadline, request id": (begin, 1),
         "- the attempt's metadata": (lambda: call.attempt("Api-Key key"), 1),
         "- wrap the answer, read its text": (lambda: Completion(whole).text, 1),
         "- read the text raw": (lambda: whole.alternatives[0].message.text, 1),

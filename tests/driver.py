@@ -26,7 +26,9 @@ import yandexgpt
 # Now: pytest parses what it imports, and CPython 3.11 fails if an exception is reported from a finalizer meanwhile.
 import yandexgpt._async.batch
 import yandexgpt._features.batch
+import yandexgpt._rpc.async_batch
 import yandexgpt._rpc.batch
+import yandexgpt._sync.batch
 from yandexgpt._concurrency import threads as background
 from yandexgpt.emulator import Emulator
 
@@ -40,7 +42,7 @@ tells of both at once, and having read the data it waits to be told again. Such 
 WAKES_ALL_LOOPS = OVERLOOKS_RESETS
 """Whether gRPC wakes every event loop of the process for what comes for one, and logs that the others find nothing."""
 CALLS_PER_CONNECTION = 100 if tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84) else 10
-"""How many calls go over one connection before another is opened: see ``yandexgpt.transport``."""
+"""How many calls go over one connection before another is opened: see ``_rpc/channels.py``."""
 _END: Any = object()
 
 
@@ -440,7 +442,7 @@ def stall_after(emulator: Emulator, partials: int, *, times: int = 1) -> None:
 
 def calls_of(client: Any) -> Any:
     """The calls under way of a client, and of those that share its connection."""
-    return getattr(client, "_client", client)._driver.connection.calls
+    return getattr(client, "_client", client)._invoker.registry.in_flight
 
 
 def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:

@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 import yandexgpt
 from yandexgpt import Retry
-from yandexgpt._features.batch import Window
+from yandexgpt._features.batch import ReorderBuffer
 from yandexgpt.emulator import Emulator
 
 SOON = 15.0
@@ -78,7 +78,7 @@ def prompt_of(request: Any) -> str:
 @settings(deadline=None)
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 30), st.randoms(use_true_random=False))
 def test_the_window(concurrency: int, ordered: bool, prompts: int, chance: Any) -> None:
-    window = Window(concurrency, ordered=ordered)
+    window = ReorderBuffer(concurrency, ordered=ordered)
     under_way: list[int] = []
     finished: list[int] = []
     handed_out: list[int] = []
@@ -370,7 +370,7 @@ def test_what_is_no_error_of_a_prompt_is_raised_in_any_case(client: Any, monkeyp
         raise ZeroDivisionError
 
     results = client.complete_many(["раз"], on_error="return")
-    monkeypatch.setattr("yandexgpt._async.client.build_request", broken)
+    monkeypatch.setattr("yandexgpt._features.batch.build_request", broken)
     with pytest.raises(ZeroDivisionError):
         next(results)
 

@@ -24,7 +24,7 @@ QUESTIONS = {
     "early": ["naive", "best", "ours"],
     "slow": ["all", "latest"],
     "slow-aio": ["all", "latest"],
-    "layers": ["alike", "driver", "ours"],
+    "layers": ["alike", "invoker", "ours"],
     "layers-stream": ["best", "messages", "unread", "text", "ours"],
     "layers-stream-aio": ["naive", "messages", "unread", "ours"],
     "import": ["naive", "ours"],

@@ -21,7 +21,7 @@ import pytest
 from driver import Background, in_threads, stall_after, until
 
 import yandexgpt
-from yandexgpt._config import Endpoint
+from yandexgpt._endpoint import Endpoint
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
     text_generation_service_pb2 as generation,
 )

@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import AsyncStream, Completion, RevisedError, Status, Stream, Usage, YandexGPTError
-from yandexgpt._async.stream import Speech
-from yandexgpt._chunks import Chunk, Fold, edit, settled, whole_characters
+from yandexgpt._chunks import AppendOnlyText, Chunk, StreamState, edit, whole_characters, without_partial_character
 from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 
@@ -38,12 +37,12 @@ def without_text(status: int) -> Response:
     return CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message, status=status)])
 
 
-def ends(fold: Fold) -> list[Chunk]:
+def ends(fold: StreamState) -> list[Chunk]:
     return [] if (chunk := fold.end()) is None else [chunk]
 
 
 def chunks_of(responses: list[Response]) -> list[Chunk]:
-    fold = Fold()
+    fold = StreamState()
     return [*(Chunk(one, fold) for one in responses), *ends(fold)]
 
 
@@ -128,7 +127,7 @@ def test_as_much_is_kept_as_can_be(responses: list[Response]) -> None:
 @given(streams())
 @settings(deadline=None)
 def test_a_chunk_of_a_partial_never_ends_in_half_a_character(responses: list[Response]) -> None:
-    fold = Fold()
+    fold = StreamState()
     for one in responses:
         chunk = Chunk(one, fold)
         if not chunk.status.final:
@@ -145,7 +144,7 @@ def test_chunks_read_late_and_in_any_order_say_the_same(responses: list[Response
         return {name: getattr(chunk, name) for name in order}
 
     names = ["text", "keep", "delta", "revised", "status", "usage", "proto"]
-    fold = Fold()
+    fold = StreamState()
     at_once = [facts(Chunk(one, fold), names) for one in responses]
     at_once += [facts(chunk, names) for chunk in ends(fold)]
 
@@ -159,7 +158,7 @@ def test_chunks_read_late_and_in_any_order_say_the_same(responses: list[Response
 @settings(deadline=None)
 def test_chunks_that_nobody_reads_change_nothing(responses: list[Response], read: set[int]) -> None:
     expected = [chunk.text for chunk in chunks_of(responses)]
-    fold = Fold()
+    fold = StreamState()
     chunks = []
     for index, one in enumerate(responses):
         chunk = Chunk(one, fold)
@@ -194,7 +193,7 @@ def test_a_replacement_character_that_the_model_meant_is_shown_when_it_is_settle
 
 
 def test_text_held_back_is_handed_out_when_the_stream_ends_without_a_final_message() -> None:
-    fold = Fold()
+    fold = StreamState()
     assert Chunk(response(f"ab{HALF}", tokens=3), fold).text == "ab"
     [last] = ends(fold)
     assert (last.keep, last.delta, last.text, last.status) == (2, HALF, f"ab{HALF}", Status.PARTIAL)
@@ -203,15 +202,15 @@ def test_text_held_back_is_handed_out_when_the_stream_ends_without_a_final_messa
 
 
 def test_nothing_is_left_over_after_a_final_message() -> None:
-    fold = Fold()
+    fold = StreamState()
     Chunk(response(f"ab{HALF}", status=Status.FINAL), fold)
     assert not ends(fold)
 
 
 def test_a_stream_without_messages_has_no_chunks_and_no_answer() -> None:
-    fold = Fold()
+    fold = StreamState()
     assert not ends(fold)
-    assert fold.response is None
+    assert fold.message is None
 
 
 def test_the_refusal_of_a_content_filter_replaces_the_text() -> None:
@@ -252,7 +251,7 @@ class Watched:
 
 @pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
 def test_keeping_only_the_last_chunk_does_not_keep_the_stream(read: bool) -> None:
-    fold = Fold()
+    fold = StreamState()
     alive = []
     for length in range(50):
         message = Watched("a" * length)
@@ -271,7 +270,7 @@ def test_keeping_only_the_last_chunk_does_not_keep_the_stream(read: bool) -> Non
     [("", ""), ("a", "a"), (HALF, ""), (f"a{HALF}", "a"), (f"a{HALF * 3}", "a"), (f"{HALF}a", f"{HALF}a")],
 )
 def test_only_halves_at_the_end_are_unsettled(text: str, shown: str) -> None:
-    assert settled(text) == shown
+    assert without_partial_character(text) == shown
     assert Completion(whole_characters(response(text, "other", tokens=2))).text == shown
 
 
@@ -293,7 +292,7 @@ def test_a_message_in_whole_characters_is_not_copied() -> None:
 @given(streams(), st.integers(0, 6))
 @settings(deadline=None, max_examples=300)
 def test_speech_says_the_whole_answer_or_tells_what_was_taken_back(responses: list[Response], holdback: int) -> None:
-    speech = Speech(holdback)
+    speech = AppendOnlyText(holdback)
     said = ""
     final_text = completion_text(responses)
     error: RevisedError | None = None
@@ -320,7 +319,7 @@ def test_speech_says_the_whole_answer_or_tells_what_was_taken_back(responses: li
 def test_holding_more_back_never_fails_where_holding_less_succeeds(
     responses: list[Response], holdback: int, more: int
 ) -> None:
-    def fails(speech: Speech) -> bool:
+    def fails(speech: AppendOnlyText) -> bool:
         try:
             for one in chunks_of(responses):
                 speech.piece(one.text, final=one.status.final)
@@ -328,11 +327,11 @@ def test_holding_more_back_never_fails_where_holding_less_succeeds(
             return True
         return False
 
-    assert fails(Speech(holdback)) or not fails(Speech(holdback + more))
+    assert fails(AppendOnlyText(holdback)) or not fails(AppendOnlyText(holdback + more))
 
 
 def test_speech_holds_the_last_characters_back_until_the_answer_is_final() -> None:
-    speech = Speech(3)
+    speech = AppendOnlyText(3)
     assert speech.piece("abcde", final=False) == "ab"
     assert speech.piece("abXYZ", final=False) == ""
     assert speech.piece("abXYZ!", final=False) == "X"
@@ -340,7 +339,7 @@ def test_speech_holds_the_last_characters_back_until_the_answer_is_final() -> No
 
 
 def test_speech_cannot_take_back_what_it_has_said() -> None:
-    speech = Speech(0)
+    speech = AppendOnlyText(0)
     assert speech.piece("Лошадь", final=False) == "Лошадь"
     with pytest.raises(RevisedError) as caught:
         speech.piece("Лошак", final=True)
@@ -352,7 +351,7 @@ def test_speech_cannot_take_back_what_it_has_said() -> None:
 @pytest.mark.parametrize("holdback", [-1, 1.0, "1", None, True])
 def test_an_impossible_holdback_is_refused(holdback: object) -> None:
     with pytest.raises(ValueError, match="holdback must be a whole number of characters from 0, got"):
-        Speech(holdback)  # type: ignore[arg-type]
+        AppendOnlyText(holdback)  # type: ignore[arg-type]
 
 
 class StandInCall:

@@ -37,7 +37,7 @@ from driver import (
 
 import yandexgpt
 from yandexgpt import Retry
-from yandexgpt._concurrency.token_cache import Refresher
+from yandexgpt._concurrency.token_cache import TokenCache
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_token_service_pb2_grpc
 from yandexgpt.credentials import (
     Credentials,
@@ -190,7 +190,7 @@ def iam(emulator: Emulator) -> Iterator[Iam]:
 
 
 def refreshing(credentials: Credentials) -> bool:
-    return credentials.refresher.pending is not None
+    return credentials.token_cache.pending is not None
 
 
 def tokens_of(emulator: Emulator) -> list[str]:
@@ -248,7 +248,9 @@ def test_tokens_are_renewed_ahead_of_their_end_while_calls_go_on(
 
     def call(number: int) -> list[str]:
         clock = Clock()
-        origins[number].credentials.refresher = Refresher(clock, rng=lambda: 1.0)  # as early as it may be: after 700 s
+        origins[number].credentials.token_cache = TokenCache(
+            clock, rng=lambda: 1.0
+        )  # as early as it may be: after 700 s
         used: list[str] = []
         client = driver.client(
             emulator, credentials=origins[number].credentials, retry=Retry.none(), metadata=[("x-number", str(number))]
@@ -290,7 +292,7 @@ def test_a_tool_that_does_not_say_when_its_tokens_end_is_asked_when_one_has(driv
 def test_a_token_that_ended_while_nobody_called_is_not_sent(driver: Driver, emulator: Emulator, oauth: Any) -> None:
     emulator.identity.token_lifetime = 100.0
     clock = Clock()
-    oauth.refresher = Refresher(clock)
+    oauth.token_cache = TokenCache(clock)
     client = driver.client(emulator, credentials=oauth, retry=Retry.none())
     client.complete("Привет")
     clock.now += 100.1
@@ -362,14 +364,14 @@ def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
     identity = emulator.identity
     identity.token_lifetime = 1000.0
     clock = Clock()
-    oauth.refresher = Refresher(clock, rng=lambda: 1.0)
+    oauth.token_cache = TokenCache(clock, rng=lambda: 1.0)
     client = driver.client(emulator, credentials=oauth, iam_endpoint=iam.endpoint, retry=Retry.none())
     client.complete("Привет")
     identity.fail("PERMISSION_DENIED", times=100_000, message="the account is blocked")
     for moment in range(690, 990, 3):  # seconds after the beginning; a refresh is due after 700
         clock.now = 1000.0 + moment
         client.complete("Привет")
-        until(lambda: oauth.refresher.pending is None)
+        until(lambda: oauth.token_cache.pending is None)
     assert outcomes(emulator) == ["OK"] * 101
     until(lambda: len(caplog.records) == identity.exchanges - 1)
     assert 30 <= len(caplog.records) <= 40  # one in 8 s, and more often at the end
@@ -548,11 +550,11 @@ def test_a_loop_that_ends_before_its_token_comes_is_not_complained_of(
         await client.close()
 
     run_loop(main)
-    pending = credentials.refresher.pending
+    pending = credentials.token_cache.pending
     assert pending is not None
     release.set()
     pending.result(PATIENCE)
-    until(lambda: credentials.refresher.pending is None)
+    until(lambda: credentials.token_cache.pending is None)
     until(lambda: not any(thread.name == "yandexgpt-token" for thread in threading.enumerate()))
     assert [record.getMessage() for record in caplog.records if record.name != "yandexgpt"] == []
 
@@ -623,7 +625,7 @@ options = dict(credentials=credentials, timeout=None)
 if sys.argv[1] == "sync":
     client = yandexgpt.Client(**options)
     def close():
-        while credentials.refresher.pending is None:
+        while credentials.token_cache.pending is None:
             threading.Event().wait(0.001)
         client.close()
     threading.Thread(target=close).start()
@@ -637,7 +639,7 @@ else:
         async def call():
             return await client.raw.tokenizer.Tokenize(request)
         task = asyncio.create_task(call())
-        while credentials.refresher.pending is None:
+        while credentials.token_cache.pending is None:
             await asyncio.sleep(0.001)
         await client.close()
         try:
@@ -776,12 +778,12 @@ print("well")
 
 DURING_A_REFRESH = """
 for _ in range(2):
-    while credentials.refresher.pending is None:  # a refresh ahead of the end, which no call waits for
+    while credentials.token_cache.pending is None:  # a refresh ahead of the end, which no call waits for
         use()
     pid = fork(use)
     use()
     ended_well(pid)
-    while credentials.refresher.pending is not None:
+    while credentials.token_cache.pending is not None:
         threading.Event().wait(0.005)
 print("well")
 """
@@ -795,7 +797,7 @@ print("well")
 """
 
 AT_THE_EXIT = """
-while credentials.refresher.pending is None:
+while credentials.token_cache.pending is None:
     use()
 print("well")
 """
@@ -967,7 +969,7 @@ def test_an_answer_that_breaks_off_is_not_held_by_the_error() -> None:
 
 
 def test_a_caller_who_comes_while_the_token_is_put_in_place_has_one() -> None:
-    refresher = Refresher()
+    refresher = TokenCache()
     seen: list[Any] = []
 
     class Looked(ExpiringToken):

@@ -17,7 +17,7 @@ from test_cancellation import EXITS, SOON, SYNC_BARE
 
 import yandexgpt
 from yandexgpt._models import CompletionResponse
-from yandexgpt._rpc.conflate import Slot
+from yandexgpt._rpc.conflate import LatestValue
 from yandexgpt.emulator import Emulator
 
 PARTIALS = ["раз", "раз два", "раз двадцать", "раз двадцать три", "раз два т\N{REPLACEMENT CHARACTER}"]
@@ -249,19 +249,19 @@ def test_many_streams_at_full_speed(driver: Driver, emulator: Emulator) -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["put", "take"]), max_size=30))
 def test_the_last_message_is_never_lost(steps: list[str]) -> None:
-    slot = Slot(threading.Event())
+    latest = LatestValue(threading.Event())
     given_, taken = [], []
     for step in steps:
         if step == "put":
             given_.append(CompletionResponse(model_version=str(len(given_))))
-            slot.put(given_[-1])
-            assert slot.arrived.is_set()
-        elif slot.newest:
-            taken.append(slot.newest.popleft())
+            latest.put(given_[-1])
+            assert latest.arrived.is_set()
+        elif latest.value:
+            taken.append(latest.value.popleft())
             assert taken[-1] is given_[-1]
-    assert len(slot.newest) <= 1
+    assert len(latest.value) <= 1
     if given_:
-        assert [*taken, *slot.newest][-1] is given_[-1]
+        assert [*taken, *latest.value][-1] is given_[-1]
 
 
 # Whole programs

@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 
 import yandexgpt
 from yandexgpt import OperationFailed, OperationTimeout, errors
-from yandexgpt._concurrency.rate_limiter import LOOK_UP_INTERVAL, Pacer
+from yandexgpt._concurrency.rate_limiter import POLL_INTERVAL, RateLimiter
 from yandexgpt._features import polling
-from yandexgpt._features.polling import FIRST_INTERVAL, GROWTH, JITTER, LONGEST_INTERVAL, Schedule
+from yandexgpt._features.polling import FIRST_INTERVAL, GROWTH, JITTER, LONGEST_INTERVAL, PollSchedule
 from yandexgpt.emulator import Emulator, Fault, FaultProxy, RecordedRequest
 
 SUBMIT = "/yandex.cloud.ai.foundation_models.v1.TextGenerationAsyncService/Completion"
@@ -473,7 +473,7 @@ def test_look_ups_of_all_waits_are_spaced_together(driver: Driver, emulator: Emu
     moments = [request.arrived for request in emulator.requests]
     assert len(moments) == 50
     assert busiest_second(moments) <= QUOTA
-    assert moments[-1] - moments[0] > 49 * LOOK_UP_INTERVAL - 0.3
+    assert moments[-1] - moments[0] > 49 * POLL_INTERVAL - 0.3
 
 
 def test_attempts_are_spaced_too(driver: Driver, emulator: Emulator) -> None:
@@ -661,7 +661,7 @@ def test_a_thousand_operations_survive_their_process_within_the_quota(emulator: 
 
 @given(st.lists(st.floats(0, 0.1), min_size=1, max_size=200))
 def test_moments_lie_apart_and_none_is_given_away(steps: list[float]) -> None:
-    pacer, now, given_out = Pacer(0.025), 1000.0, []
+    pacer, now, given_out = RateLimiter(0.025), 1000.0, []
     for step in steps:
         now += step
         moment = pacer.reserve(now)
@@ -675,7 +675,7 @@ def test_moments_lie_apart_and_none_is_given_away(steps: list[float]) -> None:
 
 
 def test_the_pacer_gives_a_moment_to_one_thread_only() -> None:
-    pacer = Pacer(1.0)
+    pacer = RateLimiter(1.0)
     moments = in_threads(20, lambda _: [pacer.reserve(0.0) for _ in range(50)])
     assert sorted(moment for each in moments for moment in each) == [float(number) for number in range(1000)]
 
@@ -684,8 +684,8 @@ def test_the_pacer_gives_a_moment_to_one_thread_only() -> None:
 def test_a_forked_child_begins_anew() -> None:
     source = """
 import os, sys, threading
-from yandexgpt._concurrency.rate_limiter import Pacer
-pacer = Pacer(1000.0)
+from yandexgpt._concurrency.rate_limiter import RateLimiter
+pacer = RateLimiter(1000.0)
 pacer.reserve(0.0)
 pacer._lock.acquire()
 child = os.fork()
@@ -705,7 +705,7 @@ class Waited:
         self._seen = seen
 
 
-def moments(schedule: Schedule[Waited], now: float) -> list[float]:
+def moments(schedule: PollSchedule[Waited], now: float) -> list[float]:
     """When the only operation of a schedule is looked up, if it never ends."""
     made = []
     while True:
@@ -717,11 +717,11 @@ def moments(schedule: Schedule[Waited], now: float) -> list[float]:
             now += delay
             continue
         made.append(now)
-        assert not schedule.looked(now)
+        assert not schedule.polled(now)
 
 
 def test_intervals_grow_to_ten_seconds() -> None:
-    made = moments(Schedule([Waited("a")], 600.0, 0.0, rng=lambda: 0.0), 0.0)
+    made = moments(PollSchedule([Waited("a")], 600.0, 0.0, rng=lambda: 0.0), 0.0)
     assert made[:5] == pytest.approx([0.5, 1.0, 1.75, 2.875, 4.5625])
     assert made[-1] == pytest.approx(599.0)
     assert made[-2] - made[-3] == LONGEST_INTERVAL
@@ -737,7 +737,7 @@ def test_intervals_grow_to_ten_seconds() -> None:
 def test_every_wait_looks_at_least_once_and_never_late(
     timeout: float | None, random: float, seen: bool, start: float
 ) -> None:
-    schedule = Schedule([Waited("a", seen=seen)], timeout, start, rng=lambda: random)
+    schedule = PollSchedule([Waited("a", seen=seen)], timeout, start, rng=lambda: random)
     if timeout is None:
         assert schedule.remaining(start + 1e9) is None
         assert schedule.delay(start) <= FIRST_INTERVAL + 1e-6
@@ -750,24 +750,24 @@ def test_every_wait_looks_at_least_once_and_never_late(
 
 def test_all_have_their_turn() -> None:
     operations = [Waited(str(number)) for number in range(100)]
-    schedule = Schedule(operations, None, 0.0, rng=lambda: 0.5)
+    schedule = PollSchedule(operations, None, 0.0, rng=lambda: 0.5)
     now, turns = 0.0, []
     for _ in range(400):
         now += schedule.delay(now) + 0.025
         turns.append(int(schedule.first.id))
-        schedule.looked(now)
+        schedule.polled(now)
     assert turns == [*range(100)] * 4
 
 
 def test_one_that_ends_leaves_the_schedule() -> None:
     operations = [Waited("a"), Waited("b")]
-    schedule = Schedule(operations, 5.0, 0.0)
+    schedule = PollSchedule(operations, 5.0, 0.0)
     schedule.first.done = True
-    assert schedule.looked(1.0)
+    assert schedule.polled(1.0)
     assert schedule
     with pytest.raises(OperationTimeout) as caught:
         schedule.remaining(5.0)
     assert len(caught.value.operation_ids) == 1
     schedule.first.done = True
-    assert schedule.looked(2.0)
+    assert schedule.polled(2.0)
     assert not schedule

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+import grpc
 import pytest
 
 import yandexgpt
@@ -69,7 +70,17 @@ def test_credentials_call_the_token_service(emulator: Emulator) -> None:
     assert emulator.identity.exchanges == 1
 
 
-def test_the_drivers_know_every_method_that_has_a_call() -> None:
-    made = [each for each in vars(methods).values() if isinstance(each, methods.Method)]
-    names = {f"{each.stub.__name__.removesuffix('Stub')}/{each.name}" for each in made}
+def test_the_table_has_every_method_that_has_a_call() -> None:
+    services = [getattr(methods, name) for name in methods.__all__ if name != "Method"]
+    names = {f"{service.__name__}/{name}" for service in services for name in vars(service) if name[0].isupper()}
     assert names == {name.rpartition(".")[-1] for name in FACADE}
+
+
+@pytest.mark.parametrize("service", [getattr(methods, name) for name in methods.__all__ if name != "Method"])
+def test_the_table_calls_methods_what_the_stub_does(service: type[Any]) -> None:
+    with grpc.insecure_channel("localhost:1") as channel:
+        for name, method in vars(service).items():
+            if isinstance(method, methods.Method):
+                path = method.of_channel(channel)._method
+                assert (path if isinstance(path, str) else path.decode()).endswith(f".{service.__name__}/{name}")
+                assert method.name == name

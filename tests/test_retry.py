@@ -324,9 +324,3 @@ def test_requests_that_are_themselves_at_fault_cost_no_retries(code: str) -> Non
         emulator.fail("UNAVAILABLE", times=1)
         assert client.complete("a").text
         assert len(emulator.requests) == 22
-
-
-def test_a_budget_works_on_in_the_child_of_a_fork() -> None:
-    budget = Budget(Retry(budget=4))
-    budget.after_fork()
-    assert [budget.failure() for _ in range(2)] == [True, False]

@@ -108,7 +108,7 @@ def test_a_run_shows_no_secret(kind: str, tmp_path: Path) -> None:
     # It has done what it is for: the log, the errors, the objects are all there.
     for words in ("call succeeded", "call failed", "attempt 1 failed, the next in", "Traceback (most recent call"):
         assert words in said.err
-    for words in ("Client(", "Completion(", "Chunk(", "Operation(", "'_driver'", "cannot be pickled"):
+    for words in ("Client(", "Completion(", "Chunk(", "Operation(", "'_invoker'", "cannot be pickled"):
         assert words in said.out
     raised = set(re.findall(r"^yandexgpt\.errors\.(\w+)", said.err, re.MULTILINE))
     assert raised >= ERRORS, ERRORS - raised
@@ -164,7 +164,7 @@ def test_the_settings_of_a_client_show_no_password() -> None:
         folder_id="b1g", credentials=secrets.token_urlsafe(20), metadata=[("x-password", password)],
         channel_options=[proxy],
     )  # fmt: skip
-    assert leaks(f"{client!r} {vars(client)} {vars(client._driver)} {client._driver.settings!r}", [password]) == []
+    assert leaks(f"{client!r} {vars(client)} {vars(client._invoker)} {client._invoker.settings!r}", [password]) == []
     client.close()
 
 
@@ -392,7 +392,7 @@ class Run:
         client = driver.client(self.emulator, credentials=credentials, timeout=10.0, **options)
         other = client.with_options(model="yandexgpt")
         self.show(client, other, client._client if hasattr(client, "_client") else client)
-        print(vars(getattr(client, "_client", client)), vars(getattr(client, "_client", client)._driver))
+        print(vars(getattr(client, "_client", client)), vars(getattr(client, "_client", client)._invoker))
         client.connect()
         self.trying(client, lambda: client.complete(self.text(), system=self.text()))
         self.trying(client, lambda: other.complete([{"role": "user", "text": self.text()}]))
@@ -492,7 +492,7 @@ class Run:
                 self.trying(impatient, lambda: impatient.complete(self.text(), timeout=5.0))
             self.trying(impatient, lambda: impatient.complete(self.text()))
             # A refresh ahead of the end that fails.
-            refresher = fresh.refresher
+            refresher = fresh.token_cache
             with self.no_token():
                 refresher._token = refresher._token._replace(refresh_at=-1.0)
                 self.trying(impatient, lambda: impatient.complete(self.text()))

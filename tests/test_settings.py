@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import Client, ConfigurationError, Retry
-from yandexgpt._config import UNSET, Settings, check_metadata, check_seconds, is_loopback
+from yandexgpt._checks import check_metadata, check_seconds
+from yandexgpt._config import UNSET, Settings
+from yandexgpt._endpoint import is_loopback
 from yandexgpt.credentials import ApiKey, IamToken, MetadataService, NoCredentials
 
 SECRET = "s3cr3t-AQVN-value"
@@ -374,10 +376,10 @@ def test_every_call_carries_the_folder_and_the_wish_not_to_be_logged() -> None:
 
 
 def test_clients_that_agree_in_what_a_connection_depends_on_can_share_one() -> None:
-    assert resolve().connection == resolve(model="other", timeout=1, folder_id="f", credentials="k").connection
-    assert resolve().connection != resolve(endpoint="a:1").connection
-    assert resolve().connection != resolve(channel_options=[("grpc.a", 1)]).connection
-    assert resolve(endpoint="localhost:1").connection != resolve(endpoint="localhost:1", tls=False).connection
+    assert resolve().connection_key == resolve(model="other", timeout=1, folder_id="f", credentials="k").connection_key
+    assert resolve().connection_key != resolve(endpoint="a:1").connection_key
+    assert resolve().connection_key != resolve(channel_options=[("grpc.a", 1)]).connection_key
+    assert resolve(endpoint="localhost:1").connection_key != resolve(endpoint="localhost:1", tls=False).connection_key
 
 
 # Metadata
@@ -470,7 +472,7 @@ def test_what_was_set_up_stays_when_the_environment_changes(monkeypatch: pytest.
     monkeypatch.setenv("YC_FOLDER_ID", "other")
     monkeypatch.setenv("YANDEXGPT_ENDPOINT", "other:2")
     monkeypatch.setenv("YANDEXGPT_TLS", "1")
-    assert found.with_options({"timeout": 1}).connection == found.connection
+    assert found.with_options({"timeout": 1}).connection_key == found.connection_key
     assert found.with_options({"timeout": 1}).folder_id == "f"
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from yandexgpt import ConfigurationError, DeadlineExceededError
 from yandexgpt._concurrency import token_cache as tokens
-from yandexgpt._concurrency.token_cache import ExpiringToken, Refresher
+from yandexgpt._concurrency.token_cache import ExpiringToken, TokenCache
 from yandexgpt.credentials import TokenProvider
 from yandexgpt.emulator import Emulator
 
@@ -52,13 +52,13 @@ def bearer(number: int) -> str:
     return f"Bearer {SECRET}-{number}"
 
 
-def use(refresher: Refresher, fetch: Callable[[], ExpiringToken], **refused: str) -> str:
+def use(refresher: TokenCache, fetch: Callable[[], ExpiringToken], **refused: str) -> str:
     """The header, waited for as a client would."""
     header = refresher.header(fetch, **refused)
     return header.result(PATIENCE) if isinstance(header, Future) else header
 
 
-def refreshed(refresher: Refresher, issuer: Issuer) -> None:
+def refreshed(refresher: TokenCache, issuer: Issuer) -> None:
     """Wait until the refresh under way, which nobody waits for, has come to its end."""
     threads = [thread for thread in threading.enumerate() if thread.name == "yandexgpt-token"]
     issuer.go.set()
@@ -73,11 +73,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def refresher(clock: Clock) -> Refresher:
-    return Refresher(clock, lambda: 0.0)
+def refresher(clock: Clock) -> TokenCache:
+    return TokenCache(clock, lambda: 0.0)
 
 
-def test_the_first_caller_waits_and_the_next_has_the_token_at_once(refresher: Refresher) -> None:
+def test_the_first_caller_waits_and_the_next_has_the_token_at_once(refresher: TokenCache) -> None:
     issuer = Issuer()
     first = refresher.header(issuer)
     assert isinstance(first, Future)
@@ -86,7 +86,7 @@ def test_the_first_caller_waits_and_the_next_has_the_token_at_once(refresher: Re
     assert issuer.count == 1
 
 
-def test_one_refresh_serves_all_threads(refresher: Refresher) -> None:
+def test_one_refresh_serves_all_threads(refresher: TokenCache) -> None:
     issuer, start, headers = Issuer(), threading.Barrier(32), []
     issuer.go.clear()
 
@@ -110,7 +110,7 @@ def test_one_refresh_serves_all_threads(refresher: Refresher) -> None:
     assert issuer.count == 1
 
 
-def test_a_caller_who_gives_up_does_not_end_the_refresh_for_the_others(refresher: Refresher) -> None:
+def test_a_caller_who_gives_up_does_not_end_the_refresh_for_the_others(refresher: TokenCache) -> None:
     issuer = Issuer()
     issuer.go.clear()
     impatient, patient = refresher.header(issuer), refresher.header(issuer)
@@ -123,7 +123,7 @@ def test_a_caller_who_gives_up_does_not_end_the_refresh_for_the_others(refresher
     assert issuer.count == 1
 
 
-def test_a_token_is_refreshed_ahead_of_its_end_while_nobody_waits(refresher: Refresher, clock: Clock) -> None:
+def test_a_token_is_refreshed_ahead_of_its_end_while_nobody_waits(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     clock.now += 899
@@ -138,7 +138,7 @@ def test_a_token_is_refreshed_ahead_of_its_end_while_nobody_waits(refresher: Ref
     assert issuer.count == 2
 
 
-def test_a_token_that_has_ended_is_not_used(refresher: Refresher, clock: Clock) -> None:
+def test_a_token_that_has_ended_is_not_used(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     clock.now += 1000
@@ -150,7 +150,7 @@ def test_a_token_that_has_ended_is_not_used(refresher: Refresher, clock: Clock) 
 @settings(deadline=None, max_examples=40)
 def test_clients_of_a_fleet_refresh_at_different_times_always_ahead(lifetime: float, share: float) -> None:
     clock, issuer = Clock(), Issuer(lifetime=lifetime)
-    refresher = Refresher(clock, lambda: share)
+    refresher = TokenCache(clock, lambda: share)
     use(refresher, issuer)
     started = clock.now
     life = min(lifetime, 3600)
@@ -167,7 +167,7 @@ def test_clients_of_a_fleet_refresh_at_different_times_always_ahead(lifetime: fl
 
 @pytest.mark.parametrize("lifetime", [None, 12 * 3600])
 def test_a_token_is_refreshed_each_hour_however_long_it_lives(
-    refresher: Refresher, clock: Clock, lifetime: float | None
+    refresher: TokenCache, clock: Clock, lifetime: float | None
 ) -> None:
     issuer = Issuer(lifetime=lifetime)
     use(refresher, issuer)
@@ -180,7 +180,7 @@ def test_a_token_is_refreshed_each_hour_however_long_it_lives(
     assert refresher.header(issuer) == bearer(2)
 
 
-def test_a_token_without_a_known_end_is_used_until_there_is_another(refresher: Refresher, clock: Clock) -> None:
+def test_a_token_without_a_known_end_is_used_until_there_is_another(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=None)
     use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -194,7 +194,7 @@ def test_a_token_without_a_known_end_is_used_until_there_is_another(refresher: R
 
 
 def test_while_a_refresh_fails_and_the_old_token_lives_it_is_used_and_the_failure_logged(
-    refresher: Refresher, clock: Clock, caplog: pytest.LogCaptureFixture
+    refresher: TokenCache, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
@@ -210,7 +210,7 @@ def test_while_a_refresh_fails_and_the_old_token_lives_it_is_used_and_the_failur
     assert SECRET not in caplog.text
 
 
-def test_a_refresh_that_failed_is_not_tried_again_by_every_caller(refresher: Refresher, clock: Clock) -> None:
+def test_a_refresh_that_failed_is_not_tried_again_by_every_caller(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -228,7 +228,7 @@ def test_a_refresh_that_failed_is_not_tried_again_by_every_caller(refresher: Ref
     assert refresher.header(issuer) == bearer(3)
 
 
-def test_a_refresh_is_tried_again_before_the_old_token_ends(refresher: Refresher, clock: Clock) -> None:
+def test_a_refresh_is_tried_again_before_the_old_token_ends(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=20)
     use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -242,7 +242,7 @@ def test_a_refresh_is_tried_again_before_the_old_token_ends(refresher: Refresher
     assert refresher.header(issuer) == bearer(3)
 
 
-def test_when_the_old_token_has_ended_the_error_says_why_there_is_no_other(refresher: Refresher, clock: Clock) -> None:
+def test_when_the_old_token_has_ended_the_error_says_why_there_is_no_other(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     issuer.failure = LookupError("the vault is sealed")
@@ -254,7 +254,7 @@ def test_when_the_old_token_has_ended_the_error_says_why_there_is_no_other(refre
 
 
 def test_a_first_refresh_that_fails_is_an_error_for_all_who_wait_and_is_not_logged(
-    refresher: Refresher, caplog: pytest.LogCaptureFixture
+    refresher: TokenCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer = Issuer()
     issuer.failure = LookupError("sealed")
@@ -273,45 +273,45 @@ def test_a_first_refresh_that_fails_is_an_error_for_all_who_wait_and_is_not_logg
 # When the service refuses a token
 
 
-def test_a_refused_token_forces_one_refresh_for_all(refresher: Refresher) -> None:
+def test_a_refused_token_forces_one_refresh_for_all(refresher: TokenCache) -> None:
     issuer = Issuer()
     old = use(refresher, issuer)
     issuer.go.clear()
-    waiting = [refresher.header(issuer, refused=old) for _ in range(8)]
+    waiting = [refresher.header(issuer, rejected=old) for _ in range(8)]
     assert all(isinstance(header, Future) for header in waiting)
     issuer.go.set()
     assert {header.result(PATIENCE) for header in waiting if isinstance(header, Future)} == {bearer(2)}
     assert issuer.count == 2
 
 
-def test_a_token_refused_late_does_not_force_another_refresh(refresher: Refresher) -> None:
+def test_a_token_refused_late_does_not_force_another_refresh(refresher: TokenCache) -> None:
     issuer = Issuer()
     old = use(refresher, issuer)
-    assert use(refresher, issuer, refused=old) == bearer(2)
-    assert refresher.header(issuer, refused=old) == bearer(2)
+    assert use(refresher, issuer, rejected=old) == bearer(2)
+    assert refresher.header(issuer, rejected=old) == bearer(2)
     assert refresher.header(issuer) == bearer(2)
     assert issuer.count == 2
 
 
-def test_a_refused_token_is_not_used_again_while_a_refresh_fails(refresher: Refresher) -> None:
+def test_a_refused_token_is_not_used_again_while_a_refresh_fails(refresher: TokenCache) -> None:
     issuer = Issuer(lifetime=None)
     old = use(refresher, issuer)
     issuer.failure = LookupError("sealed")
     with pytest.raises(LookupError):
-        use(refresher, issuer, refused=old)
+        use(refresher, issuer, rejected=old)
     with pytest.raises(LookupError):
         use(refresher, issuer)
     issuer.failure = None
     assert use(refresher, issuer) == bearer(4)
 
 
-def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: Refresher, clock: Clock) -> None:
+def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     old = use(refresher, issuer)
     issuer.go.clear()
     clock.now += 950
     assert refresher.header(issuer) == old
-    header = refresher.header(issuer, refused=old)
+    header = refresher.header(issuer, rejected=old)
     assert isinstance(header, Future)
     issuer.go.set()
     assert header.result(PATIENCE) == bearer(2)
@@ -321,7 +321,7 @@ def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: Refreshe
 # Nobody waits for ever
 
 
-def outcome(refresher: Refresher, fetch: Any) -> BaseException:
+def outcome(refresher: TokenCache, fetch: Any) -> BaseException:
     header = refresher.header(fetch)
     assert isinstance(header, Future)
     error = header.exception(PATIENCE)
@@ -332,7 +332,7 @@ def outcome(refresher: Refresher, fetch: Any) -> BaseException:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("failure", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
 def test_a_provider_that_raises_more_than_an_exception_fails_the_call_and_no_later_one(
-    refresher: Refresher, failure: BaseException
+    refresher: TokenCache, failure: BaseException
 ) -> None:
     issuer = Issuer()
     issuer.failure = failure
@@ -343,20 +343,20 @@ def test_a_provider_that_raises_more_than_an_exception_fails_the_call_and_no_lat
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("lifetime", ["3600", object()], ids=["str", "object"])
-def test_a_lifetime_that_is_no_number_fails_the_call_and_no_later_one(refresher: Refresher, lifetime: Any) -> None:
+def test_a_lifetime_that_is_no_number_fails_the_call_and_no_later_one(refresher: TokenCache, lifetime: Any) -> None:
     credentials = TokenProvider(lambda: ExpiringToken(SECRET, lifetime=lifetime))
     assert not isinstance(outcome(refresher, lambda: credentials.fetch(no_exchange)), TimeoutError)
     assert use(refresher, Issuer()) == bearer(1)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_credentials_that_fetch_no_token_fail_the_call_and_no_later_one(refresher: Refresher) -> None:
+def test_credentials_that_fetch_no_token_fail_the_call_and_no_later_one(refresher: TokenCache) -> None:
     assert not isinstance(outcome(refresher, lambda: SECRET), TimeoutError)
     assert use(refresher, Issuer()) == bearer(1)
 
 
 def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
-    refresher: Refresher, monkeypatch: pytest.MonkeyPatch
+    refresher: TokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -374,7 +374,7 @@ def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
 
 
 def test_while_the_old_token_lives_a_thread_that_cannot_be_started_fails_no_call(
-    refresher: Refresher, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    refresher: TokenCache, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -390,7 +390,7 @@ def test_while_the_old_token_lives_a_thread_that_cannot_be_started_fails_no_call
 
 
 @pytest.fixture
-def hung(refresher: Refresher) -> Iterator[Issuer]:
+def hung(refresher: TokenCache) -> Iterator[Issuer]:
     """Its first refresh hangs, to the end of the test."""
     issuer = Issuer()
     issuer.go.clear()
@@ -399,7 +399,7 @@ def hung(refresher: Refresher) -> Iterator[Issuer]:
 
 
 def test_a_refresh_that_hangs_is_followed_by_another_that_serves_all(
-    refresher: Refresher, clock: Clock, hung: Issuer
+    refresher: TokenCache, clock: Clock, hung: Issuer
 ) -> None:
     early = refresher.header(hung)
     clock.now += 49
@@ -410,7 +410,7 @@ def test_a_refresh_that_hangs_is_followed_by_another_that_serves_all(
     assert hung.count == 1
 
 
-def test_refreshes_that_hang_do_not_pile_up(refresher: Refresher, clock: Clock, hung: Issuer) -> None:
+def test_refreshes_that_hang_do_not_pile_up(refresher: TokenCache, clock: Clock, hung: Issuer) -> None:
     headers = set()
     for _ in range(24 * 3600 // 10):
         clock.now += 10
@@ -422,7 +422,7 @@ def test_refreshes_that_hang_do_not_pile_up(refresher: Refresher, clock: Clock, 
     assert use(refresher, hung) in {bearer(number) for number in range(1, 12)}
 
 
-def test_a_refresh_that_fails_at_last_harms_nobody(refresher: Refresher, clock: Clock, hung: Issuer) -> None:
+def test_a_refresh_that_fails_at_last_harms_nobody(refresher: TokenCache, clock: Clock, hung: Issuer) -> None:
     early = refresher.header(hung)
     clock.now += 60
     assert use(refresher, Issuer(lifetime=None)) == bearer(1)
@@ -434,7 +434,7 @@ def test_a_refresh_that_fails_at_last_harms_nobody(refresher: Refresher, clock: 
 
 
 def test_an_older_token_that_comes_late_does_not_replace_the_newer(
-    refresher: Refresher, clock: Clock, hung: Issuer
+    refresher: TokenCache, clock: Clock, hung: Issuer
 ) -> None:
     refresher.header(hung)
     clock.now += 60
@@ -445,7 +445,7 @@ def test_an_older_token_that_comes_late_does_not_replace_the_newer(
     assert refresher.header(hung) == bearer(8)
 
 
-def test_a_token_that_comes_late_serves_those_who_have_none(refresher: Refresher, clock: Clock, hung: Issuer) -> None:
+def test_a_token_that_comes_late_serves_those_who_have_none(refresher: TokenCache, clock: Clock, hung: Issuer) -> None:
     refresher.header(hung)
     clock.now += 60
     failing = Issuer()
@@ -471,7 +471,7 @@ def test_callers_keep_their_deadline_while_a_refresh_hangs(driver: Driver, emula
 
     clock = Clock()
     credentials = TokenProvider(provider)
-    credentials.refresher = Refresher(clock)
+    credentials.token_cache = TokenCache(clock)
     client = driver.client(emulator, credentials=credentials)
     for _ in range(2):
         with pytest.raises(DeadlineExceededError):
@@ -487,7 +487,7 @@ def test_callers_keep_their_deadline_while_a_refresh_hangs(driver: Driver, emula
 
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_caller_may_come_at_any_line_of_another(clock: Clock, hangs: bool) -> None:
-    refresher, inner, count = Refresher(clock, lambda: 0.0), Issuer(), 0
+    refresher, inner, count = TokenCache(clock, lambda: 0.0), Issuer(), 0
 
     def call() -> None:
         nonlocal count
@@ -507,7 +507,7 @@ def test_a_caller_may_come_at_any_line_of_another(clock: Clock, hangs: bool) -> 
                     left[0] -= 1
                     if left[0] == -1:
                         count += 1
-                        use(refresher, inner, refused=f"Bearer {SECRET}-0")
+                        use(refresher, inner, rejected=f"Bearer {SECRET}-0")
                 return at_line
 
             sys.settrace(at_line)
@@ -526,7 +526,7 @@ def test_a_caller_may_come_at_any_line_of_another(clock: Clock, hangs: bool) -> 
     assert count > 10
 
 
-def test_an_interrupt_at_any_line_leaves_nothing_to_wait_for(refresher: Refresher, clock: Clock) -> None:
+def test_an_interrupt_at_any_line_leaves_nothing_to_wait_for(refresher: TokenCache, clock: Clock) -> None:
     interrupts = 0
     for skipped in range(100):
         clock.now += 1e6
@@ -561,7 +561,7 @@ def no_exchange(**_: str) -> ExpiringToken:
 # Forks
 
 
-def test_the_child_of_a_fork_does_not_wait_for_the_refresh_of_its_parent(refresher: Refresher) -> None:
+def test_the_child_of_a_fork_does_not_wait_for_the_refresh_of_its_parent(refresher: TokenCache) -> None:
     parents, childs = Issuer(), Issuer()
     parents.go.clear()
     waiting = refresher.header(parents)
@@ -573,7 +573,7 @@ def test_the_child_of_a_fork_does_not_wait_for_the_refresh_of_its_parent(refresh
     assert waiting.result(PATIENCE) == bearer(1)
 
 
-def test_the_child_of_a_fork_goes_on_with_the_token_of_its_parent(refresher: Refresher) -> None:
+def test_the_child_of_a_fork_goes_on_with_the_token_of_its_parent(refresher: TokenCache) -> None:
     issuer = Issuer()
     use(refresher, issuer)
     refresher.after_fork()

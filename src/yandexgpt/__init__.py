@@ -14,150 +14,174 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._version import __version__
+from yandexgpt._version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from yandexgpt import credentials, emulator, errors
-    from yandexgpt._async.batch import AsyncResults
-    from yandexgpt._async.chat import AsyncChat, Chat
-    from yandexgpt._async.client import AsyncClient
-    from yandexgpt._async.operation import AsyncOperation, Operation
-    from yandexgpt._async.stream import AsyncStream, Stream
-    from yandexgpt._chunks import Chunk
-    from yandexgpt._features.batch import Result
-    from yandexgpt._messages import Message, ToolCall, ToolResult
-    from yandexgpt._models import Alternative, Completion, Status, Token, Usage
-    from yandexgpt._openai.response import Response
-    from yandexgpt._request import CompletionRequest, load_request
-    from yandexgpt._retry import Retry
-    from yandexgpt._rpc.batch import Results
-    from yandexgpt._structured_output import Parsed
-    from yandexgpt._sync.client import Client
-    from yandexgpt._tools import Tool, tool
+    from yandexgpt import credentials as credentials
+    from yandexgpt import emulator as emulator
+    from yandexgpt import errors as errors
+    from yandexgpt._async.batch import AsyncResults as AsyncResults
+    from yandexgpt._async.chat import AsyncChat as AsyncChat
+    from yandexgpt._async.client import AsyncClient as AsyncClient
+    from yandexgpt._async.operation import AsyncOperation as AsyncOperation
+    from yandexgpt._async.stream import AsyncStream as AsyncStream
+    from yandexgpt._chunks import Chunk as Chunk
+    from yandexgpt._features.batch import Result as Result
+    from yandexgpt._messages import (
+        Message as Message,
+    )
+    from yandexgpt._messages import (
+        ToolCall as ToolCall,
+    )
+    from yandexgpt._messages import (
+        ToolResult as ToolResult,
+    )
+    from yandexgpt._models import (
+        Alternative as Alternative,
+    )
+    from yandexgpt._models import (
+        Completion as Completion,
+    )
+    from yandexgpt._models import (
+        Status as Status,
+    )
+    from yandexgpt._models import (
+        Token as Token,
+    )
+    from yandexgpt._models import (
+        Usage as Usage,
+    )
+    from yandexgpt._openai.response import Response as Response
+    from yandexgpt._request import (
+        CompletionRequest as CompletionRequest,
+    )
+    from yandexgpt._request import (
+        load_request as load_request,
+    )
+    from yandexgpt._retry import Retry as Retry
+    from yandexgpt._structured_output import Parsed as Parsed
+    from yandexgpt._sync.batch import Results as Results
+    from yandexgpt._sync.chat import Chat as Chat
+    from yandexgpt._sync.client import Client as Client
+    from yandexgpt._sync.operation import Operation as Operation
+    from yandexgpt._sync.stream import Stream as Stream
+    from yandexgpt._tools import (
+        Tool as Tool,
+    )
+    from yandexgpt._tools import (
+        tool as tool,
+    )
     from yandexgpt.errors import (
-        APIError,
-        AuthenticationError,
-        CancelledError,
-        ConfigurationError,
-        ContentFilterError,
-        DeadlineExceededError,
-        FailedPreconditionError,
-        InternalServerError,
-        InvalidAnswerError,
-        InvalidArgumentError,
-        NotFoundError,
-        OperationFailed,
-        OperationTimeout,
-        PermissionDeniedError,
-        PromptTooLongError,
-        QuotaExceededError,
-        RevisedError,
-        ToolRoundsError,
-        TruncatedError,
-        UnavailableError,
-        UnimplementedError,
-        YandexGPTError,
+        APIError as APIError,
+    )
+    from yandexgpt.errors import (
+        AuthenticationError as AuthenticationError,
+    )
+    from yandexgpt.errors import (
+        CancelledError as CancelledError,
+    )
+    from yandexgpt.errors import (
+        ConfigurationError as ConfigurationError,
+    )
+    from yandexgpt.errors import (
+        ContentFilterError as ContentFilterError,
+    )
+    from yandexgpt.errors import (
+        DeadlineExceededError as DeadlineExceededError,
+    )
+    from yandexgpt.errors import (
+        FailedPreconditionError as FailedPreconditionError,
+    )
+    from yandexgpt.errors import (
+        InternalServerError as InternalServerError,
+    )
+    from yandexgpt.errors import (
+        InvalidAnswerError as InvalidAnswerError,
+    )
+    from yandexgpt.errors import (
+        InvalidArgumentError as InvalidArgumentError,
+    )
+    from yandexgpt.errors import (
+        NotFoundError as NotFoundError,
+    )
+    from yandexgpt.errors import (
+        OperationFailed as OperationFailed,
+    )
+    from yandexgpt.errors import (
+        OperationTimeout as OperationTimeout,
+    )
+    from yandexgpt.errors import (
+        PermissionDeniedError as PermissionDeniedError,
+    )
+    from yandexgpt.errors import (
+        PromptTooLongError as PromptTooLongError,
+    )
+    from yandexgpt.errors import (
+        QuotaExceededError as QuotaExceededError,
+    )
+    from yandexgpt.errors import (
+        RevisedError as RevisedError,
+    )
+    from yandexgpt.errors import (
+        ToolRoundsError as ToolRoundsError,
+    )
+    from yandexgpt.errors import (
+        TruncatedError as TruncatedError,
+    )
+    from yandexgpt.errors import (
+        UnavailableError as UnavailableError,
+    )
+    from yandexgpt.errors import (
+        UnimplementedError as UnimplementedError,
+    )
+    from yandexgpt.errors import (
+        YandexGPTError as YandexGPTError,
     )
 
-__all__ = [
-    "APIError",
-    "Alternative",
-    "AsyncChat",
-    "AsyncClient",
-    "AsyncOperation",
-    "AsyncResults",
-    "AsyncStream",
-    "AuthenticationError",
-    "CancelledError",
-    "Chat",
-    "Chunk",
-    "Client",
-    "Completion",
-    "CompletionRequest",
-    "ConfigurationError",
-    "ContentFilterError",
-    "DeadlineExceededError",
-    "FailedPreconditionError",
-    "InternalServerError",
-    "InvalidAnswerError",
-    "InvalidArgumentError",
-    "Message",
-    "NotFoundError",
-    "Operation",
-    "OperationFailed",
-    "OperationTimeout",
-    "Parsed",
-    "PermissionDeniedError",
-    "PromptTooLongError",
-    "QuotaExceededError",
-    "Response",
-    "Result",
-    "Results",
-    "Retry",
-    "RevisedError",
-    "Status",
-    "Stream",
-    "Token",
-    "Tool",
-    "ToolCall",
-    "ToolResult",
-    "ToolRoundsError",
-    "TruncatedError",
-    "UnavailableError",
-    "UnimplementedError",
-    "Usage",
-    "YandexGPTError",
-    "__version__",
-    "credentials",
-    "emulator",
-    "errors",
-    "load_request",
-    "tool",
-]
-
 _MODULES = ("credentials", "emulator", "errors")
-_HOME = {
-    "AsyncChat": "_async.chat",
-    "AsyncClient": "_async.client",
-    "AsyncResults": "_async.batch",
-    "AsyncStream": "_async.stream",
-    "Chat": "_async.chat",
-    "Client": "_sync.client",
-    "Result": "_features.batch",
-    "Results": "_rpc.batch",
-    "Stream": "_async.stream",
-    "Alternative": "_models",
-    "Completion": "_models",
-    "Status": "_models",
-    "Token": "_models",
-    "Usage": "_models",
-    "Chunk": "_chunks",
-    "Message": "_messages",
-    "ToolCall": "_messages",
-    "ToolResult": "_messages",
-    "AsyncOperation": "_async.operation",
-    "Operation": "_async.operation",
-    "CompletionRequest": "_request",
-    "load_request": "_request",
-    "Response": "_openai.response",
-    "Retry": "_retry",
-    "Parsed": "_structured_output",
-    "Tool": "_tools",
-    "tool": "_tools",
+_NAMES = {
+    "_async.batch": "AsyncResults",
+    "_async.chat": "AsyncChat",
+    "_async.client": "AsyncClient",
+    "_async.operation": "AsyncOperation",
+    "_async.stream": "AsyncStream",
+    "_chunks": "Chunk",
+    "_features.batch": "Result",
+    "_messages": "Message ToolCall ToolResult",
+    "_models": "Alternative Completion Status Token Usage",
+    "_openai.response": "Response",
+    "_request": "CompletionRequest load_request",
+    "_retry": "Retry",
+    "_structured_output": "Parsed",
+    "_sync.batch": "Results",
+    "_sync.chat": "Chat",
+    "_sync.client": "Client",
+    "_sync.operation": "Operation",
+    "_sync.stream": "Stream",
+    "_tools": "Tool tool",
+    "errors": (
+        "APIError AuthenticationError CancelledError ConfigurationError ContentFilterError "
+        "DeadlineExceededError FailedPreconditionError InternalServerError InvalidAnswerError "
+        "InvalidArgumentError NotFoundError OperationFailed OperationTimeout PermissionDeniedError "
+        "PromptTooLongError QuotaExceededError RevisedError ToolRoundsError TruncatedError UnavailableError "
+        "UnimplementedError YandexGPTError"
+    ),
 }
+"""The public names, by the module that has them: the same as the imports above, which type checkers read."""
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
+__all__ = sorted([*_HOME, *_MODULES, "__version__"])
 
 if not TYPE_CHECKING:  # a checker that saw it would take any name for one of ours
 
     def __getattr__(name: str) -> Any:
-        if name not in __all__:
-            raise AttributeError(f"module 'yandexgpt' has no attribute {name!r}")
         if name in _MODULES:
             return importlib.import_module(f"yandexgpt.{name}")
-        value = getattr(importlib.import_module(f"yandexgpt.{_HOME.get(name, 'errors')}"), name)
+        if name not in _HOME:
+            raise AttributeError(f"module 'yandexgpt' has no attribute {name!r}")
+        value = getattr(importlib.import_module(f"yandexgpt.{_HOME[name]}"), name)
         globals()[name] = value
         return value
 
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

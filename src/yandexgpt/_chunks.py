@@ -13,8 +13,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from yandexgpt._models import CompletionResponse, Status, Usage, first_alternative
+from yandexgpt.errors import RevisedError
 
-__all__ = ["Chunk", "Edit", "Fold", "edit", "settled", "whole_characters"]
+__all__ = ["AppendOnlyText", "Chunk", "Edit", "StreamState", "edit", "whole_characters", "without_partial_character"]
 
 _HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 """What stands at the end of a partial for the first half of a character whose rest comes with the next one."""
@@ -41,7 +42,7 @@ def edit(shown: str, text: str) -> Edit:
     return Edit(keep, text[keep:])
 
 
-def settled(text: str) -> str:
+def without_partial_character(text: str) -> str:
     """The part of a partial's text that can be shown: without the half of a character at its end."""
     return text.rstrip(_HALF_CHARACTER)
 
@@ -59,7 +60,7 @@ def _read(shown: _Shown) -> str:
     alternatives = shown[0].alternatives
     text: str = alternatives[0].message.text if alternatives else ""
     if text.endswith(_HALF_CHARACTER) and alternatives[0].status <= Status.PARTIAL:
-        text = settled(text)
+        text = without_partial_character(text)
     shown[1] = text
     return text
 
@@ -74,9 +75,9 @@ class Chunk:
 
     _keep: int  # set with _delta
 
-    def __init__(self, response: CompletionResponse, fold: Fold) -> None:
-        self._previous = fold.shown
-        self._shown = fold.shown = [response, None]
+    def __init__(self, response: CompletionResponse, state: StreamState) -> None:
+        self._previous = state.shown
+        self._shown = state.shown = [response, None]
         self._delta: str | None = None
 
     @property
@@ -134,8 +135,8 @@ class Chunk:
         return f"Chunk(keep={self.keep}, delta={self.delta!r}, status={self.status.name})"
 
 
-class Fold:
-    """How far the messages of one stream have come: each ``Chunk(response, fold)`` takes it one further.
+class StreamState:
+    """How far the messages of one stream have come: each ``Chunk(response, state)`` takes it one further.
 
     Attributes:
         shown: what there is to be shown of the last message.
@@ -148,7 +149,7 @@ class Fold:
 
     def end(self) -> Chunk | None:
         """What is left to hand out when the stream has ended: text held back in a last message that was a partial."""
-        response = self.response
+        response = self.message
         if response is None or (last := first_alternative(response)).status > Status.PARTIAL:
             return None
         text = last.message.text
@@ -167,7 +168,7 @@ class Fold:
         return text
 
     @property
-    def response(self) -> CompletionResponse | None:
+    def message(self) -> CompletionResponse | None:
         """The last message, or None if there was none."""
         response: CompletionResponse | None = self.shown[0]
         return response
@@ -181,5 +182,36 @@ def whole_characters(response: CompletionResponse) -> CompletionResponse:
         return response
     trimmed = CompletionResponse()
     trimmed.CopyFrom(response)
-    trimmed.alternatives[0].message.text = settled(text)
+    trimmed.alternatives[0].message.text = without_partial_character(text)
     return trimmed
+
+
+class AppendOnlyText:
+    """Text for readers who can only append: what they have cannot be taken back.
+
+    Args:
+        holdback: how many of the last characters to keep back until the answer is final (>= 0).
+        appended: what the reader has already.
+
+    Raises:
+        ValueError: ``holdback`` is not such a number.
+    """
+
+    def __init__(self, holdback: int, appended: str = "") -> None:
+        if isinstance(holdback, bool) or not isinstance(holdback, int) or holdback < 0:
+            raise ValueError(f"holdback must be a whole number of characters from 0, got {holdback!r}")
+        self._holdback = holdback
+        self.appended = appended
+
+    def piece(self, text: str, *, final: bool) -> str:
+        """What to append next, now that the answer is ``text``; may be empty.
+
+        Raises:
+            RevisedError: something that was handed out is no longer in it.
+        """
+        appended = self.appended
+        if not text.startswith(appended):
+            raise RevisedError(text, edit(appended, text).keep)
+        end = len(text) if final else max(len(appended), len(text) - self._holdback)
+        self.appended = text[:end]
+        return text[len(appended) : end]

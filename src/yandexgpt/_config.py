@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 import operator
 import os
 import re
@@ -12,16 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from yandexgpt._checks import Metadata, carries_secret, check_metadata, check_seconds
+from yandexgpt._endpoint import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpoint, is_loopback, parse_endpoint
 from yandexgpt._request import model_uri
 from yandexgpt._retry import Retry
 from yandexgpt.credentials import ApiKey, Credentials, NoCredentials, from_env
 from yandexgpt.errors import ConfigurationError
 
-__all__ = ["UNSET", "Endpoint", "Metadata", "Settings", "Unset", "is_loopback", "parse_endpoint"]
+__all__ = ["UNSET", "Settings", "Unset"]
 
-ENDPOINT = "llm.api.cloud.yandex.net:443"
-OPERATION_ENDPOINT = "operation.api.cloud.yandex.net:443"
-IAM_ENDPOINT = "iam.api.cloud.yandex.net:443"
 FOLDER_VARIABLES = ("YC_FOLDER_ID", "FOLDER_ID", "YANDEX_CLOUD_FOLDER")
 
 
@@ -36,17 +33,6 @@ class Unset:
 
 UNSET: Final = Unset()
 """Stands for an argument that was not given, where None means something."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Endpoint:
-    """Where to call, and how: ``host:port`` and TLS."""
-
-    target: str
-    tls: bool | str
-
-    def __str__(self) -> str:
-        return self.target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +187,7 @@ class Settings:
                 )
 
     @property
-    def connection(self) -> tuple[Any, ...]:
+    def connection_key(self) -> tuple[Any, ...]:
         """Whatever a connection depends on: clients that agree in it can share one."""
         return (
             self.endpoint,
@@ -264,36 +250,3 @@ def _folder(folder_id: str | None) -> str | None:
             f"folder_id must be the id of a folder, such as b1g0123456789abcdefg, got {folder_id!r}"
         )
     return folder_id
-
-
-def parse_endpoint(name: str, target: str, tls: bool | str) -> Endpoint:
-    """The endpoint, if `target`, given as the argument `name`, is ``host:port`` or ``unix:path``.
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
-    if not isinstance(target, str):
-        raise ConfigurationError(f"{name} must be host:port, got {target!r}")
-    target = target.strip()
-    if target.startswith("unix:") and target != "unix:":
-        return Endpoint(target, tls)
-    host, colon, port = target.rpartition(":")
-    fits = re.fullmatch(r"[0-9]{1,5}", port) and 0 < int(port) < 65536
-    if re.search(r"[\s/@]", target) or not colon or not host or not fits:
-        raise ConfigurationError(f"{name} must be host:port, got {target!r}")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise ConfigurationError(f"{name}: an IPv6 address stands in brackets, [::1]:443; got {target!r}")
-    return Endpoint(target, tls)
-
-
-def is_loopback(target: str) -> bool:
-    """Whether what is sent to ``host:port`` or ``unix:path`` stays on this machine."""
-    if target.startswith("unix:"):
-        return True
-    host = target.rpartition(":")[0].strip("[]").lower()
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -9,15 +9,15 @@ from google.protobuf import json_format
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._struct_json import parse_json, to_python
-from yandexgpt._view import View
+from yandexgpt._view import ProtoWrapper
 
-__all__ = ["ROLES", "Message", "ToolCall", "ToolResult", "encodable"]
+__all__ = ["ROLES", "Message", "ToolCall", "ToolResult", "check_text"]
 
 ROLES = ("system", "user", "assistant")
 """Roles that the service knows (source: ``text_common.proto`` of the pinned interface)."""
 
 
-class ToolCall(View[text_common_pb2.ToolCall]):
+class ToolCall(ProtoWrapper[text_common_pb2.ToolCall]):
     """A function that the model wants called. Frozen."""
 
     __slots__ = ()
@@ -36,7 +36,7 @@ class ToolCall(View[text_common_pb2.ToolCall]):
         return f"ToolCall(name={self.name!r}, arguments={self.arguments!r})"
 
 
-class ToolResult(View[text_common_pb2.ToolResult]):
+class ToolResult(ProtoWrapper[text_common_pb2.ToolResult]):
     """What a function that the model called has returned. Frozen.
 
     Args:
@@ -50,16 +50,16 @@ class ToolResult(View[text_common_pb2.ToolResult]):
     __slots__ = ()
 
     def __init__(self, name: str, content: str) -> None:
-        if not encodable(name, "name"):
+        if not check_text(name, "name"):
             raise ValueError("name must not be empty")
-        result = text_common_pb2.FunctionResult(name=name, content=encodable(content, "content"))
+        result = text_common_pb2.FunctionResult(name=name, content=check_text(content, "content"))
         super().__init__(text_common_pb2.ToolResult(function_result=result))
 
     @classmethod
     def from_proto(cls, proto: text_common_pb2.ToolResult) -> ToolResult:
         """A view over a result that exists already."""
         result = cls.__new__(cls)
-        View.__init__(result, proto)
+        ProtoWrapper.__init__(result, proto)
         return result
 
     @property
@@ -76,7 +76,7 @@ class ToolResult(View[text_common_pb2.ToolResult]):
         return f"ToolResult(name={self.name!r}, content={self.content!r})"
 
 
-class Message(View[text_common_pb2.Message]):
+class Message(ProtoWrapper[text_common_pb2.Message]):
     """One message of a conversation. Frozen.
 
     Args:
@@ -92,13 +92,13 @@ class Message(View[text_common_pb2.Message]):
     def __init__(self, role: str, text: str) -> None:
         if role not in ROLES:
             raise ValueError(f"role must be one of {', '.join(ROLES)}, got {role!r}")
-        super().__init__(text_common_pb2.Message(role=role, text=encodable(text, "text")))
+        super().__init__(text_common_pb2.Message(role=role, text=check_text(text, "text")))
 
     @classmethod
     def from_proto(cls, proto: text_common_pb2.Message) -> Message:
         """A view over a message that exists already."""
         message = cls.__new__(cls)
-        View.__init__(message, proto)
+        ProtoWrapper.__init__(message, proto)
         return message
 
     @classmethod
@@ -176,7 +176,7 @@ class Message(View[text_common_pb2.Message]):
         return f"Message(role={self.role!r}, text={self.text!r})"
 
 
-def encodable(text: object, name: str) -> str:
+def check_text(text: object, name: str) -> str:
     """The text, if it is one that the wire can carry.
 
     Raises:

@@ -12,7 +12,7 @@ from yandexgpt._messages import Message, ToolCall
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt._struct_json import parse_json
-from yandexgpt._view import View
+from yandexgpt._view import ProtoWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,7 +53,7 @@ class Status(enum.IntEnum):
         return self > Status.PARTIAL
 
 
-class Usage(View[text_common_pb2.ContentUsage]):
+class Usage(ProtoWrapper[text_common_pb2.ContentUsage]):
     """Tokens used by a call. Frozen."""
 
     __slots__ = ()
@@ -85,7 +85,7 @@ class Usage(View[text_common_pb2.ContentUsage]):
         )
 
 
-class Token(View[text_common_pb2.Token]):
+class Token(ProtoWrapper[text_common_pb2.Token]):
     """A piece of text as a model reads it. Frozen."""
 
     __slots__ = ()
@@ -109,7 +109,7 @@ class Token(View[text_common_pb2.Token]):
         return f"Token(id={self.id}, text={self.text!r}, special={self.special})"
 
 
-class Alternative(View[text_common_pb2.Alternative]):
+class Alternative(ProtoWrapper[text_common_pb2.Alternative]):
     """One of the answers to a prompt. Frozen."""
 
     __slots__ = ()
@@ -170,7 +170,7 @@ class ReceivedMetadata(NamedTuple):
 NO_METADATA = ReceivedMetadata()
 
 
-class Completion(View[CompletionResponse]):
+class Completion(ProtoWrapper[CompletionResponse]):
     """A whole answer. Frozen, and a view: what nobody asks for is never computed.
 
     ``text``, ``role``, ``status``, ``message`` and ``tool_calls`` speak of the first alternative.

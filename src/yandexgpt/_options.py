@@ -27,6 +27,7 @@ class CallOptions(TypedDict, total=False):
     attempt_timeout: float | Unset | None
     metadata: Metadata
     request_id: str | None
+    max_context_tokens: int | None
 
 
 class ModelOptions(CallOptions, total=False):
@@ -38,7 +39,6 @@ class ModelOptions(CallOptions, total=False):
     reasoning: Reasoning | None
     tool_choice: str | None
     parallel_tool_calls: bool | None
-    max_context_tokens: int | None
 
 
 class AskOptions(ModelOptions, total=False):

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from google.protobuf import json_format
 
-from yandexgpt._messages import ROLES, Message, encodable
+from yandexgpt._messages import ROLES, Message, check_text
 from yandexgpt._models import Completion
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
@@ -107,8 +107,8 @@ def build_request(
         request = CompletionRequest()
         request.MergeFromString(serialized)
         if kept is not system:
-            request.messages.add(role="system", text=encodable(system, "system"))
-        request.messages.add(role="user", text=encodable(prompt, "prompt"))
+            request.messages.add(role="system", text=check_text(system, "system"))
+        request.messages.add(role="user", text=check_text(prompt, "prompt"))
     else:
         request = CompletionRequest()
         if isinstance(prompt, CompletionRequest):
@@ -170,7 +170,7 @@ def _without_prompt(
     request = CompletionRequest(model_uri=model_uri(model, folder_id))
     _set_options(request, stream, temperature, max_tokens, reasoning)
     if system is not None:
-        request.messages.add(role="system", text=encodable(system, "system"))
+        request.messages.add(role="system", text=check_text(system, "system"))
     return request.SerializeToString()
 
 
@@ -280,7 +280,7 @@ def load_request(source: str | os.PathLike[str] | Mapping[str, Any]) -> Completi
 def _add_system(request: CompletionRequest, system: str) -> None:
     if any(message.role == "system" for message in request.messages):
         raise ValueError("system must not be given for a prompt that has a message of the role system already")
-    request.messages.insert(0, text_common_pb2.Message(role="system", text=encodable(system, "system")))
+    request.messages.insert(0, text_common_pb2.Message(role="system", text=check_text(system, "system")))
 
 
 def _add_messages(request: CompletionRequest, prompt: Iterable[Message | Completion | Mapping[str, Any]]) -> None:
@@ -299,7 +299,7 @@ def _add_messages(request: CompletionRequest, prompt: Iterable[Message | Complet
         elif isinstance(item, Mapping):
             if item.keys() == {"role", "text"}:
                 role = _one_of(f"{where}['role']", item["role"], ROLES)
-                request.messages.add(role=role, text=encodable(item["text"], f"{where}['text']"))
+                request.messages.add(role=role, text=check_text(item["text"], f"{where}['text']"))
                 continue
             try:
                 request.messages.append(Message.from_dict(item).proto)
@@ -362,8 +362,8 @@ def _add_tool(request: CompletionRequest, tool: ToolLike, where: str) -> None:
             f"got {', '.join(map(repr, function)) or 'nothing'}"
         )
     proto = request.tools.add().function
-    proto.name = encodable(function["name"], f"{where}['name']")
-    proto.description = encodable(function.get("description", ""), f"{where}['description']")
+    proto.name = check_text(function["name"], f"{where}['name']")
+    proto.description = check_text(function.get("description", ""), f"{where}['description']")
     parameters = function.get("parameters", {})
     if not isinstance(parameters, Mapping):
         raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")

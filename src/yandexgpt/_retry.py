@@ -6,19 +6,16 @@ import contextlib
 import math
 import random
 import re
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency import fork_safety as forks
-from yandexgpt._rpc.failures import over_size_limit, pushback_seconds
 from yandexgpt.errors import APIError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULT_RETRY", "Budget", "Retry", "backoff", "is_transient"]
+__all__ = ["DEFAULT_RETRY", "Budget", "Retry", "backoff", "is_transient", "over_size_limit", "pushback_seconds"]
 
 DEFAULT_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"})
 
@@ -52,6 +49,16 @@ _NEVER_CONNECTS_WORDS = re.compile(
 )
 # Unless it is a gateway whose upstream is out of order.
 _GATEWAY = re.compile(r"http1\.x server \(HTTP status (429|5\d\d)\)")
+
+
+# How the parties of a call word that something is over a limit of theirs, all with RESOURCE_EXHAUSTED: gRPC's core, Go
+# and Node ("larger than max"), Java and .NET. It has nothing to do with a quota, and another attempt is as large.
+_SIZE_LIMIT_WORDS = (
+    "larger than max",
+    "exceeds maximum size",
+    "exceeds the maximum configured message size",
+    "metadata size exceeds",
+)
 
 
 @dataclass(frozen=True)
@@ -126,34 +133,27 @@ def _code_names(codes: Iterable[object]) -> frozenset[str]:
 DEFAULT_RETRY = Retry()
 
 
-class Budget(forks.Forkable):
-    """The token bucket behind :attr:`Retry.budget`, shared by all calls of a client. Thread-safe.
+class Budget:
+    """The token bucket behind :attr:`Retry.budget`, shared by all calls of a client.
 
-    The lock is re-entrant: a signal handler or a finalizer that makes a call may come while its own thread holds it.
+    There is no lock: where two threads change it in the same moment, one change may be lost, which a bound on an outage
+    can bear, and a signal handler or a forked child never waits for it.
     """
 
     def __init__(self, policy: Retry) -> None:
         self._maximum = math.inf if policy.budget is None else policy.budget
         self._ratio = policy.budget_ratio
         self._tokens: float = self._maximum
-        self._lock = threading.RLock()
-        forks.register(self)
 
     def success(self) -> None:
         """A call succeeded."""
         if self._tokens < self._maximum:
-            with self._lock:
-                self._tokens = min(self._maximum, self._tokens + self._ratio)
+            self._tokens = min(self._maximum, self._tokens + self._ratio)
 
     def failure(self) -> bool:
         """An attempt failed; whether the budget allows another."""
-        with self._lock:
-            self._tokens = max(0, self._tokens - 1)
-            return self._tokens > self._maximum / 2 or self._maximum == math.inf
-
-    def after_fork(self) -> None:
-        """The child of a fork must not wait for a lock whose holder does not exist there."""
-        self._lock = threading.RLock()
+        self._tokens = max(0, self._tokens - 1)
+        return self._tokens > self._maximum / 2 or self._maximum == math.inf
 
 
 def is_transient(policy: Retry, error: APIError, *, own_deadline: bool) -> bool:
@@ -215,3 +215,17 @@ def backoff(
         with contextlib.suppress(OverflowError):  # long before anybody waits so long
             bound = min(bound, policy.initial * policy.multiplier ** (attempts - 1))
     return bound * (1 - policy.jitter * rng())
+
+
+def over_size_limit(message: str) -> bool:
+    """Whether RESOURCE_EXHAUSTED with this message means a limit to the size of a message or of metadata."""
+    return any(words in message for words in _SIZE_LIMIT_WORDS)
+
+
+def pushback_seconds(pushback_ms: object) -> float | None:
+    """Seconds that ``grpc-retry-pushback-ms`` (a signed 32-bit integer) asks for; None if it asks not to retry."""
+    if not isinstance(pushback_ms, str) or not (
+        pushback_ms.isascii() and pushback_ms.isdigit() and len(pushback_ms) <= 10
+    ):
+        return None
+    return int(pushback_ms) / 1000

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct, Value
 
 
-def encodable(text: object, name: str) -> str:
+def check_text(text: object, name: str) -> str:
     """The text, if it is one that the wire can carry.
 
     Raises:
@@ -79,7 +79,7 @@ def _checked(value: object, where: str, left: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return encodable(value, where)
+        return check_text(value, where)
     if isinstance(value, int):
         try:
             exact = int(float(value)) == value
@@ -100,7 +100,7 @@ def _checked(value: object, where: str, left: int) -> Any:
         for name in value:
             if not isinstance(name, str):
                 raise ValueError(f"{where}: the key {name!r} is not a string")
-            encodable(name, f"{where}: a key")
+            check_text(name, f"{where}: a key")
         return {name: _checked(item, f"{where}.{name}", left) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         left = _one_deeper(where, left, _DEPTH_OF_LIST)

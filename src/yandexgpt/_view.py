@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 P = TypeVar("P", bound=ProtoMessage)
 
 
-class View(Generic[P]):
+class ProtoWrapper(Generic[P]):
     """A frozen view over a protobuf message: nothing is computed before someone asks for it."""
 
     __slots__ = ("_proto",)
@@ -38,7 +38,7 @@ class View(Generic[P]):
         return self
 
 
-def _restore(cls: type[View[Any]], proto: ProtoMessage) -> View[Any]:
+def _restore(cls: type[ProtoWrapper[Any]], proto: ProtoMessage) -> ProtoWrapper[Any]:
     view = cls.__new__(cls)
-    View.__init__(view, proto)
+    ProtoWrapper.__init__(view, proto)
     return view

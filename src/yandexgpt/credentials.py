@@ -1,7 +1,7 @@
 """Where the ``authorization`` of a call comes from.
 
-Tokens that end are refreshed ahead of their end, by one caller for all
-(:mod:`yandexgpt._concurrency.token_cache`). Nothing here shows a secret: not in a ``repr``, not in an error; and credentials cannot be pickled.
+Tokens that end are refreshed ahead of their end, by one caller for all (``_concurrency/token_cache.py``). Nothing here
+shows a secret: not in a ``repr``, not in an error; and credentials cannot be pickled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from yandexgpt._checks import check_seconds, check_secret
-from yandexgpt._concurrency.token_cache import ExpiringToken, Refresher
+from yandexgpt._concurrency.token_cache import ExpiringToken, TokenCache
 from yandexgpt.errors import APIError, AuthenticationError, ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class Credentials(ABC):
     """The value of ``authorization`` where it never changes; None where it comes from a token that does."""
 
     def __init__(self) -> None:
-        self.refresher = Refresher()
+        self.token_cache = TokenCache()
 
     @abstractmethod
     def fetch(self, exchange: Exchange) -> ExpiringToken:

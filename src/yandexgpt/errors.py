@@ -25,19 +25,18 @@
         ├── CancelledError          CANCELLED             the service, or `close()`, ended the call
         └── (any other code: APIError itself)
 
-:func:`yandexgpt._rpc.failures.from_rpc_error` is the only place that turns a ``grpc.RpcError`` into one of these.
+``from_rpc_error`` in ``_rpc/failures.py`` is the only place that turns a ``grpc.RpcError`` into one of these.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import grpc
 
-    from yandexgpt._async.operation import AsyncOperation, Operation
     from yandexgpt._models import Completion
 
 __all__ = [
@@ -97,6 +96,20 @@ class PromptTooLongError(ConfigurationError):
         )
 
 
+class _AnyOperation(Protocol):
+    """An :class:`~yandexgpt.Operation` or an :class:`~yandexgpt.AsyncOperation`, as far as they are the same."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def done(self) -> bool: ...
+    @property
+    def proto(self) -> Any: ...
+    def refresh(self, *, timeout: Any = ...) -> Any: ...
+    def wait(self, timeout: float | None = ...) -> Any: ...
+    def cancel(self, *, timeout: Any = ...) -> Any: ...
+
+
 class OperationFailed(YandexGPTError):  # noqa: N818  (it is what happened to the operation; the name is settled)
     """An operation of the service ended without an answer: in an error, or because it was cancelled.
 
@@ -114,7 +127,7 @@ class OperationFailed(YandexGPTError):  # noqa: N818  (it is what happened to th
         code: grpc.StatusCode,
         message: str,
         details: tuple[Any, ...] = (),
-        operation: Operation | AsyncOperation | None = None,
+        operation: _AnyOperation | None = None,
     ) -> None:
         super().__init__(operation_id, code, message, details)
         self.operation_id = operation_id
@@ -145,7 +158,7 @@ class OperationTimeout(YandexGPTError, TimeoutError):  # noqa: N818  (as above)
         self,
         operation_ids: tuple[str, ...],
         timeout: float,
-        operations: tuple[Operation, ...] | tuple[AsyncOperation, ...] = (),
+        operations: tuple[_AnyOperation, ...] = (),
     ) -> None:
         super().__init__(operation_ids)  # one argument: an OSError takes two for a number and its text
         self.operation_ids = operation_ids
@@ -153,7 +166,7 @@ class OperationTimeout(YandexGPTError, TimeoutError):  # noqa: N818  (as above)
         self.operations = operations
 
     @property
-    def operation(self) -> Operation | AsyncOperation | None:
+    def operation(self) -> _AnyOperation | None:
         return self.operations[0] if self.operations else None
 
     def __str__(self) -> str:

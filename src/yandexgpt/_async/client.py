@@ -1,19 +1,20 @@
-"""The asynchronous client: the twin of :mod:`yandexgpt._sync.client`."""
+"""The asynchronous client. The synchronous one, in ``_sync``, is generated from it."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from yandexgpt._async.stream import AsyncStream
 from yandexgpt._checks import Metadata
-from yandexgpt._config import UNSET, Unset
-from yandexgpt._features.base import BaseClient
-from yandexgpt._models import Token
+from yandexgpt._config import UNSET, Settings, Unset
+from yandexgpt._models import Completion, Token
 from yandexgpt._request import CompletionRequest, build_request, build_tokenization
-from yandexgpt._rpc.async_invoker import AsyncDriver
-from yandexgpt._rpc.call import with_idempotency_key
-from yandexgpt._rpc.methods import GENERATE, SUBMIT, TOKENIZE, TOKENIZE_PROMPT
+from yandexgpt._retry import DEFAULT_RETRY, Retry
+from yandexgpt._rpc.async_invoker import AsyncInvoker
+from yandexgpt._rpc.call import CallOptions
+from yandexgpt._rpc.methods import TextGenerationAsyncService, TextGenerationService, TokenizerService
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -27,20 +28,20 @@ if TYPE_CHECKING:
     from yandexgpt._async.responses import AsyncResponses
     from yandexgpt._features.batch import AsyncPrompts, OnError
     from yandexgpt._messages import Message
-    from yandexgpt._models import Completion
     from yandexgpt._options import ManyOptions, ParseOptions, RunOptions
     from yandexgpt._request import Prompt, Reasoning, ResponseFormat, ToolLike
     from yandexgpt._rpc.raw import AsyncRaw
     from yandexgpt._structured_output import Parsed
+    from yandexgpt.credentials import Credentials
 
 __all__ = ["AsyncClient"]
 
 T = TypeVar("T")
 
 
-class AsyncClient(BaseClient):
-    """A client for YandexGPT text generation over gRPC. Native on ``grpc.aio``. Works in any number of event loops,
-    one after another or each in a thread of its own; survives a fork.
+class AsyncClient:
+    """A client for YandexGPT text generation over gRPC, on ``grpc.aio``. Works in any number of event loops, one after
+    another or each in a thread of its own; survives a fork.
 
     Args:
         folder_id: the folder that pays: it makes ``gpt://<folder>/...`` of a model's name, and is sent as
@@ -71,8 +72,47 @@ class AsyncClient(BaseClient):
         ConfigurationError: a value cannot be used. Nothing is sent.
     """
 
-    _driver_type = AsyncDriver
-    _driver: AsyncDriver
+    def __init__(
+        self,
+        *,
+        folder_id: str | None = None,
+        credentials: Credentials | str | None = None,
+        model: str = "yandexgpt-lite",
+        endpoint: str | None = None,
+        operation_endpoint: str | None = None,
+        iam_endpoint: str | None = None,
+        tls: bool | str | os.PathLike[str] | None = None,
+        timeout: float | None = 60.0,
+        attempt_timeout: float | None = None,
+        retry: Retry = DEFAULT_RETRY,
+        max_concurrency: int | None = None,
+        log_data: bool = True,
+        metadata: Metadata = (),
+        channel_options: Sequence[tuple[str, Any]] = (),
+        interceptors: Sequence[Any] = (),
+    ) -> None:
+        settings = Settings.resolve(
+            folder_id=folder_id,
+            credentials=credentials,
+            model=model,
+            endpoint=endpoint,
+            operation_endpoint=operation_endpoint,
+            iam_endpoint=iam_endpoint,
+            tls=tls,
+            timeout=timeout,
+            attempt_timeout=attempt_timeout,
+            retry=retry,
+            max_concurrency=max_concurrency,
+            log_data=log_data,
+            metadata=metadata,
+            channel_options=channel_options,
+            interceptors=interceptors,
+        )
+        self._invoker = AsyncInvoker(settings, None)
+
+    @property
+    def _settings(self) -> Settings:
+        return self._invoker.settings
 
     async def complete(
         self,
@@ -124,7 +164,7 @@ class AsyncClient(BaseClient):
             PromptTooLongError: the prompt was counted, and does not fit. Nothing was generated.
             APIError: the call failed.
         """
-        settings = self._driver.settings
+        settings = self._settings
         request = build_request(
             prompt,
             folder_id=settings.folder_id,
@@ -140,10 +180,9 @@ class AsyncClient(BaseClient):
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
         )
-        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        call.must_fit(max_context_tokens)
-        await self._driver.unary(call, request)
-        return call.completion()
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id, max_context_tokens)
+        answer = await self._invoker.unary(TextGenerationService.Completion, request, options)
+        return Completion(*answer)
 
     def stream(
         self,
@@ -176,7 +215,7 @@ class AsyncClient(BaseClient):
             ValueError, ConfigurationError: as for :meth:`complete`. Nothing was sent; nor is it before the stream is
                 iterated over, which raises ``APIError`` if the call fails.
         """
-        settings = self._driver.settings
+        settings = self._settings
         request = build_request(
             prompt,
             folder_id=settings.folder_id,
@@ -192,14 +231,8 @@ class AsyncClient(BaseClient):
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
         )
-        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        call.must_fit(max_context_tokens)
-        responses = self._driver.responses(call, request)
-        if latest:
-            from yandexgpt._rpc.conflate import newest_async
-
-            responses = newest_async(responses, call)
-        return AsyncStream(responses, call)
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id, max_context_tokens)
+        return AsyncStream(*self._invoker.stream(TextGenerationService.Completion, request, options, latest=latest))
 
     def complete_many(
         self,
@@ -243,10 +276,19 @@ class AsyncClient(BaseClient):
             APIError: while iterating, with ``on_error="raise"``, a call failed.
         """
         from yandexgpt._async.batch import AsyncResults
-        from yandexgpt._features.batch import Plan
+        from yandexgpt._features.batch import BatchOptions
+        from yandexgpt._rpc.async_batch import AsyncBatch
 
-        iterables = (Iterable, AsyncIterable)
-        return AsyncResults(Plan(self, prompts, concurrency, ordered, on_error, options, iterables))
+        of_batch = BatchOptions(
+            self._settings,
+            prompts,
+            AsyncBatch.iterables,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            options=options,
+        )
+        return AsyncResults(AsyncBatch(self._invoker, of_batch))
 
     @property
     def responses(self) -> AsyncResponses:
@@ -281,10 +323,10 @@ class AsyncClient(BaseClient):
             ConfigurationError: there is no folder to make the model's URI with.
         """
         from yandexgpt._async.chat import AsyncChat
-        from yandexgpt._features.history import body
+        from yandexgpt._features.history import build_chat_request
 
-        request = body(
-            self._driver.settings,
+        request = build_chat_request(
+            self._settings,
             messages,
             system=system,
             model=model,
@@ -326,9 +368,10 @@ class AsyncClient(BaseClient):
             ToolRoundsError: after ``max_rounds`` rounds the model asked for more; the answer that does is in it.
             APIError: a call to the model failed.
         """
-        from yandexgpt._features.tool_loop import ToolRun, run_rounds_async
+        from yandexgpt._async.tools import run_tool_loop
+        from yandexgpt._features.tool_loop import ToolLoop
 
-        return await run_rounds_async(self.complete, ToolRun(self._driver.settings, prompt, tools, max_rounds, options))
+        return await run_tool_loop(self.complete, ToolLoop(self._settings, prompt, tools, max_rounds, options))
 
     async def parse(
         self, prompt: Prompt, answer_type: type[T] | TypeAdapter[T], **options: Unpack[ParseOptions]
@@ -390,7 +433,7 @@ class AsyncClient(BaseClient):
         """
         from yandexgpt._async.operation import AsyncOperation
 
-        settings = self._driver.settings
+        settings = self._settings
         request = build_request(
             prompt,
             folder_id=settings.folder_id,
@@ -406,11 +449,9 @@ class AsyncClient(BaseClient):
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
         )
-        metadata = with_idempotency_key(metadata)
-        call = self._driver.begin(SUBMIT, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        call.must_fit(max_context_tokens)
-        await self._driver.unary(call, request)
-        return AsyncOperation(self._driver, call.answer.id, call)
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id, max_context_tokens)
+        answer = await self._invoker.unary(TextGenerationAsyncService.Completion, request, options)
+        return AsyncOperation(self._invoker, answer.message.id, answer)
 
     def operation(self, operation_id: str) -> AsyncOperation:
         """An operation that was submitted before, by this process or another. Asks nothing yet.
@@ -423,7 +464,7 @@ class AsyncClient(BaseClient):
         """
         from yandexgpt._async.operation import AsyncOperation, check_id
 
-        return AsyncOperation(self._driver, check_id(operation_id))
+        return AsyncOperation(self._invoker, check_id(operation_id))
 
     def wait_all(
         self, operations: Iterable[AsyncOperation], timeout: float | None = 600.0
@@ -448,9 +489,9 @@ class AsyncClient(BaseClient):
             CancelledError: while iterating, the client was closed.
             APIError: while iterating, a look-up failed. The operations go on, and can be waited for again.
         """
-        from yandexgpt._async.operation import AsyncOperation, schedule, wait_for_all_async
+        from yandexgpt._async.operation import schedule, wait_for_all
 
-        return wait_for_all_async(self._driver, schedule(operations, AsyncOperation, timeout))
+        return wait_for_all(self._invoker, schedule(operations, timeout))
 
     async def tokenize(
         self,
@@ -477,13 +518,15 @@ class AsyncClient(BaseClient):
         Raises:
             ValueError, ConfigurationError, APIError: as for :meth:`complete`.
         """
-        settings = self._driver.settings
+        settings = self._settings
         request = build_tokenization(
             prompt, folder_id=settings.folder_id, default_model=settings.model, system=system, model=model, tools=tools
         )
-        method = TOKENIZE_PROMPT if isinstance(request, CompletionRequest) else TOKENIZE
-        call = self._driver.begin(method, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        return tuple(map(Token, (await self._driver.unary(call, request)).tokens))
+        whole_prompt = isinstance(request, CompletionRequest)
+        method = TokenizerService.TokenizeCompletion if whole_prompt else TokenizerService.Tokenize
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id)
+        answer = await self._invoker.unary(method, request, options)
+        return tuple(map(Token, answer.message.tokens))
 
     async def count_tokens(
         self,
@@ -510,13 +553,30 @@ class AsyncClient(BaseClient):
         )
         return len(tokens)
 
+    def with_options(self, **options: Any) -> Self:
+        """A client with some arguments of this one changed, on the same connection if they allow it.
+
+        Closing it does not close the connection it shares; closing this one does.
+
+        Args:
+            options: as for the class itself.
+
+        Raises:
+            ConfigurationError: a value cannot be used, or the client is closed.
+            TypeError: there is no such argument.
+        """
+        self._invoker.check_open()
+        client = type(self).__new__(type(self))
+        client._invoker = AsyncInvoker(self._settings.with_options(options), self._invoker)
+        return client
+
     @property
     def raw(self) -> AsyncRaw:
         """The generated stubs, with a channel and this client's metadata attached: every RPC that the service has.
 
         They are gRPC's own: no deadline, no retries, ``grpc.RpcError``.
         """
-        return self._driver.raw()
+        return self._invoker.raw()
 
     async def connect(self, timeout: float | None = None) -> None:
         """Open the connection ahead of the first call, so that the first user does not wait for the TLS handshake.
@@ -527,17 +587,23 @@ class AsyncClient(BaseClient):
         Raises:
             UnavailableError: it was not open within that time.
         """
-        await self._driver.connect(timeout)
+        await self._invoker.connect(timeout)
 
     async def close(self) -> None:
         """End what is in flight (its callers get a ``CancelledError``) and close the connections. Idempotent."""
-        await self._driver.close()
+        await self._invoker.close()
 
     async def __aenter__(self) -> Self:
-        self._driver.check_open()
+        self._invoker.check_open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.describe()})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client cannot be pickled or copied: make one in each process, or let fork inherit it")

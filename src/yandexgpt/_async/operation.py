@@ -5,59 +5,49 @@ from __future__ import annotations
 import copy
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
 from yandexgpt._config import UNSET, Unset
-from yandexgpt._features.polling import Schedule
-from yandexgpt._models import NO_METADATA, Completion, ReceivedMetadata
-from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
-from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
+from yandexgpt._features.polling import PollSchedule
+from yandexgpt._models import NO_METADATA, Completion, CompletionResponse, ReceivedMetadata
+from yandexgpt._proto.yandex.cloud.operation import operation_pb2
+from yandexgpt._proto.yandex.cloud.operation.operation_service_pb2 import CancelOperationRequest, GetOperationRequest
+from yandexgpt._rpc.call import CallOptions
 from yandexgpt._rpc.failures import decode_details
-from yandexgpt._rpc.methods import CANCEL, LOOK_UP
-from yandexgpt.errors import (
-    DeadlineExceededError,
-    NotFoundError,
-    OperationFailed,
-    YandexGPTError,
-)
+from yandexgpt._rpc.methods import OperationService
+from yandexgpt.errors import DeadlineExceededError, NotFoundError, OperationFailed, YandexGPTError
 
 if TYPE_CHECKING:
     from google.protobuf.timestamp_pb2 import Timestamp
     from typing_extensions import Self
 
-    from yandexgpt._rpc.async_invoker import AsyncDriver
-    from yandexgpt._rpc.call import Call
-    from yandexgpt._rpc.invoker import Driver
+    from yandexgpt._rpc.async_invoker import AsyncInvoker
+    from yandexgpt._rpc.call import Answer
     from yandexgpt._rpc.methods import Method
 
-__all__ = [
-    "DEFAULT_TIMEOUT",
-    "AsyncOperation",
-    "Operation",
-    "check_id",
-    "schedule",
-    "wait_for_all",
-    "wait_for_all_async",
-]
+__all__ = ["DEFAULT_TIMEOUT", "AsyncOperation", "check_id", "schedule", "wait_for_all"]
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds that a wait lasts at most. Answers take seconds to minutes; a client's ``timeout`` is for one call."""
-O = TypeVar("O", bound="_BaseOperation")  # noqa: E741
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
-class _BaseOperation:
-    """What is known of an operation: the part that does not wait."""
+class AsyncOperation:
+    """An asynchronous request at the service, as of the last look-up. Safe to share between tasks.
 
-    __slots__ = ("__weakref__", "_completion", "_driver", "_lost", "_proto", "_received", "_request_id", "_seen")
+    It goes on whether or not somebody waits, and its result is kept for three days. What to store is its :attr:`id`.
+    Two that have the same id are equal.
+    """
 
-    def __init__(self, driver: Any, operation_id: str, submission: Call | None = None) -> None:
-        self._driver = driver
+    __slots__ = ("__weakref__", "_completion", "_invoker", "_lost", "_proto", "_received", "_request_id", "_seen")
+
+    def __init__(self, invoker: AsyncInvoker, operation_id: str, submission: Answer | None = None) -> None:
+        self._invoker = invoker
         self._lost: NotFoundError | None = None
         self._completion: Completion | None = None
         self._request_id: str | None = None
@@ -67,8 +57,7 @@ class _BaseOperation:
         if submission is None:
             self._proto = operation_pb2.Operation(id=operation_id)
         else:
-            self._proto = submission.answer
-            self._request_id, self._received = submission.request_id, submission.received
+            self._proto, self._request_id, self._received = submission
 
     @property
     def id(self) -> str:
@@ -95,7 +84,7 @@ class _BaseOperation:
             return None
         status = proto.error
         code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
-        return OperationFailed(proto.id, code, status.message, decode_details(status.SerializeToString()), self)  # type: ignore[arg-type]
+        return OperationFailed(proto.id, code, status.message, decode_details(status.SerializeToString()), self)
 
     @property
     def created_at(self) -> datetime | None:
@@ -141,28 +130,92 @@ class _BaseOperation:
             raise error from self._lost
         if not self._proto.done:
             raise YandexGPTError(f"operation {self.id} is not done: call wait(), or refresh() and look at done")
-        response = text_generation_service_pb2.CompletionResponse()
+        response = CompletionResponse()
         if not self._proto.response.Unpack(response):
             kind = self._proto.response.TypeName() or "nothing"
             raise YandexGPTError(f"operation {self.id} is not of text generation: it holds {kind}, not an answer")
         self._completion = Completion(response, self._request_id, self._received)
         return self._completion
 
-    def _begin(self, method: Method, timeout: float | Unset | None, attempt_timeout: float | Unset | None) -> Call:
-        call: Call = self._driver.begin(method, self.id, timeout, attempt_timeout)
-        return call
+    async def refresh(self, *, timeout: float | Unset | None = UNSET) -> Self:
+        """Look it up: whether it is done, and what came of it.
 
-    def _begin_waiting(self, remaining: float | None) -> Call:
-        """A look-up on behalf of a wait: what the client allows a call is what an attempt gets here."""
-        settings = self._driver.settings
+        Args:
+            timeout: seconds for the look-up, retries included (> 0), or None; by default the client's.
+
+        Returns:
+            The operation itself.
+
+        Raises:
+            NotFoundError: the service does not know it (any more): results are kept for three days.
+            ConfigurationError: the client is closed.
+            APIError: the look-up failed.
+        """
+        request = GetOperationRequest(operation_id=self.id)
+        await self._ask(OperationService.Get, request, CallOptions(timeout))
+        return self
+
+    async def wait(self, timeout: float | None = DEFAULT_TIMEOUT) -> Completion:
+        """Wait for the answer, looking it up at intervals that grow from half a second to ten.
+
+        All look-ups of a client, by whomever, keep within the 50 a second that the service allows. Each is sent again
+        as the client's ``retry`` says, with ``attempt_timeout`` (or else ``timeout``) of the client for one attempt.
+
+        Args:
+            timeout: seconds to wait in all (> 0), or None for as long as it takes.
+
+        Raises:
+            OperationTimeout: it was not done in time. It goes on, and can be waited for again.
+            OperationFailed: it ended in an error, or was cancelled.
+            NotFoundError: the service no longer knows it: results are kept for three days.
+            CancelledError: the client was closed meanwhile.
+            ConfigurationError: the client is closed.
+            APIError: a look-up failed. The operation goes on all the same.
+            ValueError: an impossible timeout.
+        """
+        async for _ in wait_for_all(self._invoker, PollSchedule((self,), timeout)):
+            pass
+        return self.result()
+
+    async def cancel(self, *, timeout: float | Unset | None = UNSET) -> Self:
+        """Ask the service to end it. One that has ended stays as it is.
+
+        Args:
+            timeout: seconds for the call, retries included (> 0), or None; by default the client's.
+
+        Returns:
+            The operation itself, as the service has it now: :attr:`cancelled` says whether it is cancelled already.
+
+        Raises:
+            NotFoundError: the service does not know it (any more).
+            ConfigurationError: the client is closed.
+            APIError: the call failed.
+        """
+        request = CancelOperationRequest(operation_id=self.id)
+        await self._ask(OperationService.Cancel, request, CallOptions(timeout))
+        return self
+
+    async def _poll(self, remaining: float | None) -> None:
+        """Look it up on behalf of a wait: what the client allows a call is what an attempt gets here.
+
+        Args:
+            remaining: seconds to the end of the wait, or None if it has none.
+        """
+        settings = self._invoker.settings
         limit = settings.timeout if settings.attempt_timeout is None else settings.attempt_timeout
-        return self._begin(LOOK_UP, remaining, limit)
+        request = GetOperationRequest(operation_id=self.id)
+        await self._ask(OperationService.Get, request, CallOptions(remaining, limit))
 
-    def _update(self, proto: operation_pb2.Operation) -> None:
+    async def _ask(self, method: Method, request: Any, options: CallOptions) -> None:
+        try:
+            answer = await self._invoker.unary(method, request, options)
+        except NotFoundError as error:
+            self._lost = error
+            raise
         self._lost = None
         self._seen = True
         if not self._proto.done:  # an older answer may come in after a newer one
-            self._proto = proto
+            self._proto = answer.message
 
     def __eq__(self, other: object) -> bool:
         return self.id == other.id if isinstance(other, type(self)) else NotImplemented
@@ -190,215 +243,44 @@ class _BaseOperation:
         return f"{type(self).__name__}(id={self.id!r}, {state})"
 
 
-class Operation(_BaseOperation):
-    """An asynchronous request at the service, as of the last look-up. Safe to share between threads.
-
-    It goes on whether or not somebody waits, and its result is kept for three days. What to store is its :attr:`id`.
-    Two that have the same id are equal.
-    """
-
-    __slots__ = ()
-    _driver: Driver
-
-    def refresh(self, *, timeout: float | Unset | None = UNSET) -> Self:
-        """Look it up: whether it is done, and what came of it.
-
-        Args:
-            timeout: seconds for the look-up, retries included (> 0), or None; by default the client's.
-
-        Returns:
-            The operation itself.
-
-        Raises:
-            NotFoundError: the service does not know it (any more): results are kept for three days.
-            ConfigurationError: the client is closed.
-            APIError: the look-up failed.
-        """
-        self._ask(self._begin(LOOK_UP, timeout, UNSET))
-        return self
-
-    def wait(self, timeout: float | None = DEFAULT_TIMEOUT) -> Completion:
-        """Wait for the answer, looking it up at intervals that grow from half a second to ten.
-
-        All look-ups of a client, by whomever, keep within the 50 a second that the service allows. Each is sent again
-        as the client's ``retry`` says, with ``attempt_timeout`` (or else ``timeout``) of the client for one attempt.
-
-        Args:
-            timeout: seconds to wait in all (> 0), or None for as long as it takes.
-
-        Raises:
-            OperationTimeout: it was not done in time. It goes on, and can be waited for again.
-            OperationFailed: it ended in an error, or was cancelled.
-            NotFoundError: the service no longer knows it: results are kept for three days.
-            CancelledError: the client was closed meanwhile.
-            ConfigurationError: the client is closed.
-            APIError: a look-up failed. The operation goes on all the same.
-            ValueError: an impossible timeout.
-        """
-        for _ in wait_for_all(self._driver, Schedule((self,), timeout)):
-            pass
-        return self.result()
-
-    def cancel(self, *, timeout: float | Unset | None = UNSET) -> Self:
-        """Ask the service to end it. One that has ended stays as it is.
-
-        Args:
-            timeout: seconds for the call, retries included (> 0), or None; by default the client's.
-
-        Returns:
-            The operation itself, as the service has it now: :attr:`cancelled` says whether it is cancelled already.
-
-        Raises:
-            NotFoundError: the service does not know it (any more).
-            ConfigurationError: the client is closed.
-            APIError: the call failed.
-        """
-        self._ask(self._begin(CANCEL, timeout, UNSET))
-        return self
-
-    def _ask(self, call: Call) -> None:
-        try:
-            self._update(self._driver.unary(call, _request(call.method, self.id)))
-        except NotFoundError as error:
-            self._lost = error
-            raise
-
-
-class AsyncOperation(_BaseOperation):
-    """An asynchronous request at the service, as of the last look-up. Safe to share between tasks.
-
-    It goes on whether or not somebody waits, and its result is kept for three days. What to store is its :attr:`id`.
-    Two that have the same id are equal.
-    """
-
-    __slots__ = ()
-    _driver: AsyncDriver
-
-    async def refresh(self, *, timeout: float | Unset | None = UNSET) -> Self:
-        """Look it up: whether it is done, and what came of it.
-
-        Args:
-            timeout: seconds for the look-up, retries included (> 0), or None; by default the client's.
-
-        Returns:
-            The operation itself.
-
-        Raises:
-            NotFoundError: the service does not know it (any more): results are kept for three days.
-            ConfigurationError: the client is closed.
-            APIError: the look-up failed.
-        """
-        await self._ask(self._begin(LOOK_UP, timeout, UNSET))
-        return self
-
-    async def wait(self, timeout: float | None = DEFAULT_TIMEOUT) -> Completion:
-        """Wait for the answer, looking it up at intervals that grow from half a second to ten.
-
-        All look-ups of a client, by whomever, keep within the 50 a second that the service allows. Each is sent again
-        as the client's ``retry`` says, with ``attempt_timeout`` (or else ``timeout``) of the client for one attempt.
-
-        Args:
-            timeout: seconds to wait in all (> 0), or None for as long as it takes.
-
-        Raises:
-            OperationTimeout: it was not done in time. It goes on, and can be waited for again.
-            OperationFailed: it ended in an error, or was cancelled.
-            NotFoundError: the service no longer knows it: results are kept for three days.
-            CancelledError: the client was closed meanwhile.
-            ConfigurationError: the client is closed.
-            APIError: a look-up failed. The operation goes on all the same.
-            ValueError: an impossible timeout.
-        """
-        async for _ in wait_for_all_async(self._driver, Schedule((self,), timeout)):
-            pass
-        return self.result()
-
-    async def cancel(self, *, timeout: float | Unset | None = UNSET) -> Self:
-        """Ask the service to end it. One that has ended stays as it is.
-
-        Args:
-            timeout: seconds for the call, retries included (> 0), or None; by default the client's.
-
-        Returns:
-            The operation itself, as the service has it now: :attr:`cancelled` says whether it is cancelled already.
-
-        Raises:
-            NotFoundError: the service does not know it (any more).
-            ConfigurationError: the client is closed.
-            APIError: the call failed.
-        """
-        await self._ask(self._begin(CANCEL, timeout, UNSET))
-        return self
-
-    async def _ask(self, call: Call) -> None:
-        try:
-            self._update(await self._driver.unary(call, _request(call.method, self.id)))
-        except NotFoundError as error:
-            self._lost = error
-            raise
-
-
-def schedule(operations: Iterable[O], kind: type[O], timeout: float | None) -> Schedule[O]:
+def schedule(operations: Iterable[AsyncOperation], timeout: float | None) -> PollSchedule[AsyncOperation]:
     """When to look up each of the operations.
 
     Raises:
         ValueError: an impossible timeout.
-        TypeError: something among them is not of that kind.
+        TypeError: something among them is no operation of this kind of client.
     """
     waiting = tuple(operations)
     for index, operation in enumerate(waiting):
-        if not isinstance(operation, kind):
+        if not isinstance(operation, AsyncOperation):
             raise TypeError(
-                f"operations[{index}] must be an {kind.__name__} of this kind of client, by submit() or operation(id), "
-                f"got {type(operation).__name__}"
+                f"operations[{index}] must be an {AsyncOperation.__name__} of this kind of client, by submit() or "
+                f"operation(id), got {type(operation).__name__}"
             )
-    return Schedule(waiting, timeout)
+    return PollSchedule(waiting, timeout)
 
 
-def wait_for_all(driver: Driver, schedule: Schedule[Operation]) -> Iterator[Operation]:
-    """The operations as they end."""
-    yield from schedule.ended
-    if schedule:
-        driver.check_open()
-    while schedule:
-        now = time.monotonic()
-        remaining = schedule.remaining(now)
-        if delay := schedule.delay(now):
-            driver.pause(delay)
-            continue
-        operation = schedule.first
-        try:
-            operation._ask(operation._begin_waiting(remaining))
-        except NotFoundError:
-            pass  # the operation knows, and has ended
-        except DeadlineExceededError as error:
-            schedule.check(error, time.monotonic())
-            raise
-        if schedule.looked(time.monotonic()):
-            yield operation
-
-
-async def wait_for_all_async(driver: AsyncDriver, schedule: Schedule[AsyncOperation]) -> AsyncIterator[AsyncOperation]:
+async def wait_for_all(invoker: AsyncInvoker, schedule: PollSchedule[AsyncOperation]) -> AsyncIterator[AsyncOperation]:
     """The operations as they end."""
     for operation in schedule.ended:
         yield operation
     if schedule:
-        driver.check_open()
+        invoker.check_open()
     while schedule:
         now = time.monotonic()
         remaining = schedule.remaining(now)
         if delay := schedule.delay(now):
-            await driver.pause(delay)
+            await invoker.pause(delay)
             continue
         operation = schedule.first
         try:
-            await operation._ask(operation._begin_waiting(remaining))
+            await operation._poll(remaining)
         except NotFoundError:
             pass  # the operation knows, and has ended
         except DeadlineExceededError as error:
             schedule.check(error, time.monotonic())
             raise
-        if schedule.looked(time.monotonic()):
+        if schedule.polled(time.monotonic()):
             yield operation
 
 
@@ -414,11 +296,6 @@ def check_id(operation_id: object) -> str:
             f"got {operation_id!r}"
         )
     return stripped
-
-
-def _request(method: Method, operation_id: str) -> Any:
-    kinds = {LOOK_UP: operation_service_pb2.GetOperationRequest, CANCEL: operation_service_pb2.CancelOperationRequest}
-    return kinds[method](operation_id=operation_id)
 
 
 def _moment(proto: operation_pb2.Operation, field: str, timestamp: Timestamp) -> datetime | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import os
 
-from yandexgpt._concurrency.weak_registry import Holders
+from yandexgpt._concurrency.weak_registry import WeakRegistry
 from yandexgpt.errors import ConfigurationError
 
-__all__ = ["Forkable", "check", "leaves_cycles", "register", "unusable"]
+__all__ = ["Forkable", "check", "collect_before_fork", "register", "unusable"]
 
 
 class Forkable:
@@ -27,7 +27,7 @@ class Forkable:
         raise NotImplementedError
 
 
-_registered: Holders[Forkable] = Holders()
+_registered: WeakRegistry[Forkable] = WeakRegistry()
 _calls_were_under_way = False
 _unusable = False
 _leaves_cycles = False
@@ -56,7 +56,7 @@ def check() -> None:
         )
 
 
-def leaves_cycles() -> None:
+def collect_before_fork() -> None:
     """Have garbage collected before the next fork: what must not be there then may be in reference cycles."""
     global _leaves_cycles
     _leaves_cycles = True

@@ -7,7 +7,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._concurrency import fork_safety as forks
+from yandexgpt._concurrency import fork_safety
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ class _Entry:
         self.woken = False
 
 
-class Limiter(forks.Forkable):
+class Limiter(fork_safety.Forkable):
     """A fair semaphore that does not care how its users wait.
 
     All users stand in one queue, and those at its first ``limit`` places hold it. So nothing has to be handed over, and
@@ -43,7 +43,7 @@ class Limiter(forks.Forkable):
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.after_fork()
-        forks.register(self)
+        fork_safety.register(self)
 
     def after_fork(self) -> None:
         """Begin anew: in the child of a fork nobody holds it and nobody waits."""

@@ -12,17 +12,17 @@ from __future__ import annotations
 import math
 import threading
 
-from yandexgpt._concurrency import fork_safety as forks
+from yandexgpt._concurrency import fork_safety
 
-__all__ = ["LOOK_UPS_AT_ONCE", "LOOK_UP_INTERVAL", "Pacer"]
+__all__ = ["POLLS_AT_ONCE", "POLL_INTERVAL", "RateLimiter"]
 
-LOOK_UP_INTERVAL = 0.025
+POLL_INTERVAL = 0.025
 """Seconds from one look-up of a client to the next, at least."""
-LOOK_UPS_AT_ONCE = 8
+POLLS_AT_ONCE = 8
 """Look-ups of a client that are under way at a time, at most; further ones wait in line."""
 
 
-class Pacer(forks.Forkable):
+class RateLimiter(fork_safety.Forkable):
     """Hands out moments that lie apart, in the order in which they are asked for. Thread-safe; does not wait.
 
     Args:
@@ -32,7 +32,7 @@ class Pacer(forks.Forkable):
     def __init__(self, interval: float) -> None:
         self._interval = interval
         self.after_fork()
-        forks.register(self)
+        fork_safety.register(self)
 
     def after_fork(self) -> None:
         """Begin anew: what the parent has reserved is not the child's."""

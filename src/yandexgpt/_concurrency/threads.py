@@ -12,14 +12,14 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency import fork_safety as forks
-from yandexgpt._concurrency.weak_registry import Holders
+from yandexgpt._concurrency import fork_safety
+from yandexgpt._concurrency.weak_registry import WeakRegistry
 from yandexgpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SIGNALS_SEEN_WITHIN", "Alarm", "Worker", "exiting", "hand_over"]
+__all__ = ["SIGNALS_SEEN_WITHIN", "AutoResetEvent", "StoppableThread", "exiting", "run_in_thread"]
 
 logger = logging.getLogger("yandexgpt")
 
@@ -31,10 +31,10 @@ PATIENCE_SECONDS = 1.0
 """How long to wait for a thread that was told to end, which takes it a millisecond. Not for ever: what the thread runs
 may be somebody else's code, such as an interceptor."""
 
-_workers: Holders[Worker] = Holders()
+_workers: WeakRegistry[StoppableThread] = WeakRegistry()
 
 
-class Alarm:
+class AutoResetEvent:
     """What one thread waits for and anybody may set: threads, signal handlers and finalizers.
 
     ``threading.Event`` will not do: it is set under a lock, which the thread that a signal handler or a finalizer has
@@ -66,7 +66,7 @@ class Alarm:
         return self._lock.acquire(timeout=max(0.0, left))
 
 
-def hand_over(errand: Callable[[], object]) -> None:
+def run_in_thread(errand: Callable[[], object]) -> None:
     """Have something done at once, in a thread of its own.
 
     gRPC takes locks of the call and of the channel to cancel a call, and to read it, one inside of the other. A signal
@@ -86,7 +86,7 @@ def _do(errand: Callable[[], object]) -> None:
         logger.exception("a call could not be cancelled")
 
 
-class Worker(forks.Forkable):
+class StoppableThread(fork_safety.Forkable):
     """A daemon thread: it does not keep the interpreter, and is told to end before that does.
 
     Args:
@@ -102,7 +102,7 @@ class Worker(forks.Forkable):
         self._stop = stop
         self._inherited = False
         self._thread = threading.Thread(target=run, name=name, daemon=True)
-        forks.register(self)
+        fork_safety.register(self)
         try:
             self._thread.start()
         except RuntimeError as error:
@@ -124,7 +124,7 @@ class Worker(forks.Forkable):
             ConfigurationError: it was begun before a fork.
         """
         if self._inherited:
-            forks.check()
+            fork_safety.check()
             raise ConfigurationError("this iterator was begun before a fork: go on with it in the parent process")
 
     def stop(self) -> None:

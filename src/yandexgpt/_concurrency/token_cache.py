@@ -1,4 +1,4 @@
-"""Tokens that end, and the one refresher for everybody who needs one."""
+"""Tokens that end, and the one token_cache for everybody who needs one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, NamedTuple
 
 from yandexgpt._checks import check_secret
-from yandexgpt._concurrency import fork_safety as forks
+from yandexgpt._concurrency import fork_safety
 from yandexgpt.errors import ConfigurationError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ExpiringToken", "Refresher"]
+__all__ = ["ExpiringToken", "TokenCache"]
 
 logger = logging.getLogger("yandexgpt")
 
@@ -97,7 +97,7 @@ class _Refresh:
             future.set_exception(outcome)
 
 
-class Refresher(forks.Forkable):
+class TokenCache(fork_safety.Forkable):
     """Keeps one token fresh for all callers: threads, tasks and event loops alike.
 
     A refresh runs in a thread of its own, so that no caller's deadline or cancellation ends it for the others. It is
@@ -112,9 +112,9 @@ class Refresher(forks.Forkable):
         self._clock = clock
         self._rng = rng
         self._token: _Token | None = None
-        self._refused: _Token | None = None
+        self._rejected: _Token | None = None
         self.after_fork()
-        forks.register(self)
+        fork_safety.register(self)
 
     def before_fork(self) -> bool:
         """Let a refresh that is under way end: its thread may be inside gRPC, which no child survives."""
@@ -137,22 +137,22 @@ class Refresher(forks.Forkable):
         refresh = self._under_way.get(None)
         return None if refresh is None else refresh.future
 
-    def header(self, fetch: Callable[[], ExpiringToken], *, refused: str | None = None) -> str | Future[str]:
+    def header(self, fetch: Callable[[], ExpiringToken], *, rejected: str | None = None) -> str | Future[str]:
         """The ``authorization`` to use now, or what to wait for if there is none.
 
         Args:
             fetch: gets a new token; blocks.
-            refused: a header that the service has refused, although it may have seemed alive.
+            rejected: a header that the service has rejected, although it may have seemed alive.
         """
         now = self._clock()
         token = self._token
-        if token is not None and token.header == refused:
-            self._refused = token
-        if token is None or token is self._refused or now >= token.refresh_at:
+        if token is not None and token.header == rejected:
+            self._rejected = token
+        if token is None or token is self._rejected or now >= token.refresh_at:
             refresh = self._under_way.get(None)
             if refresh is None or _is_due(refresh, now):
                 refresh = self._start(fetch, token, now)
-            if token is None or token is self._refused or now >= token.ends_at:
+            if token is None or token is self._rejected or now >= token.ends_at:
                 return refresh.future
         return token.header
 
@@ -214,7 +214,7 @@ class Refresher(forks.Forkable):
         self._running.pop(threading.current_thread(), None)
         current, under_way = self._token, self._under_way.get(None)
         # If it had been taken to hang, and another was quicker, this token may be the older one.
-        if under_way is refresh or current is None or current is self._refused or now >= current.ends_at:
+        if under_way is refresh or current is None or current is self._rejected or now >= current.ends_at:
             self._token = fresh  # first: whoever finds no refresh under way looks for it
             if under_way is not None:
                 self._end(under_way, header)
@@ -228,7 +228,7 @@ class Refresher(forks.Forkable):
         token, now = self._token, self._clock()
         left = 0.0
         # Not if it had been taken to hang, and another has ended since.
-        if self._under_way.get(None) is refresh and token is not None and token is not self._refused:
+        if self._under_way.get(None) is refresh and token is not None and token is not self._rejected:
             left = token.ends_at - now
             if left > 0:
                 wait = min(_RETRY_AFTER_FAILURE, left / 4) * (1 - 0.2 * self._rng())

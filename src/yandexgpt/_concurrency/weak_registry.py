@@ -6,12 +6,12 @@ import weakref
 from collections.abc import Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["Holders"]
+__all__ = ["WeakRegistry"]
 
 T = TypeVar("T")
 
 
-class Holders(Generic[T]):
+class WeakRegistry(Generic[T]):
     """A set of objects, in which those that were collected are no longer.
 
     There is no lock: every change is one step of a built-in set, so threads, signal handlers and finalizers may make it

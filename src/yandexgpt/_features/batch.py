@@ -6,23 +6,17 @@ import dataclasses
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-import grpc
-
 from yandexgpt._checks import check_metadata
-from yandexgpt._config import UNSET, Settings
-from yandexgpt._options import ManyOptions
+from yandexgpt._options import CallOptions, ManyOptions
 from yandexgpt._request import Prompt, build_request, positive_int
-from yandexgpt._rpc.methods import GENERATE
-from yandexgpt.errors import CancelledError, ConfigurationError, YandexGPTError
+from yandexgpt.errors import CancelledError, YandexGPTError
 
 if TYPE_CHECKING:
-    from yandexgpt._async.client import AsyncClient
+    from yandexgpt._config import Settings
     from yandexgpt._models import Completion
-    from yandexgpt._rpc.async_invoker import AsyncDriver
-    from yandexgpt._rpc.invoker import Driver
-    from yandexgpt._sync.client import Client
+    from yandexgpt._request import CompletionRequest
 
-__all__ = ["AsyncPrompts", "OnError", "Plan", "Prompts", "Result", "Window"]
+__all__ = ["AsyncPrompts", "BatchOptions", "OnError", "Prompts", "ReorderBuffer", "Result"]
 
 OnError = Literal["raise", "return"]
 Prompts = Iterable[Prompt]
@@ -63,7 +57,7 @@ class Result:
         return cast("Completion", self._completion)
 
 
-class Window:
+class ReorderBuffer:
     """Which results may be handed out, and whether another prompt may be read. Pure.
 
     Args:
@@ -123,94 +117,81 @@ class Window:
         return result
 
 
-class Plan:
-    """What is to be done: the arguments of ``complete_many``, checked.
+class BatchOptions:
+    """The arguments of ``complete_many``, checked.
+
+    Args:
+        settings: the client's.
+        prompts, concurrency, ordered, on_error, options: of ``complete_many()``.
+        iterables: the types that the prompts may have.
 
     Raises:
         ValueError: an argument has an impossible value.
         TypeError: there is no such option, or the prompts are none.
-        ConfigurationError: the client is closed.
     """
 
     def __init__(
         self,
-        client: Client | AsyncClient,
+        settings: Settings,
         prompts: AsyncPrompts,
+        iterables: tuple[type, ...],
+        *,
         concurrency: int,
         ordered: bool,
         on_error: OnError,
         options: Mapping[str, Any],
-        iterables: tuple[type, ...],
     ) -> None:
-        self.client = client
-        self.driver: Driver | AsyncDriver = client._driver
+        self._settings = settings
         self.prompts = prompts
         self.may_block = not isinstance(prompts, list | tuple | AsyncIterable)
-        """Whether reading a prompt may block who reads, until results were handed out for example."""
-        self.ordered = ordered
+        """Whether reading a prompt may block the reader, for example until results were handed out."""
+        self._ordered = ordered
         if isinstance(prompts, str | Mapping):
             raise ValueError(f"prompts must be an iterable of prompts, got one {type(prompts).__name__}")
         if not isinstance(prompts, iterables):
             raise TypeError(f"prompts must be an iterable of prompts, got {type(prompts).__name__}")
-        limit = self.driver.settings.max_concurrency
         concurrency = positive_int("concurrency", concurrency)
-        # Whoever waited in line would only use up its deadline there.
-        self.concurrency = concurrency if limit is None else min(concurrency, limit)
+        # A call that waits for max_concurrency would only use up its deadline.
+        self._concurrency = min(concurrency, settings.max_concurrency or concurrency)
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error must be 'raise' or 'return', got {on_error!r}")
         self._returns_errors = on_error == "return"
-        self._options = dict(options)
         if unknown := sorted(options.keys() - ManyOptions.__annotations__.keys()):
             raise TypeError(f"complete_many() got an unexpected keyword argument {unknown[0]!r}")
-        self._check_options()
-        self._request_id = self._options.pop("request_id", None)
-
-    def _check_options(self) -> None:
-        """Refuse at once what no prompt could be sent with; what can be iterated over once only, keep."""
-        options = self._options
+        self.of_call = {name: value for name, value in options.items() if name in CallOptions.__annotations__}
+        """The options of every call; those that its request is made of are kept apart."""
+        self._of_request = {name: value for name, value in options.items() if name not in self.of_call}
+        # What can be iterated over only once is kept.
         if isinstance(options.get("tools"), Iterable):
-            options["tools"] = tuple(options["tools"])
+            self._of_request["tools"] = tuple(options["tools"])
         if "metadata" in options:
-            options["metadata"] = check_metadata(options["metadata"])
-        of_call = {name: options.get(name, UNSET) for name in ("timeout", "attempt_timeout")}
-        call = self.driver.begin(
-            GENERATE, "-", metadata=options.get("metadata", ()), request_id=options.get("request_id"), **of_call
-        )
-        call.must_fit(options.get("max_context_tokens"))
-        of_model = {
-            name: value
-            for name, value in options.items()
-            if name not in ("timeout", "attempt_timeout", "metadata", "request_id", "max_context_tokens")
-        }
+            self.of_call["metadata"] = check_metadata(options["metadata"])
+        self._check_request()
+
+    def _check_request(self) -> None:
+        """Refuse at once what no prompt could be sent with."""
+        options = dict(self._of_request)
         if options.get("tools") is None and options.get("tool_choice") not in ("none", "auto", "required"):
-            of_model.pop("tool_choice", None)  # it may be the name of a tool of a ready request
-        settings: Settings = self.driver.settings
-        folder_id = settings.folder_id or "-"  # ready requests need none
-        build_request("-", folder_id=folder_id, default_model=settings.model, stream=False, **of_model)
+            options.pop("tool_choice", None)  # it may be the name of a tool of a ready request
+        folder_id = self._settings.folder_id or "-"  # ready requests need none
+        build_request("-", folder_id=folder_id, default_model=self._settings.model, stream=False, **options)
 
-    def window(self) -> Window:
-        """Nothing read yet."""
-        return Window(self.concurrency, ordered=self.ordered)
+    def buffer(self) -> ReorderBuffer:
+        """An empty buffer for the results."""
+        return ReorderBuffer(self._concurrency, ordered=self._ordered)
 
-    async def answer(self, client: AsyncClient, index: int, prompt: Prompt) -> Result:
-        """Make the call for a prompt."""
-        request_id = None if self._request_id is None else f"{self._request_id}-{index}"
-        try:
-            completion = await client.complete(prompt, request_id=request_id, **self._options)
-        except Exception as error:  # noqa: BLE001  (it is raised where its result would be handed out)
-            refused = isinstance(error, ConfigurationError) and self._client_is_closed
-            return Result(index, prompt, self.closed_meanwhile() if refused else error)
-        return Result(index, prompt, None, completion)
+    def request(self, prompt: Prompt) -> CompletionRequest:
+        """The request for a prompt.
 
-    def given_up(self, index: int, prompt: Prompt, error: BaseException) -> Result:
-        """What becomes of a prompt whose call was ended by something else than an error: an interceptor, or the end."""
-        if isinstance(error, Exception):
-            return Result(index, prompt, error)
-        cancelled = self._cancelled("the call was cancelled")
-        cancelled.__cause__ = error
-        return Result(index, prompt, cancelled)
+        Raises:
+            ValueError, TypeError, ConfigurationError: none can be made of it.
+        """
+        settings = self._settings
+        return build_request(
+            prompt, folder_id=settings.folder_id, default_model=settings.model, stream=False, **self._of_request
+        )
 
-    def checked(self, result: Result) -> Result:
+    def handed_out(self, result: Result) -> Result:
         """The result, if it is one that may be handed out.
 
         Raises:
@@ -220,25 +201,3 @@ class Plan:
         if error is None or (self._returns_errors and isinstance(error, _OF_A_PROMPT)):
             return result
         raise error
-
-    def check_open(self, window: Window) -> None:
-        """Refuse to begin another call where none can be made.
-
-        Raises:
-            CancelledError: the client was closed after the first, and no result says so.
-            ConfigurationError: it was closed before, or a result says so, or it cannot be used in this process.
-        """
-        if window.begun and not window.cut_off and self._client_is_closed:
-            raise self.closed_meanwhile()
-        self.driver.check_open()
-
-    @property
-    def _client_is_closed(self) -> bool:
-        return self.driver.closed or self.driver.connection.closed
-
-    def closed_meanwhile(self) -> CancelledError:
-        """For a reader whose results were closed by somebody else."""
-        return self._cancelled("the results were closed while they were read")
-
-    def _cancelled(self, message: str) -> CancelledError:
-        return CancelledError(message, code=grpc.StatusCode.CANCELLED, endpoint=self.driver.settings.endpoint.target)

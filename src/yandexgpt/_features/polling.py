@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from yandexgpt._checks import check_seconds
 from yandexgpt.errors import DeadlineExceededError, OperationTimeout
 
-__all__ = ["Schedule", "Waitable"]
+__all__ = ["PollSchedule", "Waitable"]
 
 FIRST_INTERVAL = 0.5
 """Seconds from a submission to its first look-up, and from the first to the second."""
@@ -42,7 +42,7 @@ class Waitable(Protocol):
 O = TypeVar("O", bound=Waitable)  # noqa: E741
 
 
-class Schedule(Generic[O]):
+class PollSchedule(Generic[O]):
     """Which of the operations to look up next, and when: the first that is due, so each in its turn. Does not wait.
 
     Args:
@@ -110,7 +110,7 @@ class Schedule(Generic[O]):
         """Seconds until the first is due; 0 if it is."""
         return max(0.0, self._due[0][0] - now)
 
-    def looked(self, now: float) -> bool:
+    def polled(self, now: float) -> bool:
         """The first was looked up.
 
         Returns:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
 import logging
-import threading
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent import futures
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
 from yandexgpt._messages import Message, ToolResult
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._request import build_request
@@ -27,12 +22,10 @@ if TYPE_CHECKING:
     from yandexgpt._models import Completion, Usage
     from yandexgpt._request import Prompt, ToolLike
 
-__all__ = ["ToolRun", "add_usage", "run_rounds", "run_rounds_async", "said"]
+__all__ = ["ToolLoop", "add_usage", "assistant_message", "failed", "succeeded"]
 
 logger = logging.getLogger("yandexgpt")
 
-_THREADS = 8
-"""Calls of one answer that a synchronous client makes at once: functions mostly wait, and answers rarely hold more."""
 _OF_THE_REQUEST = frozenset(inspect.signature(build_request).parameters)
 """Options that are in the request once it is built; the others are given to every call."""
 
@@ -55,7 +48,7 @@ def runnable(tools: Iterable[ToolLike]) -> dict[str, Tool[..., Any]]:
     return by_name
 
 
-class ToolRun:
+class ToolLoop:
     """The rounds of one prompt: what both clients share of them. Nothing here waits.
 
     Args:
@@ -101,7 +94,7 @@ class ToolRun:
             ToolRoundsError: it asks for one round too many.
         """
         add_usage(self.usage, completion.usage)
-        self.request.messages.append(said(completion))
+        self.request.messages.append(assistant_message(completion))
         calls = whole(completion).tool_calls
         if calls and self._rounds >= self._max_rounds:
             raise ToolRoundsError(completion, self._rounds)
@@ -130,131 +123,6 @@ class ToolRun:
         self.request.ClearField("tool_choice")
 
 
-def run_rounds(complete: Callable[..., Completion], run: ToolRun) -> Completion:
-    """Ask, make the calls that the answer asks for, and ask again, until it asks for none."""
-    while calls := run.calls(completion := complete(run.request, **run.options)):
-        run.add(call_all(run, calls))
-    return completion
-
-
-async def run_rounds_async(complete: Callable[..., Awaitable[Completion]], run: ToolRun) -> Completion:
-    """The twin of :func:`run_rounds`."""
-    while calls := run.calls(completion := await complete(run.request, **run.options)):
-        run.add(await call_all_async(run, calls))
-    return completion
-
-
-def call_all(run: ToolRun, calls: Iterable[ToolCall]) -> list[ToolResult]:
-    """Make the calls of one answer, each in a thread, and return their results in order.
-
-    Where no thread can be started, because the interpreter is shutting down, they are made one after another here.
-    """
-    made = [(call, contextvars.copy_context(), futures.Future[ToolResult]()) for call in calls]
-    waiting = deque(made)
-
-    def work() -> None:
-        while waiting:
-            try:
-                call, context, result = waiting.popleft()
-            except IndexError:  # another thread was quicker
-                return
-            try:
-                result.set_result(context.run(_call, run, call))
-            except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
-                result.set_exception(error)
-
-    try:
-        for number in range(min(_THREADS, len(made))):
-            if not _started(threading.Thread(target=work, name=f"yandexgpt-tool_{number}")):
-                if number == 0:
-                    work()
-                break
-        results = []
-        for _, _, result in made:
-            while not futures.wait([result], SIGNALS_SEEN_WITHIN).done:
-                pass
-            results.append(result.result())
-        return results
-    finally:
-        waiting.clear()
-
-
-def _started(thread: threading.Thread) -> bool:
-    try:
-        thread.start()
-    except RuntimeError as error:
-        logger.info("tools are called without a thread of their own: %s", error)
-        return False
-    return True
-
-
-def _call(run: ToolRun, call: ToolCall) -> ToolResult:
-    begun = run.begin(call)
-    if isinstance(begun, ToolResult):
-        return begun
-    try:
-        return asyncio.run(_end(call, begun))
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (the function's own: who else could cancel it)
-        return failed(call, error)
-
-
-async def call_all_async(run: ToolRun, calls: Iterable[ToolCall]) -> list[ToolResult]:
-    """Make the calls of one answer, each in a task, and return their results in order.
-
-    A synchronous function is called in a thread, which goes on to its end if the task is cancelled.
-    """
-
-    async def one(call: ToolCall) -> ToolResult:
-        begun = run.begin(call) if run.begins_at_once(call) else await _in_thread(run, call)
-        return begun if isinstance(begun, ToolResult) else await _end(call, begun)
-
-    tasks = {asyncio.ensure_future(one(call)): call for call in calls}
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        for task in done:
-            if not task.cancelled() and (error := task.exception()) is not None:
-                raise error
-        # Nobody has cancelled a task that is: that would have ended the wait above. The function itself raised that.
-        return [
-            failed(call, asyncio.CancelledError()) if task.cancelled() else task.result()
-            for task, call in tasks.items()
-        ]
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def _in_thread(run: ToolRun, call: ToolCall) -> ToolResult | Awaitable[Any]:
-    """Begin the call in a thread; or here, if none can be started because the interpreter is shutting down."""
-    begun: futures.Future[ToolResult | Awaitable[Any]] = futures.Future()
-    turn = deque([None])
-
-    def begin() -> None:
-        try:
-            turn.pop()
-        except IndexError:  # it was begun here: a thread of the executor took it although that had failed
-            return
-        try:
-            begun.set_result(run.begin(call))
-        except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
-            begun.set_exception(error)
-
-    try:
-        await asyncio.to_thread(begin)
-    except RuntimeError as error:
-        logger.info("a tool is called without a thread of its own: %s", error)
-        begin()
-    return await asyncio.wrap_future(begun)
-
-
-async def _end(call: ToolCall, result: Awaitable[Any]) -> ToolResult:
-    """Wait for the result of an asynchronous function."""
-    try:
-        return succeeded(call, await result)
-    except Exception as error:  # noqa: BLE001  (it is for the model to read)
-        return failed(call, error)
-
-
 def succeeded(call: ToolCall, result: object) -> ToolResult:
     """What the model is told: text as it is, anything else as JSON, in which integers of any size are exact.
 
@@ -276,7 +144,7 @@ def failed(call: ToolCall, error: BaseException) -> ToolResult:
     return ToolResult(call.name or "unknown", text.encode("utf-8", "replace").decode())
 
 
-def said(completion: Completion) -> text_common_pb2.Message:
+def assistant_message(completion: Completion) -> text_common_pb2.Message:
     """The answer's message for the next prompt; the service refuses one without any content, so it gets a text."""
     message = completion.message
     return message.proto if message.proto.WhichOneof("Content") else Message("assistant", "").proto

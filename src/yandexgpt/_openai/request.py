@@ -12,7 +12,7 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
-from yandexgpt._messages import encodable
+from yandexgpt._messages import check_text
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._request import CompletionRequest
 from yandexgpt._struct_json import checked
@@ -137,11 +137,11 @@ def _cannot(name: str, instead: str) -> ValueError:
 def _prompt(instructions: str | None, given: object) -> CompletionRequest:
     conversation = _Conversation()
     if instructions is not None:
-        conversation.request.messages.add(role="system", text=encodable(instructions, "instructions"))
+        conversation.request.messages.add(role="system", text=check_text(instructions, "instructions"))
     if isinstance(given, str):
         if not given:
             raise ValueError("input must not be empty")
-        conversation.request.messages.add(role="user", text=encodable(given, "input"))
+        conversation.request.messages.add(role="user", text=check_text(given, "input"))
         return conversation.request
     if not isinstance(given, Iterable) or isinstance(given, Mapping | bytes):
         raise TypeError(f"input must be a str or a list of items, got {type(given).__name__}")
@@ -185,10 +185,10 @@ class _Conversation:
 
     def _add_call(self, item: Mapping[str, Any], where: str) -> None:
         _only(item, where, "type", "call_id", "name", "arguments", "id", "status")
-        name = encodable(item.get("name"), f"{where}['name']")
-        self._calls[encodable(item.get("call_id"), f"{where}['call_id']")] = len(self._calls), name
+        name = check_text(item.get("name"), f"{where}['name']")
+        self._calls[check_text(item.get("call_id"), f"{where}['call_id']")] = len(self._calls), name
         try:
-            arguments = json.loads(encodable(item.get("arguments"), f"{where}['arguments']"))
+            arguments = json.loads(check_text(item.get("arguments"), f"{where}['arguments']"))
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError(f"{where}['arguments'] must be a JSON object as a str: {error}") from error
         if not isinstance(arguments, dict):
@@ -223,7 +223,7 @@ class _Conversation:
 
 def _text(content: object, where: str) -> str:
     if isinstance(content, str):
-        return encodable(content, where)
+        return check_text(content, where)
     if not isinstance(content, Iterable) or isinstance(content, Mapping | bytes):
         raise ValueError(f"{where} must be a str or a list of parts with type and text, got {content!r}")
     texts = []
@@ -234,7 +234,7 @@ def _text(content: object, where: str) -> str:
         if not isinstance(kind, str) or kind not in _TEXT_OF:
             raise ValueError(f"{here}['type'] must be one of {', '.join(_TEXT_OF)} (gRPC carries text), got {kind!r}")
         _only(part, here, "type", _TEXT_OF[kind], "annotations", "logprobs")
-        texts.append(encodable(part.get(_TEXT_OF[kind]), f"{here}[{_TEXT_OF[kind]!r}]"))
+        texts.append(check_text(part.get(_TEXT_OF[kind]), f"{here}[{_TEXT_OF[kind]!r}]"))
     return "\n".join(texts)
 
 

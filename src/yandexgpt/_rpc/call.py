@@ -1,32 +1,29 @@
 """One call from its first attempt to its end: what both clients share of it. Nothing here waits.
 
-An invoker asks for the next attempt, makes it, and reports how it went; after a failure it is told how long to wait before the next attempt, or gets the error raised.
+An invoker asks for the next attempt, makes it, and reports how it went; after a failure it is told how long to wait
+before the next attempt, or gets the error raised.
 """
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 import math
-import random
 import time
+import uuid
 import weakref
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from yandexgpt import errors
 from yandexgpt._checks import Metadata, carries_secret, check_metadata, check_seconds, grpc_timeout
 from yandexgpt._chunks import whole_characters
-from yandexgpt._concurrency.limiter import Limiter
-from yandexgpt._concurrency.rate_limiter import LOOK_UP_INTERVAL, LOOK_UPS_AT_ONCE, Pacer
-from yandexgpt._concurrency.threads import hand_over
-from yandexgpt._config import Settings, Unset
+from yandexgpt._concurrency.threads import run_in_thread
+from yandexgpt._config import UNSET, Unset
 from yandexgpt._models import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
 from yandexgpt._request import positive_int
-from yandexgpt._retry import Budget, backoff, is_transient
+from yandexgpt._retry import backoff, is_transient
 from yandexgpt._rpc import failures
+from yandexgpt.errors import APIError, ConfigurationError, NotFoundError, PromptTooLongError
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -34,18 +31,19 @@ if TYPE_CHECKING:
 
     import grpc
 
-    from yandexgpt._config import Endpoint
+    from yandexgpt._endpoint import Endpoint
     from yandexgpt._request import CompletionRequest
+    from yandexgpt._rpc.client_state import ClientState
     from yandexgpt._rpc.methods import Method
-    from yandexgpt.errors import APIError
 
-__all__ = ["IDEMPOTENCY_KEY", "Attempt", "Call", "CallFactory", "new_id", "with_idempotency_key"]
+
+__all__ = ["IDEMPOTENCY_KEY", "Answer", "Attempt", "Call", "CallOptions", "new_call"]
 
 IDEMPOTENCY_KEY = "idempotency-key"
 """Metadata by which the service knows an attempt of a call that creates something from a second such call."""
 
+
 logger = logging.getLogger("yandexgpt")
-logger.addHandler(logging.NullHandler())  # a library does not print: without a handler, logging would write to stderr
 
 
 class Attempt(NamedTuple):
@@ -55,100 +53,60 @@ class Attempt(NamedTuple):
     metadata: tuple[tuple[str, str | bytes], ...]
 
 
-def new_id() -> str:
-    """A random UUID (version 4), at a third of the cost of ``uuid.uuid4()``: it is made for every call."""
-    number = random.getrandbits(128) & ~(0xF000 << 64 | 0xC000 << 48) | 0x4000 << 64 | 0x8000 << 48
-    digits = f"{number:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+class CallOptions(NamedTuple):
+    """How one call is to be made, as its caller says; what is not given is the client's."""
+
+    timeout: float | Unset | None = UNSET
+    attempt_timeout: float | Unset | None = UNSET
+    metadata: Metadata = ()
+    request_id: str | None = None
+    max_context_tokens: int | None = None
 
 
-def with_idempotency_key(metadata: Metadata) -> Metadata:
-    """The metadata of a call that creates something: with a key that is the call's own, unless the caller gave one.
+class Answer(NamedTuple):
+    """What a call that succeeded has brought."""
+
+    message: Any
+    request_id: str
+    received: ReceivedMetadata
+
+
+def new_call(state: ClientState, method: Method, subject: str, options: CallOptions) -> Call:
+    """Begin a call: its deadline runs from now.
 
     Raises:
-        ValueError: it is not metadata.
+        ValueError: an option has an impossible value.
     """
-    pairs = check_metadata(metadata)
-    if any(key == IDEMPOTENCY_KEY for key, _ in pairs):
-        return pairs
-    return (*pairs, (IDEMPOTENCY_KEY, new_id()))
-
-
-class CallFactory:
-    """What the calls of one client have in common."""
-
-    def __init__(self, settings: Settings, parent: CallFactory | None) -> None:
-        self.settings = settings
-        self.metadata = settings.call_metadata()
-        self.abandoned: deque[str] = parent.abandoned if parent else deque()
-        """Calls that their callers have ended, to be logged."""
-        # A client made by with_options shares with the one it came from what did not change.
-        if parent and parent.settings.retry == settings.retry:
-            self.budget: Budget = parent.budget
-        else:
-            self.budget = Budget(settings.retry)
-        if parent and parent.settings.max_concurrency == settings.max_concurrency:
-            self.limiter: Limiter | None = parent.limiter
-        else:
-            self.limiter = Limiter(settings.max_concurrency) if settings.max_concurrency else None
-        self.pacer: Pacer = parent.pacer if parent else Pacer(LOOK_UP_INTERVAL)
-        self.look_ups: Limiter = parent.look_ups if parent else Limiter(LOOK_UPS_AT_ONCE)
-
-    def limiter_of(self, method: Method) -> Limiter | None:
-        """What bounds how many calls of a method are in flight, if anything does."""
-        if method.generates:
-            return self.limiter
-        return self.look_ups if method.paced else None
-
-    def ahead_of(self, method: Method) -> str:
-        """What they wait behind."""
-        if method.paced:
-            return f"{LOOK_UPS_AT_ONCE} other look-ups of operations"
-        return f"max_concurrency={self.settings.max_concurrency} calls"
-
-    def log_abandoned(self) -> None:
-        """Log the calls that their callers have ended."""
-        with contextlib.suppress(IndexError):  # there are no more
-            while True:
-                logger.debug("call ended by its caller: %s", self.abandoned.popleft())
-
-    def new(
-        self,
-        method: Method,
-        subject: str,
-        timeout: float | Unset | None,
-        attempt_timeout: float | Unset | None,
-        metadata: Metadata,
-        request_id: str | None,
-    ) -> Call:
-        """Begin a call: its deadline runs from now.
-
-        Raises:
-            ValueError: an argument has an impossible value.
-        """
-        settings = self.settings
-        if self.abandoned:
-            self.log_abandoned()
-        if isinstance(timeout, Unset):
-            timeout = settings.timeout
-        else:
-            check_seconds("timeout", timeout)
-        if isinstance(attempt_timeout, Unset):
-            attempt_timeout = settings.attempt_timeout
-        else:
-            check_seconds("attempt_timeout", attempt_timeout)
-        if request_id is None:
-            request_id = new_id()
-        elif not isinstance(request_id, str) or not request_id:
-            raise ValueError(f"request_id must be a str that is not empty, got {request_id!r}")
-        else:
-            check_metadata((("x-client-request-id", request_id),))
-        sent = self.metadata
-        if metadata:
-            sent = (*sent, *check_metadata(metadata))
-            if carries_secret(metadata):
-                settings.check_encrypted()
-        return Call(self, method, subject, timeout, attempt_timeout, sent, request_id)
+    settings = state.settings
+    if state.ended_by_caller:
+        state.log_ended_by_caller()
+    timeout, attempt_timeout, metadata, request_id, max_context_tokens = options
+    if isinstance(timeout, Unset):
+        timeout = settings.timeout
+    else:
+        check_seconds("timeout", timeout)
+    if isinstance(attempt_timeout, Unset):
+        attempt_timeout = settings.attempt_timeout
+    else:
+        check_seconds("attempt_timeout", attempt_timeout)
+    if request_id is None:
+        request_id = str(uuid.uuid4())
+    elif not isinstance(request_id, str) or not request_id:
+        raise ValueError(f"request_id must be a str that is not empty, got {request_id!r}")
+    else:
+        check_metadata((("x-client-request-id", request_id),))
+    sent = state.metadata
+    if metadata:
+        metadata = check_metadata(metadata)
+        sent = (*sent, *metadata)
+        if carries_secret(metadata):
+            settings.check_encrypted()
+    if method.retry == "idempotency-key" and not any(key == IDEMPOTENCY_KEY for key, _ in metadata):
+        sent = (*sent, (IDEMPOTENCY_KEY, str(uuid.uuid4())))
+    call = Call(state, method, subject, timeout, attempt_timeout, sent, request_id)
+    if max_context_tokens is not None:
+        call.max_context_tokens = positive_int("max_context_tokens", max_context_tokens)
+    return call
 
 
 class Call:
@@ -167,24 +125,24 @@ class Call:
         "attempt_ends",
         "attempts",
         "authorization",
+        "cancel_hook",
         "cancelled",
         "endpoint",
-        "factory",
         "first_message_at",
         "generator",
-        "interrupt",
         "loop",
         "max_context_tokens",
         "method",
         "received",
-        "refused",
+        "rejected_token",
         "request_id",
         "rpc",
+        "state",
     )
 
     def __init__(
         self,
-        factory: CallFactory,
+        state: ClientState,
         method: Method,
         subject: str,
         timeout: float | None,
@@ -192,9 +150,9 @@ class Call:
         metadata: tuple[tuple[str, str | bytes], ...],
         request_id: str,
     ) -> None:
-        self.factory = factory
+        self.state = state
         self.method = method
-        self.endpoint: Endpoint = getattr(factory.settings, method.endpoint)
+        self.endpoint: Endpoint = getattr(state.settings, method.endpoint)
         self._subject = subject
         self._started = time.monotonic()
         self._deadline = None if timeout is None else self._started + timeout
@@ -207,15 +165,15 @@ class Call:
         self.request_id = request_id
         self.attempts = 0
         self.authorization: str | None = None
-        self.refused: str | None = None
+        self.rejected_token: str | None = None
         """The authorization that the service has refused: the next attempt needs another."""
         self.first_message_at = 0.0
         self.answer: Any = None
         """The last message of a call that has succeeded."""
         self.received = NO_METADATA
         """What came around the answer of a call that has succeeded."""
-        self.interrupt: Callable[[], Any] | None = None
-        """Ends what the driver is waiting for just now; may be called from any thread."""
+        self.cancel_hook: Callable[[], Any] | None = None
+        """Ends what the invoker is waiting for just now; may be called from any thread."""
         self.rpc: Any = None
         """gRPC's call of the attempt under way, where it is known: behind interceptors it may not be."""
         self.generator: weakref.ref[Any] | None = None
@@ -226,15 +184,6 @@ class Call:
         self.max_context_tokens: int | None = None
         """What the tokens of the prompt, counted before it is sent, and of the answer may be together."""
 
-    def must_fit(self, max_context_tokens: int | None) -> None:
-        """Have the prompt counted before it is sent, unless None.
-
-        Raises:
-            ValueError: it is not a number of tokens.
-        """
-        if max_context_tokens is not None:
-            self.max_context_tokens = positive_int("max_context_tokens", max_context_tokens)
-
     def fits(self, request: CompletionRequest, tokens: int) -> None:
         """The prompt was counted.
 
@@ -243,23 +192,23 @@ class Call:
         """
         limit, wanted = self.max_context_tokens, request.completion_options.max_tokens.value
         if limit is not None and tokens + wanted > limit:
-            raise errors.PromptTooLongError(tokens, wanted, limit)
+            raise PromptTooLongError(tokens, wanted, limit)
 
-    def preceding(self, method: Method) -> Call:
+    def child_call(self, method: Method) -> Call:
         """A call to be made before this one, on its behalf: with its metadata, within its deadline."""
         metadata = tuple(pair for pair in self._base_metadata if pair[0] != IDEMPOTENCY_KEY)
-        call = Call(self.factory, method, self._subject, None, self._attempt_timeout, metadata, new_id())
+        call = Call(self.state, method, self._subject, None, self._attempt_timeout, metadata, str(uuid.uuid4()))
         call._deadline = self._deadline
         return call
 
-    def turn(self) -> float:
+    def rate_limit_delay(self) -> float:
         """Seconds to wait before the next attempt, so that it keeps its distance from others (>= 0).
 
         Raises:
             DeadlineExceededError: its turn would come too late.
         """
         now = time.monotonic()
-        moment = self.factory.pacer.reserve(now, math.inf if self._deadline is None else self._deadline)
+        moment = self.state.rate_limiter.reserve(now, math.inf if self._deadline is None else self._deadline)
         if moment is None:
             raise self.expired("behind other look-ups of operations")
         return moment - now
@@ -275,9 +224,9 @@ class Call:
     def cancel(self) -> None:
         """End the call, from any thread, signal handler or finalizer."""
         self.cancelled = True
-        interrupt = self.interrupt
-        if interrupt is not None:
-            interrupt()
+        cancel_hook = self.cancel_hook
+        if cancel_hook is not None:
+            cancel_hook()
 
     def started(self, rpc: Any) -> None:
         """gRPC's call of this attempt has become known.
@@ -287,7 +236,7 @@ class Call:
         """
         self.rpc = rpc
         if rpc is not None:
-            self.interrupt = partial(hand_over, rpc.cancel)
+            self.cancel_hook = partial(run_in_thread, rpc.cancel)
             if self.cancelled:
                 rpc.cancel()
 
@@ -299,7 +248,7 @@ class Call:
         return left if timeout is None else min(left, timeout)
 
     @property
-    def over(self) -> bool:
+    def loop_is_closed(self) -> bool:
         """Whether the event loop that it ran in is closed: nothing of it will run any more."""
         return self.loop is not None and self.loop.is_closed()
 
@@ -339,7 +288,7 @@ class Call:
 
             raise self._ended(self._error(grpc.StatusCode.INTERNAL, "the service ended the call without an answer"))
         self.answer = last
-        self.factory.budget.success()
+        self.state.budget.success()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("call succeeded: %s", self._facts(last))
 
@@ -359,7 +308,7 @@ class Call:
         """
         pushback: str | None = None
         initial = trailing = None
-        if isinstance(failure, errors.APIError):
+        if isinstance(failure, APIError):
             error = self._about_this_call(failure)
         else:
             initial, trailing = failures.initial_metadata_of(failure), failures.trailing_metadata_of(failure)
@@ -371,10 +320,10 @@ class Call:
                 attempts=self.attempts,
                 elapsed=self.elapsed,
             )
-            if self.method.not_found and isinstance(error, errors.NotFoundError):
+            if self.method.not_found and isinstance(error, NotFoundError):
                 error.advice = self.method.not_found
         if last is not None:
-            if not self.method.generates or first_alternative(last).status > Status.PARTIAL:
+            if not self.method.streams or first_alternative(last).status > Status.PARTIAL:
                 logger.info("the connection broke after the final message, which stands: %s", error)
                 self.succeeded(last, ReceivedMetadata(initial, trailing))
                 return None
@@ -388,9 +337,9 @@ class Call:
 
     def token_failed(self, failure: BaseException) -> float | None:
         """No token could be got for an attempt; returns and raises as :meth:`failed`."""
-        if isinstance(failure, errors.APIError):
+        if isinstance(failure, APIError):
             return self.failed(failure)
-        if isinstance(failure, errors.ConfigurationError):
+        if isinstance(failure, ConfigurationError):
             raise copy.copy(failure) from failure
         import grpc
 
@@ -409,16 +358,16 @@ class Call:
 
         return self._ended(self._error(grpc.StatusCode.UNAVAILABLE, "no connection could be opened in time"))
 
-    def ended_here(self, last: Any = None) -> APIError:
+    def cancelled_locally(self, last: Any = None) -> APIError:
         """The call was cancelled on this side: by ``close()`` of its stream or of the client."""
         import grpc
 
         error = self._error(grpc.StatusCode.CANCELLED, "the stream or its client was closed during the call")
-        if last is not None and self.method.generates:
+        if last is not None and self.method.streams:
             error.partial = Completion(whole_characters(last), self.request_id)
         return self._ended(error)
 
-    def abandoned(self, error: BaseException) -> None:
+    def ended_by_caller(self, error: BaseException) -> None:
         """The caller has ended the call: a stream closed or dropped, a task cancelled, Ctrl-C.
 
         Args:
@@ -426,9 +375,9 @@ class Call:
                 locks of log handlers: the next call logs it.
         """
         if logger.isEnabledFor(logging.DEBUG):
-            self.factory.abandoned.append(self._facts(None))
+            self.state.ended_by_caller.append(self._facts(None))
             if self.cancelled or not isinstance(error, GeneratorExit):
-                self.factory.log_abandoned()
+                self.state.log_ended_by_caller()
 
     @property
     def elapsed(self) -> float:
@@ -436,17 +385,17 @@ class Call:
         return time.monotonic() - self._started
 
     def _delay(self, error: APIError, pushback: str | None) -> float | None:
-        settings = self.factory.settings
+        settings = self.state.settings
         policy = settings.retry
         if error.code.name == "UNAUTHENTICATED":
-            if settings.credentials.header is not None or self.refused is not None or self.authorization is None:
+            if settings.credentials.header is not None or self.rejected_token is not None or self.authorization is None:
                 return None
-            self.refused = self.authorization
+            self.rejected_token = self.authorization
             return 0.0
         if not is_transient(policy, error, own_deadline=self._own_deadline):
             return None
         self._failures += 1  # not the attempts: where no token can be got, there are none
-        if not self.factory.budget.failure() or self._failures >= policy.attempts:
+        if not self.state.budget.failure() or self._failures >= policy.attempts:
             return None
         remaining = self.remaining()
         delay = backoff(policy, self._failures, error, pushback, remaining=remaining)
@@ -482,7 +431,7 @@ class Call:
             f"attempts={self.attempts}",
             f"elapsed={self.elapsed:.3f}s{self._first_message()}",
         ]
-        if last is not None and self.method.generates:
+        if last is not None and self.method.streams:
             facts.append(f"tokens={last.usage.input_text_tokens}+{last.usage.completion_tokens}")
         facts.append(f"request_id={self.request_id} server_request_id={self.received.get('x-request-id')}")
         return " ".join(facts)

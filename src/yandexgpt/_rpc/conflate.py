@@ -1,7 +1,7 @@
 """``stream(..., latest=True)``: for readers slower than the service, only the newest message.
 
-Every message holds the whole text so far, so one that was overtaken is of no use to anybody. Somebody else reads the
-call, as fast as messages come, a thread or a task for each stream, and keeps the last one.
+Every message holds the whole text so far, so one that was overtaken is of no use to anybody. A thread or a task for
+each stream reads the call as fast as messages come, and keeps the last one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency.threads import Alarm, Worker, exiting
+from yandexgpt._concurrency.threads import AutoResetEvent, StoppableThread, exiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from yandexgpt._models import CompletionResponse
     from yandexgpt._rpc.call import Call
 
-__all__ = ["newest", "newest_async"]
+__all__ = ["conflate", "conflate_async"]
 
 
-class Slot:
+class LatestValue:
     """Where the one who reads the call leaves the newest message, and how the call ended, for the one who asks.
 
-    Nothing is lost: ``newest`` changes before ``arrived`` is set, and is looked at after it was reset.
+    Nothing is lost: ``value`` changes before ``arrived`` is set, and is looked at after it was reset.
     """
 
-    def __init__(self, arrived: Alarm | asyncio.Event) -> None:
+    def __init__(self, arrived: AutoResetEvent | asyncio.Event) -> None:
         self.arrived = arrived
-        self.newest: deque[CompletionResponse] = deque(maxlen=1)
+        self.value: deque[CompletionResponse] = deque(maxlen=1)
         self.over = False
         self.answer: CompletionResponse | None = None
         self.error: BaseException | None = None
 
     def put(self, response: CompletionResponse) -> None:
         """Another message has come."""
-        self.newest.append(response)
+        self.value.append(response)
         self.arrived.set()
 
     def end(self, call: Call) -> None:
@@ -68,19 +68,19 @@ class Slot:
             del error  # it refers to this frame
 
 
-def newest(
+def conflate(
     responses: Generator[CompletionResponse, None, None], call: Call
 ) -> Generator[CompletionResponse, None, None]:
     """Of the messages of a call, whenever one is asked for, the newest; the last one always."""
-    arrived = Alarm()
-    slot = Slot(arrived)
-    worker = Worker("yandexgpt-latest", partial(_read, responses, call, slot), partial(slot.stop, call))
+    arrived = AutoResetEvent()
+    latest = LatestValue(arrived)
+    worker = StoppableThread("yandexgpt-latest", partial(_read, responses, call, latest), partial(latest.stop, call))
     dropped = False
     try:
         while True:
-            over = slot.over  # before the look: nothing comes after it
-            if slot.newest:
-                yield slot.newest.popleft()
+            over = latest.over  # before the look: nothing comes after it
+            if latest.value:
+                yield latest.value.popleft()
             elif over:
                 break
             else:
@@ -95,49 +95,49 @@ def newest(
         else:
             worker.end()
         call.answer = None
-    slot.settle(call)
+    latest.settle(call)
 
 
-def _read(responses: Generator[CompletionResponse, None, None], call: Call, slot: Slot) -> None:
+def _read(responses: Generator[CompletionResponse, None, None], call: Call, latest: LatestValue) -> None:
     try:
         for response in responses:
-            slot.put(response)
+            latest.put(response)
     except BaseException as error:  # noqa: BLE001  (it is for whoever asks)
-        slot.error = error
+        latest.error = error
     finally:
-        slot.end(call)
+        latest.end(call)
 
 
-async def newest_async(
+async def conflate_async(
     responses: AsyncGenerator[CompletionResponse, None], call: Call
 ) -> AsyncGenerator[CompletionResponse, None]:
     """The same in an event loop."""
     arrived = asyncio.Event()
-    slot = Slot(arrived)
-    reader = asyncio.ensure_future(_read_async(responses, call, slot))
+    latest = LatestValue(arrived)
+    reader = asyncio.ensure_future(_read_async(responses, call, latest))
     try:
         while True:
-            over = slot.over
-            if slot.newest:
-                yield slot.newest.popleft()
+            over = latest.over
+            if latest.value:
+                yield latest.value.popleft()
             elif over:
                 break
             else:
                 await arrived.wait()
                 arrived.clear()
     finally:
-        if not slot.over:
+        if not latest.over:
             reader.cancel()
             await asyncio.wait({reader})
         call.answer = None
-    slot.settle(call)
+    latest.settle(call)
 
 
-async def _read_async(responses: AsyncGenerator[CompletionResponse, None], call: Call, slot: Slot) -> None:
+async def _read_async(responses: AsyncGenerator[CompletionResponse, None], call: Call, latest: LatestValue) -> None:
     try:
         async for response in responses:
-            slot.put(response)
+            latest.put(response)
     except BaseException as error:  # noqa: BLE001  (it is for whoever asks)
-        slot.error = error
+        latest.error = error
     finally:
-        slot.end(call)
+        latest.end(call)

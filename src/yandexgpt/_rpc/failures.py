@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+from yandexgpt._retry import over_size_limit, pushback_seconds
 from yandexgpt.errors import (
     APIError,
     AuthenticationError,
@@ -36,8 +37,6 @@ __all__ = [
     "from_rpc_error",
     "initial_metadata_of",
     "metadata_dict",
-    "over_size_limit",
-    "pushback_seconds",
     "trailing_metadata_of",
 ]
 
@@ -67,14 +66,6 @@ class FailedCall(Protocol):
     def trailing_metadata(self) -> Any: ...
 
 
-# How the parties of a call word that something is over a limit of theirs, all with RESOURCE_EXHAUSTED: gRPC's core, Go
-# and Node ("larger than max"), Java and .NET. It has nothing to do with a quota, and another attempt is as large.
-_SIZE_LIMIT_WORDS = (
-    "larger than max",
-    "exceeds maximum size",
-    "exceeds the maximum configured message size",
-    "metadata size exceeds",
-)
 # Those that speak of the answer; the others mean the request.
 _ANSWER_WORDS = ("CLIENT: Received", "SERVER: Sent", "trying to send message")
 
@@ -177,11 +168,6 @@ def error_class(code: grpc.StatusCode, message: str = "") -> type[APIError]:
     return _BY_CODE.get(code.name, APIError)
 
 
-def over_size_limit(message: str) -> bool:
-    """Whether RESOURCE_EXHAUSTED with this message means a limit to the size of a message or of metadata."""
-    return any(words in message for words in _SIZE_LIMIT_WORDS)
-
-
 def _answer_is_over(message: str) -> bool:
     if "metadata size exceeds" in message:
         # gRPC lists the headers if there is one list. Without it nothing tells; but no server of another make than
@@ -229,12 +215,3 @@ def _retry_after(details: tuple[Any, ...], pushback_ms: Any) -> float | None:
             delay = detail.retry_delay
             return max(0.0, float(delay.seconds + delay.nanos / 1e9))
     return pushback_seconds(pushback_ms)
-
-
-def pushback_seconds(pushback_ms: object) -> float | None:
-    """Seconds that ``grpc-retry-pushback-ms`` (a signed 32-bit integer) asks for; None if it asks not to retry."""
-    if not isinstance(pushback_ms, str) or not (
-        pushback_ms.isascii() and pushback_ms.isdigit() and len(pushback_ms) <= 10
-    ):
-        return None
-    return int(pushback_ms) / 1000

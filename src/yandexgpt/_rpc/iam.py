@@ -11,7 +11,8 @@ from yandexgpt._concurrency.token_cache import ExpiringToken
 from yandexgpt._config import Settings
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_token_service_pb2_grpc
 from yandexgpt._rpc import failures
-from yandexgpt._rpc.channels import Attempts, open_channel
+from yandexgpt._rpc.channels import open_channel
+from yandexgpt._rpc.interceptors import Attempts
 from yandexgpt.errors import PermissionDeniedError
 
 __all__ = ["IamExchange"]

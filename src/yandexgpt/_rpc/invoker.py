@@ -1,4 +1,4 @@
-"""How the synchronous client makes its calls: everything about a call that waits."""
+"""What makes the calls of the synchronous client: everything about a call that waits."""
 
 from __future__ import annotations
 
@@ -10,139 +10,52 @@ from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from yandexgpt import errors
-from yandexgpt._checks import Metadata
-from yandexgpt._concurrency import fork_safety as forks
-from yandexgpt._concurrency.threads import Alarm
-from yandexgpt._concurrency.weak_registry import Holders
-from yandexgpt._config import UNSET, Endpoint, Settings, Unset
+from yandexgpt._concurrency import fork_safety
+from yandexgpt._concurrency.threads import AutoResetEvent
 from yandexgpt._rpc import failures
-from yandexgpt._rpc.call import CallFactory
-from yandexgpt._rpc.channels import (
-    FAILURES,
-    SINGLE_THREADED,
-    Attempts,
-    ChannelPool,
-    check_interceptors,
-    free,
-    give_up,
-    inherited,
-    open_channel,
-    received,
-    replaced,
-    underlying,
-    went_silent,
-)
+from yandexgpt._rpc.call import Answer, CallOptions, new_call
+from yandexgpt._rpc.channels import SINGLE_THREADED, open_channel
+from yandexgpt._rpc.client_state import ClientState
+from yandexgpt._rpc.conflate import conflate
 from yandexgpt._rpc.failures import code_of
+from yandexgpt._rpc.grpc_call import FAILURES, free, give_up, received, underlying, went_silent
 from yandexgpt._rpc.iam import IamExchange
-from yandexgpt._rpc.methods import GENERATE, TOKENIZE_PROMPT
+from yandexgpt._rpc.interceptors import Attempts, check_interceptors, replaced
+from yandexgpt._rpc.methods import TextGenerationService, TokenizerService
 from yandexgpt._rpc.raw import Raw
-from yandexgpt.errors import ConfigurationError
+from yandexgpt._rpc.registry import ChannelRegistry
+from yandexgpt.errors import APIError, ConfigurationError
 
 if TYPE_CHECKING:
-    from yandexgpt._checks import Metadata
     from yandexgpt._concurrency.limiter import Limiter
-    from yandexgpt._rpc.batch import Engine
+    from yandexgpt._config import Settings
+    from yandexgpt._endpoint import Endpoint
+    from yandexgpt._models import CompletionResponse
     from yandexgpt._rpc.call import Call
-    from yandexgpt._rpc.channels import PooledChannel
+    from yandexgpt._rpc.channel_pool import ChannelPool, PooledChannel
     from yandexgpt._rpc.methods import Method
 
-__all__ = ["Driver"]
+__all__ = ["Invoker"]
 
 RECHECK_SECONDS = 0.5
 """How long a call waits for others at a time before it looks again: who is collected wakes nobody."""
 
 
-class Connection(forks.Forkable):
-    """What a client shares with those that come of it by ``with_options``: its channels, and the calls on them."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._pools: dict[Endpoint, ChannelPool] = {}
-        self.closed = False
-        self.calls: Holders[Call] = Holders()
-        self.pauses: dict[Alarm, CallFactory] = {}
-        self.batches: dict[Engine, CallFactory] = {}
-        self.raw_channels: list[grpc.Channel] = []
-        forks.register(self)
-
-    def before_fork(self) -> bool:
-        return bool(self.calls)
-
-    def after_fork(self) -> None:
-        """The parent's calls and channels are not the child's."""
-        for call in self.calls:
-            call.interrupt = None  # gRPC's own locks may be held by a thread that the child does not have
-        self.calls = Holders()
-        self.pauses = {}
-        self.batches = {}
-        inherited.extend(self.raw_channels)
-        self.raw_channels = []
-
-    def pool(self, endpoint: Endpoint) -> ChannelPool:
-        """The channels to an endpoint."""
-        pool = self._pools.get(endpoint)
-        if pool is None:
-            settings = self._settings
-            opened = ChannelPool(
-                partial(open_channel, endpoint, settings.channel_options, interceptors=settings.interceptors)
-            )
-            pool = self._pools.setdefault(endpoint, opened)
-            if self.closed:
-                pool.close()
-        return pool
-
-    def wait(self, call: Call, alarm: Alarm, timeout: float | None) -> bool:
-        """Wait until the alarm is set, or the call is cancelled.
-
-        Raises:
-            CancelledError: the call was cancelled.
-        """
-        call.interrupt = alarm.set
-        is_set = not call.cancelled and alarm.wait(timeout)
-        call.interrupt = None
-        if call.cancelled:
-            raise call.ended_here()
-        return is_set
-
-    def cancel(self, factory: CallFactory | None = None) -> None:
-        """End the calls that are under way, and the waits between calls, or those of one client."""
-        for call in self.calls:
-            if factory is None or call.factory is factory:
-                call.cancel()
-        for alarm in list(self.pauses):
-            if factory is None or self.pauses.get(alarm) is factory:
-                alarm.set()
-        for batch in list(self.batches):
-            if factory is None or self.batches.get(batch) is factory:
-                batch.cancel()
-
-    def close(self) -> None:
-        """End the calls that are under way, and the connections."""
-        self.closed = True
-        self.cancel()
-        for pool in list(self._pools.values()):
-            for pooled in pool.close():
-                pooled.close()
-        while self.raw_channels:
-            self.raw_channels.pop().close()
-
-
-class Driver:
+class Invoker:
     """Makes the calls of one client.
 
     Args:
         settings: the client's.
-        parent: the driver of the client that this one came from by ``with_options``; what did not change is shared.
+        parent: the invoker of the client that this one came from by ``with_options``; what did not change is shared.
     """
 
-    def __init__(self, settings: Settings, parent: Driver | None) -> None:
+    def __init__(self, settings: Settings, parent: Invoker | None) -> None:
         check_interceptors(settings.interceptors, for_aio=False)
         self.settings = settings
-        self.calls: CallFactory = CallFactory(settings, parent.calls if parent else None)
-        self.owns_connection = parent is None or parent.settings.connection != settings.connection
-        self.connection: Connection = (
-            Connection(settings) if parent is None or self.owns_connection else parent.connection
+        self.state: ClientState = ClientState(settings, parent.state if parent else None)
+        self.owns_registry = parent is None or parent.settings.connection_key != settings.connection_key
+        self.registry: ChannelRegistry = (
+            ChannelRegistry(settings) if parent is None or self.owns_registry else parent.registry
         )
         self.closed = False
         self._raw: tuple[int, Raw] | None = None
@@ -153,19 +66,11 @@ class Driver:
         Raises:
             ConfigurationError: the client is closed, or this process was forked while calls were under way.
         """
-        forks.check()
-        if self.closed or self.connection.closed:
+        fork_safety.check()
+        if self.closed or self.registry.closed:
             raise ConfigurationError("the client is closed")
 
-    def begin(
-        self,
-        method: Method,
-        subject: str,
-        timeout: float | Unset | None = UNSET,
-        attempt_timeout: float | Unset | None = UNSET,
-        metadata: Metadata = (),
-        request_id: str | None = None,
-    ) -> Call:
+    def begin(self, method: Method, subject: str, options: CallOptions) -> Call:
         """Begin a call: its deadline runs from now.
 
         Raises:
@@ -173,15 +78,15 @@ class Driver:
             ValueError: an argument has an impossible value.
         """
         self.check_open()
-        return self.calls.new(method, subject, timeout, attempt_timeout, metadata, request_id)
+        return new_call(self.state, method, subject, options)
 
     def close(self) -> None:
         """End what is in flight and close the connection; if that is another client's, end the calls of this one."""
         self.closed = True
-        if self.owns_connection:
-            self.connection.close()
+        if self.owns_registry:
+            self.registry.close()
         else:
-            self.connection.cancel(self.calls)
+            self.registry.cancel(self.state)
 
     def pause(self, seconds: float) -> None:
         """Wait between two calls; the end of the client ends the wait.
@@ -189,14 +94,14 @@ class Driver:
         Raises:
             CancelledError: the client was closed meanwhile.
         """
-        alarm = Alarm()
-        self.connection.pauses[alarm] = self.calls
+        alarm = AutoResetEvent()
+        self.registry.pauses[alarm] = self.state
         try:
-            if not (self.closed or self.connection.closed):
+            if not (self.closed or self.registry.closed):
                 alarm.wait(seconds)
         finally:
-            self.connection.pauses.pop(alarm, None)
-        if self.closed or self.connection.closed:
+            self.registry.pauses.pop(alarm, None)
+        if self.closed or self.registry.closed:
             raise failures.closed_meanwhile(self.settings.operation_endpoint.target)
 
     def connect(self, timeout: float | None) -> None:
@@ -205,9 +110,11 @@ class Driver:
         Raises:
             UnavailableError: it was not open in time.
         """
-        call = self.begin(GENERATE, "connect", UNSET if timeout is None else timeout)
-        self.connection.calls.add(call)
-        pool = self.connection.pool(call.endpoint)
+        call = self.begin(
+            TextGenerationService.Completion, "connect", CallOptions() if timeout is None else CallOptions(timeout)
+        )
+        self.registry.in_flight.add(call)
+        pool = self.registry.pool(call.endpoint)
         pooled: PooledChannel | None = None
         rpc: Any = None
         ended = False
@@ -221,12 +128,12 @@ class Driver:
         except FAILURES as error:
             ended = True
             if call.cancelled:
-                raise call.ended_here() from error
+                raise call.cancelled_locally() from error
             if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
                 raise call.not_connected() from error
         finally:
             self._end_attempt(pool, pooled, call, None, rpc, ended=ended, reading=True)
-            self.connection.calls.discard(call)
+            self.registry.in_flight.discard(call)
 
     def raw(self) -> Raw:
         """The generated stubs for this process."""
@@ -236,21 +143,40 @@ class Driver:
             self._raw = here, Raw(self.settings, self.check_open, self._open_raw_channel)
         return self._raw[1]
 
-    def unary(self, call: Call, request: Any) -> Any:
-        """The one message of a call that has one."""
-        for _ in self.responses(call, request):
-            pass
-        return call.answer
+    def unary(self, method: Method, request: Any, options: CallOptions) -> Answer:
+        """Make a call, and wait for its answer: of a stream the last message.
 
-    def responses(self, call: Call, request: Any) -> Generator[Any, None, None]:
+        Raises:
+            APIError: the call failed.
+        """
+        return self._answer(self.begin(method, method.subject(request), options), request)
+
+    def _answer(self, call: Call, request: Any) -> Answer:
+        for _ in self.messages(call, request):
+            pass
+        return Answer(call.answer, call.request_id, call.received)
+
+    def stream(
+        self, method: Method, request: Any, options: CallOptions, *, latest: bool
+    ) -> tuple[Generator[CompletionResponse, None, None], Call]:
+        """Make a call when its first message is asked for.
+
+        Args:
+            latest: hand out only the newest message that there is.
+        """
+        call = self.begin(method, method.subject(request), options)
+        messages = self.messages(call, request)
+        return (conflate(messages, call) if latest else messages), call
+
+    def messages(self, call: Call, request: Any) -> Generator[Any, None, None]:
         """The messages of a call: attempts, until one of them has handed something out."""
-        connection, method = self.connection, call.method
-        limiter = self.calls.limiter_of(method)
+        registry, method = self.registry, call.method
+        limiter = self.state.limiter_of(method)
         # Whatever is taken here is given back by the call's own name: also when an interrupt comes while it is taken.
-        connection.calls.add(call)
+        registry.in_flight.add(call)
         try:
             self.check_open()  # only now: whoever closes the client sees the call, or the call sees that it is closed
-            pool = connection.pool(call.endpoint)
+            pool = registry.pool(call.endpoint)
             if call.max_context_tokens is not None:
                 self._count(call, request)
             if limiter is not None:
@@ -259,8 +185,8 @@ class Driver:
                 delay: float | None
                 authorization = self._authorization(call)
                 if isinstance(authorization, str):
-                    if method.paced and (turn := call.turn()):
-                        connection.wait(call, Alarm(), turn)
+                    if method.limit == "polls" and (delay := call.rate_limit_delay()):
+                        registry.wait(call, AutoResetEvent(), delay)
                     pooled: PooledChannel | None = None
                     rpc: Any = None
                     last: Any = None
@@ -269,7 +195,7 @@ class Driver:
                     try:
                         pooled = pool.acquire(call)
                         rpc = self._begin_attempt(pooled, call, request, authorization)
-                        for last in rpc if method.generates else _one(rpc):
+                        for last in rpc if method.streams else _one(rpc):
                             reading = False
                             if not call.first_message_at:
                                 call.first_message_at = time.monotonic()
@@ -283,27 +209,27 @@ class Driver:
                     except FAILURES as error:
                         ended = True
                         if call.cancelled:
-                            raise call.ended_here(last) from error
+                            raise call.cancelled_locally(last) from error
                         if pooled is not None and went_silent(error, last):
                             pool.evict(pooled)
                         delay = call.failed(cast("grpc.RpcError", error), last)
                         if delay is None:
                             return
-                    except errors.APIError:
+                    except APIError:
                         reading = False
                         raise
                     except BaseException as error:
-                        call.abandoned(error)
+                        call.ended_by_caller(error)
                         raise
                     finally:
                         self._end_attempt(pool, pooled, call, request, rpc, ended=ended, reading=reading)
                 else:
                     delay = call.token_failed(authorization)
-                connection.wait(call, Alarm(), delay)
+                registry.wait(call, AutoResetEvent(), delay)
         finally:
             if limiter is not None:
                 limiter.release(call)
-            connection.calls.discard(call)
+            registry.in_flight.discard(call)
 
     def _begin_attempt(self, pooled: PooledChannel, call: Call, request: Any, authorization: str) -> Any:
         """Send the request; what the channel hands out is read as a stream."""
@@ -331,7 +257,7 @@ class Driver:
             ended: gRPC has told how the call ended.
             reading: if it has not: an exception such as Ctrl-C came in the middle of gRPC's code.
         """
-        call.interrupt = None
+        call.cancel_hook = None
         whole = False
         try:
             if pooled is not None:
@@ -344,21 +270,21 @@ class Driver:
                 whole = True
         finally:
             if not whole and pooled is not None:
-                pool.interrupted(pooled, call, streamed=call.method.generates and request is not None)
+                pool.interrupted(pooled, call, streamed=call.method.streams and request is not None)
 
     def _authorization(self, call: Call) -> str | BaseException:
         """What to send as ``authorization``, or why there is nothing to send."""
         credentials = self.settings.credentials
         if credentials.header is not None:
             return credentials.header
-        header = credentials.refresher.header(
-            partial(credentials.fetch, IamExchange(self.settings)), refused=call.refused
+        header = credentials.token_cache.header(
+            partial(credentials.fetch, IamExchange(self.settings)), rejected=call.rejected_token
         )
         if isinstance(header, str):
             return header
-        alarm = Alarm()
+        alarm = AutoResetEvent()
         header.add_done_callback(lambda _: alarm.set())
-        if not self.connection.wait(call, alarm, call.remaining()):
+        if not self.registry.wait(call, alarm, call.remaining()):
             raise call.expired("while waiting for a token")
         return header.exception() or header.result()
 
@@ -368,44 +294,46 @@ class Driver:
         Raises:
             PromptTooLongError: it does not fit.
         """
-        counting = call.preceding(TOKENIZE_PROMPT)
-        call.interrupt = counting.cancel
+        counting = call.child_call(TokenizerService.TokenizeCompletion)
+        call.cancel_hook = counting.cancel
         if call.cancelled:
             counting.cancel()
         try:
-            tokens = self.unary(counting, request).tokens
+            tokens = self._answer(counting, request).message.tokens
         finally:
-            call.interrupt = None
+            call.cancel_hook = None
         call.fits(request, len(tokens))
 
     def _acquire(self, limiter: Limiter, call: Call) -> None:
         """Wait until the call may be made."""
-        alarm = Alarm()
+        alarm = AutoResetEvent()
         if limiter.acquire(call, alarm.set):
             return
         while not limiter.holds(call):
             left = call.remaining()
             if left == 0.0:
-                raise call.expired(f"in line, behind {self.calls.ahead_of(call.method)}")
-            self.connection.wait(call, alarm, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
+                raise call.expired(f"in line, behind {self.state.calls_ahead(call.method)}")
+            self.registry.wait(call, alarm, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.Channel:
         settings = self.settings
         plain = ((SINGLE_THREADED, 0), *settings.channel_options)  # calls of the other kind are to be freed by hand
         channel = open_channel(endpoint, plain, Attempts(), settings.interceptors)
-        self.connection.raw_channels.append(channel)
+        self.registry.raw_channels.append(channel)
         return grpc.intercept_channel(channel, _Authorize(self))
 
     def authorized(self, details: Any) -> dict[str, Any]:
         """The metadata of a raw call, with the client's, and the time that is left after a wait for a token."""
         limited = (details.timeout or 0.0) > 0.0  # what is not, gRPC refuses itself
-        call = self.begin(GENERATE, "raw", details.timeout if limited else UNSET)
-        self.connection.calls.add(call)
+        call = self.begin(
+            TextGenerationService.Completion, "raw", CallOptions(details.timeout) if limited else CallOptions()
+        )
+        self.registry.in_flight.add(call)
         try:
             self.check_open()
             authorization = self._authorization(call)
         finally:
-            self.connection.calls.discard(call)
+            self.registry.in_flight.discard(call)
         if not isinstance(authorization, str):
             raise authorization
         self.check_open()  # the wait may have been long, and a call on a closed channel crashes the process
@@ -416,11 +344,11 @@ class Driver:
 class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
     """Adds the client's metadata to the calls of the raw stubs."""
 
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
+    def __init__(self, invoker: Invoker) -> None:
+        self._invoker = invoker
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        authorized = self._driver.authorized(client_call_details)
+        authorized = self._invoker.authorized(client_call_details)
         return continuation(replaced(client_call_details, **authorized), request)
 
     intercept_unary_stream = intercept_unary_unary
@@ -430,7 +358,7 @@ def _begin(pooled: PooledChannel, call: Call, request: Any, timeout: float | Non
     multicallable = pooled.multicallable(call.method)
     if pooled.attempts.watched:
         pooled.attempts.expect(request, call)
-    begin = multicallable if call.method.generates else multicallable.future
+    begin = multicallable if call.method.streams else multicallable.future
     return begin(request, timeout=timeout, metadata=metadata)
 
 

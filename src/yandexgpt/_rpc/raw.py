@@ -14,7 +14,8 @@ from yandexgpt._proto.yandex.cloud.operation import operation_service_pb2_grpc
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from yandexgpt._config import Endpoint, Settings
+    from yandexgpt._config import Settings
+    from yandexgpt._endpoint import Endpoint
 
 __all__ = ["AsyncRaw", "Raw"]
 

@@ -1,1 +1,2 @@
-"""The synchronous facade, generated from ``_async`` by ``scripts/unasync.py``. Do not edit."""
+# Generated from ../_async by scripts/unasync.py. Do not edit.
+"""The facade for threads, generated from ``_async`` by ``scripts/unasync.py``."""

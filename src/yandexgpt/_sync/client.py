@@ -1,19 +1,21 @@
+# Generated from ../_async by scripts/unasync.py. Do not edit.
 """The synchronous client."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from yandexgpt._async.stream import Stream
 from yandexgpt._checks import Metadata
-from yandexgpt._config import UNSET, Unset
-from yandexgpt._features.base import BaseClient
-from yandexgpt._models import Token
+from yandexgpt._config import UNSET, Settings, Unset
+from yandexgpt._models import Completion, Token
 from yandexgpt._request import CompletionRequest, build_request, build_tokenization
-from yandexgpt._rpc.call import with_idempotency_key
-from yandexgpt._rpc.invoker import Driver
-from yandexgpt._rpc.methods import GENERATE, SUBMIT, TOKENIZE, TOKENIZE_PROMPT
+from yandexgpt._retry import DEFAULT_RETRY, Retry
+from yandexgpt._rpc.call import CallOptions
+from yandexgpt._rpc.invoker import Invoker
+from yandexgpt._rpc.methods import TextGenerationAsyncService, TextGenerationService, TokenizerService
+from yandexgpt._sync.stream import Stream
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -21,24 +23,24 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from typing_extensions import Self, Unpack
 
-    from yandexgpt._async.chat import Chat
-    from yandexgpt._async.operation import Operation
-    from yandexgpt._async.responses import Responses
     from yandexgpt._features.batch import OnError, Prompts
     from yandexgpt._messages import Message
-    from yandexgpt._models import Completion
     from yandexgpt._options import ManyOptions, ParseOptions, RunOptions
     from yandexgpt._request import Prompt, Reasoning, ResponseFormat, ToolLike
-    from yandexgpt._rpc.batch import Results
     from yandexgpt._rpc.raw import Raw
     from yandexgpt._structured_output import Parsed
+    from yandexgpt._sync.batch import Results
+    from yandexgpt._sync.chat import Chat
+    from yandexgpt._sync.operation import Operation
+    from yandexgpt._sync.responses import Responses
+    from yandexgpt.credentials import Credentials
 
 __all__ = ["Client"]
 
 T = TypeVar("T")
 
 
-class Client(BaseClient):
+class Client:
     """A client for YandexGPT text generation over gRPC. Safe to share between threads; survives a fork.
 
     Args:
@@ -61,7 +63,7 @@ class Client(BaseClient):
         log_data: False asks the service not to keep the content of requests (``x-data-logging-enabled: false``).
         metadata: pairs sent with every call.
         channel_options: gRPC channel arguments; they win over this package's own.
-        interceptors: gRPC client interceptors, the first outermost: of an ``AsyncClient`` those of ``grpc.aio``, of a
+        interceptors: gRPC client interceptors, the first outermost: of an ``Client`` those of ``grpc.aio``, of a
             ``Client`` both kinds, because ``complete_many`` makes its calls over ``grpc.aio``, and needs asynchronous
             ones if there are synchronous ones. Generations are unary-stream calls, all others are unary-unary. Every
             attempt is seen, and the time that interceptors take counts against the deadline.
@@ -70,8 +72,47 @@ class Client(BaseClient):
         ConfigurationError: a value cannot be used. Nothing is sent.
     """
 
-    _driver_type = Driver
-    _driver: Driver
+    def __init__(
+        self,
+        *,
+        folder_id: str | None = None,
+        credentials: Credentials | str | None = None,
+        model: str = "yandexgpt-lite",
+        endpoint: str | None = None,
+        operation_endpoint: str | None = None,
+        iam_endpoint: str | None = None,
+        tls: bool | str | os.PathLike[str] | None = None,
+        timeout: float | None = 60.0,
+        attempt_timeout: float | None = None,
+        retry: Retry = DEFAULT_RETRY,
+        max_concurrency: int | None = None,
+        log_data: bool = True,
+        metadata: Metadata = (),
+        channel_options: Sequence[tuple[str, Any]] = (),
+        interceptors: Sequence[Any] = (),
+    ) -> None:
+        settings = Settings.resolve(
+            folder_id=folder_id,
+            credentials=credentials,
+            model=model,
+            endpoint=endpoint,
+            operation_endpoint=operation_endpoint,
+            iam_endpoint=iam_endpoint,
+            tls=tls,
+            timeout=timeout,
+            attempt_timeout=attempt_timeout,
+            retry=retry,
+            max_concurrency=max_concurrency,
+            log_data=log_data,
+            metadata=metadata,
+            channel_options=channel_options,
+            interceptors=interceptors,
+        )
+        self._invoker = Invoker(settings, None)
+
+    @property
+    def _settings(self) -> Settings:
+        return self._invoker.settings
 
     def complete(
         self,
@@ -123,7 +164,7 @@ class Client(BaseClient):
             PromptTooLongError: the prompt was counted, and does not fit. Nothing was generated.
             APIError: the call failed.
         """
-        settings = self._driver.settings
+        settings = self._settings
         request = build_request(
             prompt,
             folder_id=settings.folder_id,
@@ -139,10 +180,9 @@ class Client(BaseClient):
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
         )
-        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        call.must_fit(max_context_tokens)
-        self._driver.unary(call, request)
-        return call.completion()
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id, max_context_tokens)
+        answer = self._invoker.unary(TextGenerationService.Completion, request, options)
+        return Completion(*answer)
 
     def stream(
         self,
@@ -169,13 +209,13 @@ class Client(BaseClient):
         Args:
             latest: for readers who may be slower than the service: hand out only the newest chunk there is, and always
                 the last one. What was overtaken is not kept. Costs a ``Client`` a thread for as long as the stream
-                lasts, and an ``AsyncClient`` a task.
+                lasts, and an ``Client`` a task.
 
         Raises:
             ValueError, ConfigurationError: as for :meth:`complete`. Nothing was sent; nor is it before the stream is
                 iterated over, which raises ``APIError`` if the call fails.
         """
-        settings = self._driver.settings
+        settings = self._settings
         request = build_request(
             prompt,
             folder_id=settings.folder_id,
@@ -191,14 +231,8 @@ class Client(BaseClient):
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
         )
-        call = self._driver.begin(GENERATE, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        call.must_fit(max_context_tokens)
-        responses = self._driver.responses(call, request)
-        if latest:
-            from yandexgpt._rpc.conflate import newest
-
-            responses = newest(responses, call)
-        return Stream(responses, call)
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id, max_context_tokens)
+        return Stream(*self._invoker.stream(TextGenerationService.Completion, request, options, latest=latest))
 
     def complete_many(
         self,
@@ -221,7 +255,7 @@ class Client(BaseClient):
         which end with the iterator; prompts are read by whoever iterates.
 
         Args:
-            prompts: an iterable of what :meth:`complete` takes; of an ``AsyncClient`` it may be an asynchronous one.
+            prompts: an iterable of what :meth:`complete` takes; of an ``Client`` it may be an asynchronous one.
             concurrency: how many calls may be under way at once (>= 1); no more than ``max_concurrency`` of the client
                 ever are.
             ordered: True: results come in the order of their prompts. False: as soon as there is one.
@@ -241,15 +275,25 @@ class Client(BaseClient):
             CancelledError: while iterating, the client or the results were closed.
             APIError: while iterating, with ``on_error="raise"``, a call failed.
         """
-        from yandexgpt._features.batch import Plan
-        from yandexgpt._rpc.batch import Results
+        from yandexgpt._features.batch import BatchOptions
+        from yandexgpt._rpc.batch import Batch
+        from yandexgpt._sync.batch import Results
 
-        return Results(Plan(self, prompts, concurrency, ordered, on_error, options, (Iterable,)))
+        of_batch = BatchOptions(
+            self._settings,
+            prompts,
+            Batch.iterables,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            options=options,
+        )
+        return Results(Batch(self._invoker, of_batch))
 
     @property
     def responses(self) -> Responses:
         """For code written for openai's client: ``responses.create(...)``, ``retrieve(id)``, ``cancel(id)``."""
-        from yandexgpt._async.responses import Responses
+        from yandexgpt._sync.responses import Responses
 
         return Responses(self)
 
@@ -278,11 +322,11 @@ class Client(BaseClient):
             ValueError: an argument has an impossible value.
             ConfigurationError: there is no folder to make the model's URI with.
         """
-        from yandexgpt._async.chat import Chat
-        from yandexgpt._features.history import body
+        from yandexgpt._features.history import build_chat_request
+        from yandexgpt._sync.chat import Chat
 
-        request = body(
-            self._driver.settings,
+        request = build_chat_request(
+            self._settings,
             messages,
             system=system,
             model=model,
@@ -324,9 +368,10 @@ class Client(BaseClient):
             ToolRoundsError: after ``max_rounds`` rounds the model asked for more; the answer that does is in it.
             APIError: a call to the model failed.
         """
-        from yandexgpt._features.tool_loop import ToolRun, run_rounds
+        from yandexgpt._features.tool_loop import ToolLoop
+        from yandexgpt._sync.tools import run_tool_loop
 
-        return run_rounds(self.complete, ToolRun(self._driver.settings, prompt, tools, max_rounds, options))
+        return run_tool_loop(self.complete, ToolLoop(self._settings, prompt, tools, max_rounds, options))
 
     def parse(
         self, prompt: Prompt, answer_type: type[T] | TypeAdapter[T], **options: Unpack[ParseOptions]
@@ -386,9 +431,9 @@ class Client(BaseClient):
         Raises:
             ValueError, ConfigurationError, APIError: as for :meth:`complete`.
         """
-        from yandexgpt._async.operation import Operation
+        from yandexgpt._sync.operation import Operation
 
-        settings = self._driver.settings
+        settings = self._settings
         request = build_request(
             prompt,
             folder_id=settings.folder_id,
@@ -404,11 +449,9 @@ class Client(BaseClient):
             parallel_tool_calls=parallel_tool_calls,
             response_format=response_format,
         )
-        metadata = with_idempotency_key(metadata)
-        call = self._driver.begin(SUBMIT, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        call.must_fit(max_context_tokens)
-        self._driver.unary(call, request)
-        return Operation(self._driver, call.answer.id, call)
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id, max_context_tokens)
+        answer = self._invoker.unary(TextGenerationAsyncService.Completion, request, options)
+        return Operation(self._invoker, answer.message.id, answer)
 
     def operation(self, operation_id: str) -> Operation:
         """An operation that was submitted before, by this process or another. Asks nothing yet.
@@ -419,9 +462,9 @@ class Client(BaseClient):
         Raises:
             ValueError: it cannot be the id of an operation.
         """
-        from yandexgpt._async.operation import Operation, check_id
+        from yandexgpt._sync.operation import Operation, check_id
 
-        return Operation(self._driver, check_id(operation_id))
+        return Operation(self._invoker, check_id(operation_id))
 
     def wait_all(self, operations: Iterable[Operation], timeout: float | None = 600.0) -> Iterator[Operation]:
         """Wait for many operations: each is handed out when it has ended.
@@ -444,9 +487,9 @@ class Client(BaseClient):
             CancelledError: while iterating, the client was closed.
             APIError: while iterating, a look-up failed. The operations go on, and can be waited for again.
         """
-        from yandexgpt._async.operation import Operation, schedule, wait_for_all
+        from yandexgpt._sync.operation import schedule, wait_for_all
 
-        return wait_for_all(self._driver, schedule(operations, Operation, timeout))
+        return wait_for_all(self._invoker, schedule(operations, timeout))
 
     def tokenize(
         self,
@@ -473,13 +516,15 @@ class Client(BaseClient):
         Raises:
             ValueError, ConfigurationError, APIError: as for :meth:`complete`.
         """
-        settings = self._driver.settings
+        settings = self._settings
         request = build_tokenization(
             prompt, folder_id=settings.folder_id, default_model=settings.model, system=system, model=model, tools=tools
         )
-        method = TOKENIZE_PROMPT if isinstance(request, CompletionRequest) else TOKENIZE
-        call = self._driver.begin(method, request.model_uri, timeout, attempt_timeout, metadata, request_id)
-        return tuple(map(Token, self._driver.unary(call, request).tokens))
+        whole_prompt = isinstance(request, CompletionRequest)
+        method = TokenizerService.TokenizeCompletion if whole_prompt else TokenizerService.Tokenize
+        options = CallOptions(timeout, attempt_timeout, metadata, request_id)
+        answer = self._invoker.unary(method, request, options)
+        return tuple(map(Token, answer.message.tokens))
 
     def count_tokens(
         self,
@@ -506,13 +551,30 @@ class Client(BaseClient):
         )
         return len(tokens)
 
+    def with_options(self, **options: Any) -> Self:
+        """A client with some arguments of this one changed, on the same connection if they allow it.
+
+        Closing it does not close the connection it shares; closing this one does.
+
+        Args:
+            options: as for the class itself.
+
+        Raises:
+            ConfigurationError: a value cannot be used, or the client is closed.
+            TypeError: there is no such argument.
+        """
+        self._invoker.check_open()
+        client = type(self).__new__(type(self))
+        client._invoker = Invoker(self._settings.with_options(options), self._invoker)
+        return client
+
     @property
     def raw(self) -> Raw:
         """The generated stubs, with a channel and this client's metadata attached: every RPC that the service has.
 
         They are gRPC's own: no deadline, no retries, ``grpc.RpcError``.
         """
-        return self._driver.raw()
+        return self._invoker.raw()
 
     def connect(self, timeout: float | None = None) -> None:
         """Open the connection ahead of the first call, so that the first user does not wait for the TLS handshake.
@@ -523,17 +585,23 @@ class Client(BaseClient):
         Raises:
             UnavailableError: it was not open within that time.
         """
-        self._driver.connect(timeout)
+        self._invoker.connect(timeout)
 
     def close(self) -> None:
         """End what is in flight (its callers get a ``CancelledError``) and close the connections. Idempotent."""
-        self._driver.close()
+        self._invoker.close()
 
     def __enter__(self) -> Self:
-        self._driver.check_open()
+        self._invoker.check_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._settings.describe()})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a client cannot be pickled or copied: make one in each process, or let fork inherit it")

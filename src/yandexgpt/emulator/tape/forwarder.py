@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc
 
-from yandexgpt._config import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpoint
-from yandexgpt._rpc import channels as transport
+from yandexgpt._endpoint import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpoint
+from yandexgpt._rpc import channel_pool, channels
 from yandexgpt.emulator.call import Call, time_left
 from yandexgpt.emulator.checks import check_authorization
 from yandexgpt.emulator.quota import Quota, Slot
@@ -51,7 +51,7 @@ class Forwarder:
     def __init__(self, upstream: Endpoint, writer: Writer | None) -> None:
         self._upstream = upstream
         self._writer = writer
-        self._pools: dict[Endpoint, transport.ChannelPool] = {}
+        self._pools: dict[Endpoint, channel_pool.ChannelPool] = {}
         self._lock = threading.Lock()
         self.script = Unscripted(f"the upstream {upstream}", fails=False)
 
@@ -105,12 +105,12 @@ class Forwarder:
             return self._upstream
         return Endpoint(_HOSTS.get(method.service, ENDPOINT), self._upstream.tls)
 
-    def _pool(self, endpoint: Endpoint) -> transport.ChannelPool:
+    def _pool(self, endpoint: Endpoint) -> channel_pool.ChannelPool:
         with self._lock:
             pool = self._pools.get(endpoint)
             if pool is None:
-                plain = ((transport.SINGLE_THREADED, 0),)  # a call of the other kind is to be freed by hand
-                pool = transport.ChannelPool(functools.partial(transport.open_channel, endpoint, plain))
+                plain = ((channels.SINGLE_THREADED, 0),)  # a call of the other kind is to be freed by hand
+                pool = channel_pool.ChannelPool(functools.partial(channels.open_channel, endpoint, plain))
                 self._pools[endpoint] = pool
         return pool
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import get_args
 
-from yandexgpt._config import is_loopback, parse_endpoint
+from yandexgpt._endpoint import is_loopback, parse_endpoint
 from yandexgpt.emulator.tape.forwarder import Forwarder
 from yandexgpt.emulator.tape.matching import Match
 from yandexgpt.emulator.tape.replayer import Replayer

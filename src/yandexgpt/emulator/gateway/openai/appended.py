@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from yandexgpt._chunks import edit, settled
+from yandexgpt._chunks import edit, without_partial_character
 from yandexgpt._models import CompletionResponse, Status, first_alternative
 
 __all__ = ["Appended", "TakenBack"]
@@ -39,7 +39,7 @@ class Appended:
         """The piece that is certain now that this message has come; may be empty."""
         before, self.response = self._text, response
         text = first_alternative(response).message.text
-        self._text = text if self.status.final else settled(text)
+        self._text = text if self.status.final else without_partial_character(text)
         return self._up_to(self._text[: edit(before, self._text).keep])
 
     def rest(self) -> str:

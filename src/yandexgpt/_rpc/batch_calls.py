@@ -1,0 +1,83 @@
+"""The calls of a batch: what both clients share of ``complete_many``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import grpc
+
+from yandexgpt._features.batch import Result
+from yandexgpt._models import Completion
+from yandexgpt._rpc.call import CallOptions
+from yandexgpt._rpc.methods import TextGenerationService
+from yandexgpt.errors import CancelledError, ConfigurationError
+
+if TYPE_CHECKING:
+    from yandexgpt._features.batch import BatchOptions, ReorderBuffer
+    from yandexgpt._request import Prompt
+    from yandexgpt._rpc.async_invoker import AsyncInvoker
+    from yandexgpt._rpc.invoker import Invoker
+
+__all__ = ["BatchCalls"]
+
+
+class BatchCalls:
+    """Makes the call for each prompt of a batch, and says what its end means.
+
+    Raises:
+        ValueError: an option of the calls has an impossible value.
+        ConfigurationError: the client is closed.
+    """
+
+    def __init__(self, invoker: Invoker | AsyncInvoker, options: BatchOptions) -> None:
+        self._invoker = invoker
+        self._options = options
+        invoker.begin(TextGenerationService.Completion, "-", CallOptions(**options.of_call))  # checks them
+
+    async def answer(self, invoker: AsyncInvoker, index: int, prompt: Prompt) -> Result:
+        """Make the call for a prompt.
+
+        Args:
+            invoker: of the event loop that this runs in.
+        """
+        options = CallOptions(**self._options.of_call)
+        if options.request_id is not None:
+            options = options._replace(request_id=f"{options.request_id}-{index}")
+        try:
+            request = self._options.request(prompt)
+            answer = await invoker.unary(TextGenerationService.Completion, request, options)
+        except Exception as error:  # noqa: BLE001  (it is raised where its result would be handed out)
+            refused = isinstance(error, ConfigurationError) and self._client_is_closed
+            return Result(index, prompt, self.closed_meanwhile() if refused else error)
+        return Result(index, prompt, None, Completion(*answer))
+
+    def given_up(self, index: int, prompt: Prompt, error: BaseException) -> Result:
+        """What becomes of a prompt whose call was ended by something else than an error: an interceptor, or the end."""
+        if isinstance(error, Exception):
+            return Result(index, prompt, error)
+        cancelled = self._cancelled("the call was cancelled")
+        cancelled.__cause__ = error
+        return Result(index, prompt, cancelled)
+
+    def check_open(self, buffer: ReorderBuffer) -> None:
+        """Refuse to begin another call where none can be made.
+
+        Raises:
+            CancelledError: the client was closed after the first, and no result says so.
+            ConfigurationError: it was closed before, or a result says so, or it cannot be used in this process.
+        """
+        if buffer.begun and not buffer.cut_off and self._client_is_closed:
+            raise self.closed_meanwhile()
+        self._invoker.check_open()
+
+    @property
+    def _client_is_closed(self) -> bool:
+        return self._invoker.closed or self._invoker.registry.closed
+
+    def closed_meanwhile(self) -> CancelledError:
+        """For a reader whose results were closed by somebody else."""
+        return self._cancelled("the results were closed while they were read")
+
+    def _cancelled(self, message: str) -> CancelledError:
+        endpoint = self._invoker.settings.endpoint.target
+        return CancelledError(message, code=grpc.StatusCode.CANCELLED, endpoint=endpoint)
