@@ -21,7 +21,7 @@ from clients_raw import alike, request
 from texts import LONG, PROMPT, TEXT
 
 import yandexgpt
-from yandexgpt._chunks import Chunk, StreamState
+from yandexgpt._chunks import StreamState
 from yandexgpt._models import Completion, CompletionResponse
 from yandexgpt._request import build_request
 from yandexgpt._rpc.call import CallOptions
@@ -95,8 +95,8 @@ def steps() -> dict[str, tuple[Callable[[], Any], int]]:
 
     def fold() -> None:
         state = StreamState()
-        Chunk(before, state)
-        chunk = Chunk(last, state)
+        state.next(before)
+        chunk = state.next(last)
         _ = chunk.text
         _ = chunk.delta
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import weakref
 from collections.abc import AsyncGenerator, Generator
 
 import pytest
@@ -37,13 +35,13 @@ def without_text(status: int) -> Response:
     return CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message, status=status)])
 
 
-def ends(fold: StreamState) -> list[Chunk]:
-    return [] if (chunk := fold.end()) is None else [chunk]
+def ends(state: StreamState) -> list[Chunk]:
+    return [] if (chunk := state.end()) is None else [chunk]
 
 
 def chunks_of(responses: list[Response]) -> list[Chunk]:
-    fold = StreamState()
-    return [*(Chunk(one, fold) for one in responses), *ends(fold)]
+    state = StreamState()
+    return [*(state.next(one) for one in responses), *ends(state)]
 
 
 def common(one: str, other: str) -> int:
@@ -127,46 +125,14 @@ def test_as_much_is_kept_as_can_be(responses: list[Response]) -> None:
 @given(streams())
 @settings(deadline=None)
 def test_a_chunk_of_a_partial_never_ends_in_half_a_character(responses: list[Response]) -> None:
-    fold = StreamState()
+    state = StreamState()
     for one in responses:
-        chunk = Chunk(one, fold)
+        chunk = state.next(one)
         if not chunk.status.final:
             assert not chunk.text.endswith(HALF)
             assert not (chunk.text[: chunk.keep] + chunk.delta).endswith(HALF)
         else:
             assert chunk.text == Completion(one).text
-
-
-@given(streams(), st.data())
-@settings(deadline=None)
-def test_chunks_read_late_and_in_any_order_say_the_same(responses: list[Response], data: st.DataObject) -> None:
-    def facts(chunk: Chunk, order: list[str]) -> dict[str, object]:
-        return {name: getattr(chunk, name) for name in order}
-
-    names = ["text", "keep", "delta", "revised", "status", "usage", "proto"]
-    fold = StreamState()
-    at_once = [facts(Chunk(one, fold), names) for one in responses]
-    at_once += [facts(chunk, names) for chunk in ends(fold)]
-
-    late = chunks_of(responses)
-    assert len(late) == len(at_once)
-    for index in data.draw(st.permutations(range(len(late)))):
-        assert facts(late[index], data.draw(st.permutations(names))) == at_once[index]
-
-
-@given(streams(), st.sets(st.integers(0, 9)))
-@settings(deadline=None)
-def test_chunks_that_nobody_reads_change_nothing(responses: list[Response], read: set[int]) -> None:
-    expected = [chunk.text for chunk in chunks_of(responses)]
-    fold = StreamState()
-    chunks = []
-    for index, one in enumerate(responses):
-        chunk = Chunk(one, fold)
-        if index in read:
-            assert chunk.delta is not None
-        chunks.append(chunk)
-    chunks += ends(fold)
-    assert [chunk.text for chunk in chunks] == expected
 
 
 @given(texts, texts)
@@ -193,24 +159,24 @@ def test_a_replacement_character_that_the_model_meant_is_shown_when_it_is_settle
 
 
 def test_text_held_back_is_handed_out_when_the_stream_ends_without_a_final_message() -> None:
-    fold = StreamState()
-    assert Chunk(response(f"ab{HALF}", tokens=3), fold).text == "ab"
-    [last] = ends(fold)
+    state = StreamState()
+    assert state.next(response(f"ab{HALF}", tokens=3)).text == "ab"
+    [last] = ends(state)
     assert (last.keep, last.delta, last.text, last.status) == (2, HALF, f"ab{HALF}", Status.PARTIAL)
     assert last.usage.completion_tokens == 3
-    assert not ends(fold)
+    assert not ends(state)
 
 
 def test_nothing_is_left_over_after_a_final_message() -> None:
-    fold = StreamState()
-    Chunk(response(f"ab{HALF}", status=Status.FINAL), fold)
-    assert not ends(fold)
+    state = StreamState()
+    state.next(response(f"ab{HALF}", status=Status.FINAL))
+    assert not ends(state)
 
 
 def test_a_stream_without_messages_has_no_chunks_and_no_answer() -> None:
-    fold = StreamState()
-    assert not ends(fold)
-    assert fold.message is None
+    state = StreamState()
+    assert not ends(state)
+    assert state.message is None
 
 
 def test_the_refusal_of_a_content_filter_replaces_the_text() -> None:
@@ -239,30 +205,6 @@ def test_a_chunk_is_frozen(name: str) -> None:
     [chunk] = chunks_of([response("a")])
     with pytest.raises(AttributeError):
         setattr(chunk, name, "b")
-
-
-class Watched:
-    """A message that can be watched: protobuf's own have no weak references."""
-
-    def __init__(self, text: str) -> None:
-        self.alternatives = response(text).alternatives
-        self.usage = text_common_pb2.ContentUsage()
-
-
-@pytest.mark.parametrize("read", [True, False], ids=["read", "unread"])
-def test_keeping_only_the_last_chunk_does_not_keep_the_stream(read: bool) -> None:
-    fold = StreamState()
-    alive = []
-    for length in range(50):
-        message = Watched("a" * length)
-        alive.append(weakref.ref(message))
-        chunk = Chunk(message, fold)  # type: ignore[arg-type]
-        if read:
-            assert len(chunk.text) == length
-    del message, fold
-    gc.collect()
-    assert sum(watch() is not None for watch in alive) <= 2
-    assert (chunk.keep, chunk.delta) == (48, "a")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ holds ``chunk.text`` after each of them, and the completion's text after the las
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from yandexgpt._models import CompletionResponse, Status, Usage, first_alternative
 from yandexgpt.errors import RevisedError
@@ -47,131 +47,74 @@ def without_partial_character(text: str) -> str:
     return text.rstrip(_HALF_CHARACTER)
 
 
-_Shown = list[Any]
-"""What is to be shown of a message: the message, and its text, or None until somebody reads it.
-
-Chunks refer to the one before them through this, not through each other, so that keeping the last chunk of a stream
-does not keep all of them. It is a list, and read in place, because one is made for every message.
-"""
-
-
-def _read(shown: _Shown) -> str:
-    """Read the text, once."""
-    alternatives = shown[0].alternatives
-    text: str = alternatives[0].message.text if alternatives else ""
-    if text.endswith(_HALF_CHARACTER) and alternatives[0].status <= Status.PARTIAL:
-        text = without_partial_character(text)
-    shown[1] = text
-    return text
-
-
-class Chunk:
-    """A step of a stream. Frozen; nothing is computed before someone asks for it.
+class Chunk(NamedTuple):
+    """A step of a stream. Frozen.
 
     The law: ``shown = shown[:chunk.keep] + chunk.delta`` always equals ``chunk.text``.
     """
 
-    __slots__ = ("_delta", "_keep", "_previous", "_shown")
-
-    _keep: int  # set with _delta
-
-    def __init__(self, response: CompletionResponse, state: StreamState) -> None:
-        self._previous = state.shown
-        self._shown = state.shown = [response, None]
-        self._delta: str | None = None
-
-    @property
-    def text(self) -> str:
-        """The whole answer so far, never ending in half a character."""
-        text: str | None = self._shown[1]
-        return _read(self._shown) if text is None else text
-
-    @property
-    def keep(self) -> int:
-        """How many characters of the text handed out before still stand."""
-        if self._delta is None:
-            self._compute()
-        return self._keep
-
-    @property
-    def delta(self) -> str:
-        """What to put after them."""
-        delta = self._delta
-        return self._compute() if delta is None else delta
-
-    @property
-    def revised(self) -> bool:
-        """Whether the service took back something that was handed out."""
-        return self.keep < len(self._previous[1])
+    text: str
+    """The whole answer so far, never ending in half a character."""
+    keep: int
+    """How many characters of the text handed out before still stand."""
+    delta: str
+    """What to put after them."""
+    revised: bool
+    """Whether the service took back something that was handed out."""
+    proto: CompletionResponse
+    """The protobuf message that this chunk came from."""
 
     @property
     def status(self) -> Status:
         """How the generation stands."""
-        return Status(first_alternative(self._shown[0]).status)
+        return Status(first_alternative(self.proto).status)
 
     @property
     def usage(self) -> Usage:
         """Tokens used so far; only the last chunk's count."""
-        return Usage(self._shown[0].usage)
-
-    @property
-    def proto(self) -> CompletionResponse:
-        """The protobuf message that this chunk came from."""
-        response: CompletionResponse = self._shown[0]
-        return response
-
-    def _compute(self) -> str:
-        text: str = _read(self._shown) if self._shown[1] is None else self._shown[1]
-        shown: str = _read(self._previous) if self._previous[1] is None else self._previous[1]
-        if text.startswith(shown):  # as in edit(), which is for the rare case: this runs for every chunk
-            self._keep = len(shown)
-            self._delta = delta = text[self._keep :]
-        else:
-            self._keep, delta = edit(shown, text)
-            self._delta = delta
-        return delta
+        return Usage(self.proto.usage)
 
     def __repr__(self) -> str:
         return f"Chunk(keep={self.keep}, delta={self.delta!r}, status={self.status.name})"
 
 
 class StreamState:
-    """How far the messages of one stream have come: each ``Chunk(response, state)`` takes it one further.
+    """How far the messages of one stream have come.
 
     Attributes:
-        shown: what there is to be shown of the last message.
+        text: what was handed out last; empty before the first message.
+        message: the last message, or None before the first.
     """
 
-    __slots__ = ("shown",)
+    __slots__ = ("message", "text")
 
     def __init__(self) -> None:
-        self.shown: _Shown = [None, ""]
+        self.message: CompletionResponse | None = None
+        self.text = ""
+
+    def next(self, message: CompletionResponse) -> Chunk:
+        """The chunk for the next message."""
+        alternatives = message.alternatives
+        text: str = alternatives[0].message.text if alternatives else ""
+        if text.endswith(_HALF_CHARACTER) and alternatives[0].status <= Status.PARTIAL:
+            text = without_partial_character(text)
+        self.message = message
+        return self._chunk(text, message)
 
     def end(self) -> Chunk | None:
         """What is left to hand out when the stream has ended: text held back in a last message that was a partial."""
-        response = self.message
-        if response is None or (last := first_alternative(response)).status > Status.PARTIAL:
+        message = self.message
+        if message is None or (last := first_alternative(message)).status > Status.PARTIAL:
             return None
         text = last.message.text
-        if text == self.text:
-            return None
-        chunk = Chunk(response, self)
-        self.shown[1] = text
-        return chunk
+        return None if text == self.text else self._chunk(text, message)
 
-    @property
-    def text(self) -> str:
-        """What is to be shown of the last message; empty if there was none."""
-        if self.shown[1] is None:
-            return _read(self.shown)
-        text: str = self.shown[1]
-        return text
-
-    @property
-    def message(self) -> CompletionResponse | None:
-        """The last message, or None if there was none."""
-        response: CompletionResponse | None = self.shown[0]
-        return response
+    def _chunk(self, text: str, message: CompletionResponse) -> Chunk:
+        shown, self.text = self.text, text
+        if text.startswith(shown):
+            return Chunk(text, len(shown), text[len(shown) :], False, message)
+        keep, delta = edit(shown, text)
+        return Chunk(text, keep, delta, keep < len(shown), message)
 
 
 def whole_characters(response: CompletionResponse) -> CompletionResponse:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
-from yandexgpt._chunks import AppendOnlyText, Chunk, StreamState, whole_characters
+from yandexgpt._chunks import AppendOnlyText, StreamState, whole_characters
 from yandexgpt._concurrency.closing import AsyncClosing
 from yandexgpt._models import Completion
 from yandexgpt.errors import YandexGPTError
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from yandexgpt._chunks import Chunk
     from yandexgpt._models import CompletionResponse
     from yandexgpt._rpc.call import Call
 
@@ -97,7 +98,7 @@ class AsyncStream:
         """
         message, appended = self._appended or (None, "")
         # Chunks may have been read since the last piece: then the reader has their text.
-        shown = appended if message is self._state.shown else self._state.text
+        shown = appended if message is self._state.message else self._state.text
         return self._pieces(AppendOnlyText(holdback, shown))
 
     async def _pieces(self, text: AppendOnlyText) -> AsyncIterator[str]:
@@ -109,7 +110,7 @@ class AsyncStream:
 
     def _piece(self, text: AppendOnlyText, whole: str, *, final: bool) -> str:
         piece = text.piece(whole, final=final)
-        self._appended = self._state.shown, text.appended
+        self._appended = self._state.message, text.appended
         return piece
 
     async def close(self) -> None:
@@ -143,7 +144,7 @@ class AsyncStream:
         """
         self._closing.reads()  # async only
         try:
-            return Chunk(await self._messages.__anext__(), self._state)
+            return self._state.next(await self._messages.__anext__())
         except StopAsyncIteration:
             if (chunk := self._last_chunk()) is None:
                 self._end(None if self._call.answer is None else self.completion)

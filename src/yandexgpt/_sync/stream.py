@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from yandexgpt._chunks import AppendOnlyText, Chunk, StreamState, whole_characters
+from yandexgpt._chunks import AppendOnlyText, StreamState, whole_characters
 from yandexgpt._concurrency.closing import Closing
 from yandexgpt._models import Completion
 from yandexgpt.errors import YandexGPTError
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
+    from yandexgpt._chunks import Chunk
     from yandexgpt._models import CompletionResponse
     from yandexgpt._rpc.call import Call
 
@@ -98,7 +99,7 @@ class Stream:
         """
         message, appended = self._appended or (None, "")
         # Chunks may have been read since the last piece: then the reader has their text.
-        shown = appended if message is self._state.shown else self._state.text
+        shown = appended if message is self._state.message else self._state.text
         return self._pieces(AppendOnlyText(holdback, shown))
 
     def _pieces(self, text: AppendOnlyText) -> Iterator[str]:
@@ -110,7 +111,7 @@ class Stream:
 
     def _piece(self, text: AppendOnlyText, whole: str, *, final: bool) -> str:
         piece = text.piece(whole, final=final)
-        self._appended = self._state.shown, text.appended
+        self._appended = self._state.message, text.appended
         return piece
 
     def close(self) -> None:
@@ -140,7 +141,7 @@ class Stream:
             CancelledError: another thread has closed the stream before its end, or a read was interrupted.
         """
         try:
-            return Chunk(self._messages.__next__(), self._state)
+            return self._state.next(self._messages.__next__())
         except StopIteration:
             if (chunk := self._last_chunk()) is None:
                 self._end(None if self._call.answer is None else self.completion)
