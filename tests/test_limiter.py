@@ -154,10 +154,10 @@ def test_a_wake_up_that_fails_in_another_way_is_seen() -> None:
     assert limiter.holds(second)
 
 
-def test_the_child_of_a_fork_begins_with_nobody() -> None:
+def test_after_a_reset_nobody_holds_it_or_waits() -> None:
     limiter = Limiter(2)
     users = [inside(limiter), inside(limiter), waiting(limiter)]
-    limiter.after_fork()
+    limiter.reset()
     assert free_places(limiter) == 2
     assert users
 

@@ -7,11 +7,8 @@ import gc
 import itertools
 import json
 import math
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
@@ -680,20 +677,13 @@ def test_the_pacer_gives_a_moment_to_one_thread_only() -> None:
     assert sorted(moment for each in moments for moment in each) == [float(number) for number in range(1000)]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-def test_a_forked_child_begins_anew() -> None:
-    source = """
-import os, sys, threading
-from yandexgpt._concurrency.rate_limiter import RateLimiter
-pacer = RateLimiter(1000.0)
-pacer.reserve(0.0)
-pacer._lock.acquire()
-child = os.fork()
-if not child:
-    os._exit(int(pacer.reserve(0.0)))
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    assert subprocess.run([sys.executable, "-c", source], timeout=30, check=False).returncode == 0
+def test_after_a_reset_nothing_is_reserved_and_no_lock_is_held() -> None:
+    limiter = RateLimiter(1000.0)
+    limiter.reserve(0.0)
+    limiter._lock.acquire()
+    limiter.reset()
+    reserved = Background(limiter.reserve, 0.0)  # a lock that this thread holds would let it in
+    assert reserved.result() == 0.0
 
 
 class Waited:

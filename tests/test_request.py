@@ -20,7 +20,7 @@ from yandexgpt._messages import ToolResult
 from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._request import CompletionRequest, build_request, model_uri
-from yandexgpt._struct_json import checked, to_python
+from yandexgpt._struct_json import to_python, to_struct_value
 
 FOLDER = "b1g0123456789abcdefg"
 WEATHER = {
@@ -717,7 +717,7 @@ def test_a_number_arrives_unchanged_or_is_refused(number: float) -> None:
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 10**400, 123456789012345678901])
 def test_an_integer_that_a_double_cannot_hold_is_refused(number: int) -> None:
     with pytest.raises(ValueError, match=r"here: the integer -?\d+ does not fit a double, .* pass it as a string"):
-        checked(number, "here")
+        to_struct_value(number, "here")
 
 
 @pytest.mark.parametrize("number", [2**53, -(2**53), 2**60, 10**22, 0, -1])
@@ -737,19 +737,19 @@ def test_half_a_surrogate_pair_is_refused_by_its_place(value: Any) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_json_number_is_refused(value: float) -> None:
     with pytest.raises(ValueError, match=rf"x\.y: {value} is not a JSON number"):
-        checked({"y": value}, "x")
+        to_struct_value({"y": value}, "x")
 
 
 @pytest.mark.parametrize("value", [{1}, b"a", bytearray(b"a"), object(), 1j, {"a": (b"",)}])
 def test_what_is_no_json_value_is_refused(value: Any) -> None:
     with pytest.raises(ValueError, match="is not a JSON value"):
-        checked(value, "x")
+        to_struct_value(value, "x")
 
 
 def test_tuples_and_other_mappings_become_lists_and_dicts() -> None:
     from types import MappingProxyType
 
-    assert checked(MappingProxyType({"a": (1, (2.5, None))}), "x") == {"a": [1, [2.5, None]]}
+    assert to_struct_value(MappingProxyType({"a": (1, (2.5, None))}), "x") == {"a": [1, [2.5, None]]}
 
 
 def test_a_struct_field_without_a_value_is_null() -> None:

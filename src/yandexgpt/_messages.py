@@ -3,18 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from google.protobuf import json_format
+from google.protobuf.message import Message as ProtoMessage
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt._struct_json import parse_json, to_python
-from yandexgpt._view import ProtoWrapper
+from yandexgpt._struct_json import check_text, parse_json, to_python
 
-__all__ = ["ROLES", "Message", "ToolCall", "ToolResult", "check_text"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ROLES", "Message", "ProtoWrapper", "ToolCall", "ToolResult"]
 
 ROLES = ("system", "user", "assistant")
 """Roles that the service knows (source: ``text_common.proto`` of the pinned interface)."""
+
+
+P = TypeVar("P", bound=ProtoMessage)
+
+
+class ProtoWrapper(Generic[P]):
+    """A frozen view over a protobuf message: nothing is computed before someone asks for it."""
+
+    __slots__ = ("_proto",)
+
+    def __init__(self, proto: P) -> None:
+        self._proto = proto
+
+    @property
+    def proto(self) -> P:
+        """The protobuf message itself, for whatever this class does not show."""
+        return self._proto
+
+    def __eq__(self, other: object) -> bool:
+        return self._proto == other._proto if isinstance(other, type(self)) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._proto.SerializeToString(deterministic=True))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self._proto)
+
+    def __copy__(self) -> Self:
+        return self
+
+
+def _restore(cls: type[ProtoWrapper[Any]], proto: ProtoMessage) -> ProtoWrapper[Any]:
+    view = cls.__new__(cls)
+    ProtoWrapper.__init__(view, proto)
+    return view
 
 
 class ToolCall(ProtoWrapper[text_common_pb2.ToolCall]):
@@ -174,19 +212,3 @@ class Message(ProtoWrapper[text_common_pb2.Message]):
         if self.tool_results:
             return f"Message(role={self.role!r}, tool_results={self.tool_results!r})"
         return f"Message(role={self.role!r}, text={self.text!r})"
-
-
-def check_text(text: object, name: str) -> str:
-    """The text, if it is one that the wire can carry.
-
-    Raises:
-        ValueError: it is not a str, or it holds half of a surrogate pair.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"{name} must be a str, got {text!r}")
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{name} holds a lone surrogate at {error.start}, which UTF-8 cannot carry") from error
-    return text

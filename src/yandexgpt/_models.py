@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from google.protobuf import json_format
 
-from yandexgpt._messages import Message, ToolCall
+from yandexgpt._messages import Message, ProtoWrapper, ToolCall
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt._struct_json import parse_json
-from yandexgpt._view import ProtoWrapper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -17,11 +17,11 @@ from typing import Any, Literal, Protocol
 
 from google.protobuf import json_format
 
-from yandexgpt._messages import ROLES, Message, check_text
+from yandexgpt._messages import ROLES, Message
 from yandexgpt._models import Completion
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
-from yandexgpt._struct_json import checked, parse_json
+from yandexgpt._struct_json import check_text, parse_json, to_struct_value
 from yandexgpt._structured_output import Structure, is_type
 from yandexgpt.errors import ConfigurationError
 
@@ -86,50 +86,29 @@ def build_request(
         TypeError: the prompt is of none of the forms it may have.
         ConfigurationError: the model is a name, and there is no folder to make its URI with.
     """
+    request = CompletionRequest()
     if isinstance(prompt, str):
-        # The common case, on the shortest way: it is gone for every call.
         if not prompt:
             raise ValueError("prompt must not be empty")
-        kept = system if not isinstance(system, str) or len(system) <= _KEPT_CHARACTERS else None
-        rest = (
-            folder_id,
-            default_model if model is None else model,
-            stream,
-            kept,
-            temperature,
-            max_tokens,
-            reasoning,
-        )
-        try:
-            serialized = _without_prompt(*rest)
-        except TypeError:  # a value that has no hash, and so is a wrong one: this says which
-            serialized = _without_prompt.__wrapped__(*rest)
-        request = CompletionRequest()
-        request.MergeFromString(serialized)
-        if kept is not system:
-            request.messages.add(role="system", text=check_text(system, "system"))
         request.messages.add(role="user", text=check_text(prompt, "prompt"))
+    elif isinstance(prompt, CompletionRequest):
+        request.CopyFrom(prompt)
     else:
-        request = CompletionRequest()
-        if isinstance(prompt, CompletionRequest):
-            request.CopyFrom(prompt)
-        else:
-            _add_messages(request, prompt)
-        if not request.messages:
-            raise ValueError("prompt must hold at least one message")
-        if system is not None:
-            _add_system(request, system)
-        if model is not None or not request.model_uri:
-            request.model_uri = model_uri(default_model if model is None else model, folder_id)
-        elif "://" in request.model_uri:
-            _check_uri(request.model_uri)
-        else:
-            raise ValueError(
-                f"the model URI of the request must be one, such as gpt://<folder>/<name>, got {request.model_uri!r}; "
-                "or pass the name as model=..."
-            )
-        _set_options(request, stream, temperature, max_tokens, reasoning)
-
+        _add_messages(request, prompt)
+    if not request.messages:
+        raise ValueError("prompt must hold at least one message")
+    if system is not None:
+        _add_system(request, system)
+    if model is not None or not request.model_uri:
+        request.model_uri = model_uri(default_model if model is None else model, folder_id)
+    elif "://" in request.model_uri:
+        _check_uri(request.model_uri)
+    else:
+        raise ValueError(
+            f"the model URI of the request must be one, such as gpt://<folder>/<name>, got {request.model_uri!r}; "
+            "or pass the name as model=..."
+        )
+    _set_options(request, stream, temperature, max_tokens, reasoning)
     if tools is not None:
         if not isinstance(tools, Iterable):
             raise ValueError(f"tools must be a sequence of mappings, got {tools!r}")
@@ -145,33 +124,6 @@ def build_request(
     if response_format is not None:
         _set_response_format(request, response_format)
     return request
-
-
-_KEPT_CHARACTERS = 16_384
-"""Of a system prompt that is kept, as a part of requests, for the process's later calls. With 32 of them, and up to
-eight bytes a character, that makes 4 MB at most."""
-
-
-# typed: 1 and True are equal, and not both of them a temperature.
-@functools.lru_cache(maxsize=32, typed=True)
-def _without_prompt(
-    folder_id: str | None,
-    model: str,
-    stream: bool,
-    system: str | None,
-    temperature: float | None,
-    max_tokens: int | None,
-    reasoning: Reasoning | None,
-) -> bytes:
-    """Serialize what the requests of a client have in common from one call to the next.
-
-    Parsing it again takes a third of the time of filling in a request.
-    """
-    request = CompletionRequest(model_uri=model_uri(model, folder_id))
-    _set_options(request, stream, temperature, max_tokens, reasoning)
-    if system is not None:
-        request.messages.add(role="system", text=check_text(system, "system"))
-    return request.SerializeToString()
 
 
 def _set_options(
@@ -367,7 +319,7 @@ def _add_tool(request: CompletionRequest, tool: ToolLike, where: str) -> None:
     parameters = function.get("parameters", {})
     if not isinstance(parameters, Mapping):
         raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")
-    proto.parameters.update(checked(parameters, f"{where}['parameters']"))
+    proto.parameters.update(to_struct_value(parameters, f"{where}['parameters']"))
     strict = function.get("strict", False)
     if not isinstance(strict, bool):
         raise ValueError(f"{where}['strict'] must be True or False, got {strict!r}")
@@ -401,4 +353,4 @@ def _set_response_format(request: CompletionRequest, response_format: Any) -> No
         )
     request.json_schema.schema.Clear()
     request.json_schema.schema.SetInParent()
-    request.json_schema.schema.update(checked(response_format, "response_format"))
+    request.json_schema.schema.update(to_struct_value(response_format, "response_format"))

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct, Value
 
 
+__all__ = ["MAX_MESSAGES_DEEP", "check_text", "parse_json", "to_python", "to_struct_value"]
+
+
 def check_text(text: object, name: str) -> str:
     """The text, if it is one that the wire can carry.
 
@@ -31,9 +34,6 @@ def check_text(text: object, name: str) -> str:
         except UnicodeEncodeError as error:
             raise ValueError(f"{name} holds a lone surrogate at {error.start}, which UTF-8 cannot carry") from error
     return text
-
-
-__all__ = ["MAX_MESSAGES_DEEP", "checked", "parse_json", "to_python"]
 
 
 def to_python(struct: Struct) -> dict[str, Any]:
@@ -65,17 +65,17 @@ _DEPTH_OF_OBJECT, _DEPTH_OF_LIST = 3, 2
 """The messages that one makes: Struct, map entry and Value; ListValue and Value."""
 
 
-def checked(value: object, where: str) -> Any:
+def to_struct_value(value: object, where: str) -> Any:
     """The JSON value in plain dicts and lists, fit for a Struct.
 
     Raises:
         ValueError: something in it is not JSON, or a number that a double cannot hold, or it is nested more deeply than
             :data:`MAX_MESSAGES_DEEP` allows (32 objects inside one another, or 48 lists); the message names the place.
     """
-    return _checked(value, where, MAX_MESSAGES_DEEP)
+    return _to_value(value, where, MAX_MESSAGES_DEEP)
 
 
-def _checked(value: object, where: str, left: int) -> Any:
+def _to_value(value: object, where: str, left: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -101,10 +101,10 @@ def _checked(value: object, where: str, left: int) -> Any:
             if not isinstance(name, str):
                 raise ValueError(f"{where}: the key {name!r} is not a string")
             check_text(name, f"{where}: a key")
-        return {name: _checked(item, f"{where}.{name}", left) for name, item in value.items()}
+        return {name: _to_value(item, f"{where}.{name}", left) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
         left = _one_deeper(where, left, _DEPTH_OF_LIST)
-        return [_checked(item, f"{where}[{index}]", left) for index, item in enumerate(value)]
+        return [_to_value(item, f"{where}[{index}]", left) for index, item in enumerate(value)]
     raise ValueError(f"{where}: {type(value).__name__} is not a JSON value")
 
 

@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
-from yandexgpt._struct_json import checked
+from yandexgpt._struct_json import to_struct_value
 from yandexgpt._structured_output import need_pydantic
 
 __all__ = ["Tool", "tool"]
@@ -55,7 +55,7 @@ class Tool(Generic[P, R_co]):
             parameters = {key: value for key, value in parameters.items() if key != "title"}
         elif not isinstance(parameters, Mapping):
             raise ValueError(f"parameters must be a JSON Schema as a mapping, got {parameters!r}")
-        self.parameters: Mapping[str, Any] = checked(parameters, f"the parameters of {self.name}")
+        self.parameters: Mapping[str, Any] = to_struct_value(parameters, f"the parameters of {self.name}")
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co:
         return self.function(*args, **kwargs)

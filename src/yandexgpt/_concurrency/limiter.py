@@ -7,8 +7,6 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._concurrency import fork_safety
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,7 +25,7 @@ class _Entry:
         self.woken = False
 
 
-class Limiter(fork_safety.Forkable):
+class Limiter:
     """A fair semaphore that does not care how its users wait.
 
     All users stand in one queue, and those at its first ``limit`` places hold it. So nothing has to be handed over, and
@@ -42,10 +40,9 @@ class Limiter(fork_safety.Forkable):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self.after_fork()
-        fork_safety.register(self)
+        self.reset()
 
-    def after_fork(self) -> None:
+    def reset(self) -> None:
         """Begin anew: in the child of a fork nobody holds it and nobody waits."""
         self._queue: dict[weakref.ref[Any], _Entry] = {}
         self._swept = 0.0

@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 import threading
 
-from yandexgpt._concurrency import fork_safety
-
 __all__ = ["POLLS_AT_ONCE", "POLL_INTERVAL", "RateLimiter"]
 
 POLL_INTERVAL = 0.025
@@ -22,7 +20,7 @@ POLLS_AT_ONCE = 8
 """Look-ups of a client that are under way at a time, at most; further ones wait in line."""
 
 
-class RateLimiter(fork_safety.Forkable):
+class RateLimiter:
     """Hands out moments that lie apart, in the order in which they are asked for. Thread-safe; does not wait.
 
     Args:
@@ -31,11 +29,10 @@ class RateLimiter(fork_safety.Forkable):
 
     def __init__(self, interval: float) -> None:
         self._interval = interval
-        self.after_fork()
-        fork_safety.register(self)
+        self.reset()
 
-    def after_fork(self) -> None:
-        """Begin anew: what the parent has reserved is not the child's."""
+    def reset(self) -> None:
+        """Begin anew: what the parent of a fork has reserved is not the child's."""
         self._next = -math.inf
         self._lock = threading.RLock()  # a signal handler may make a call, too
 

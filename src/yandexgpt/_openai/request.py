@@ -12,10 +12,9 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypedDict
 
-from yandexgpt._messages import check_text
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._request import CompletionRequest
-from yandexgpt._struct_json import checked
+from yandexgpt._struct_json import check_text, to_struct_value
 
 __all__ = ["Refused", "prompt_and_options"]
 
@@ -195,7 +194,7 @@ class _Conversation:
             raise ValueError(f"{where}['arguments'] must be a JSON object as a str, got {item['arguments']!r}")
         call = self._last("assistant", "tool_call_list").tool_call_list.tool_calls.add().function_call
         call.name = name
-        call.arguments.update(checked(arguments, f"{where}['arguments']"))
+        call.arguments.update(to_struct_value(arguments, f"{where}['arguments']"))
 
     def _add_result(self, item: Mapping[str, Any], where: str) -> None:
         _only(item, where, "type", "call_id", "output", "id", "status")
@@ -276,7 +275,7 @@ def _response_format(text: Mapping[str, Any]) -> Any:
     # The name is a label that openai demands; a schema is enforced here whether `strict` says so or not.
     _only(form, "text['format']", "type", "name", "schema", "strict")
     schema = _mapping(form.get("schema"), "text['format']['schema']")
-    return checked(schema, "text['format']['schema']")
+    return to_struct_value(schema, "text['format']['schema']")
 
 
 def _reasoning(reasoning: Mapping[str, Any]) -> str | None:

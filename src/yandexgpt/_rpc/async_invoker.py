@@ -8,6 +8,7 @@ import os
 import time
 import weakref
 from collections.abc import AsyncGenerator
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -200,82 +201,78 @@ class AsyncInvoker:
             if limiter is not None:
                 await self._acquire(limiter, call)
             while True:
-                delay: float | None
                 authorization = await self._authorization(call)
-                if isinstance(authorization, str):
-                    if method.limit == "polls" and (delay := call.rate_limit_delay()):
-                        await registry.wait(call, asyncio.Event(), delay)
-                    pooled: PooledChannel | None = None
-                    rpc: Any = None
-                    last: Any = None
-                    watch: Watch | None = None
-                    ended = handing_out = False
-                    cancellations = times_cancelled()
-                    try:
-                        pooled = pool.acquire(call)
-                        rpc = self._begin_attempt(pooled, call, request, authorization)
-                        watch = Watch.over(call, rpc)
-                        messages = aiter(rpc) if method.streams else _one(rpc)
-                        async for message in messages:
-                            if message is None:  # grpc.aio's word for it
-                                cancel_rpc(rpc)
-                                raise _unreadable()
-                            last = message
-                            if not call.first_message_at:
-                                call.first_message_at = time.monotonic()
-                            if watch is not None:
-                                watch.hands_out(call, last)
-                            handing_out = True
-                            yield last
-                            handing_out = False
-                            cancellations = times_cancelled()
-                            if watch is not None:
-                                watch.reads(call, last)
-                        ended = True
-                        call.succeeded(last, await _received(rpc))
-                        return
-                    except grpc.RpcError as error:
-                        ended = True
-                        if call.cancelled:
-                            raise call.cancelled_locally(last) from error
-                        if pooled is not None and went_silent(error, last):
-                            pool.evict(pooled)
-                        delay = call.failed(error, last)
-                        if delay is None:
-                            return
-                    except asyncio.CancelledError as error:
-                        # gRPC's word for a call that was cancelled on this side, asyncio's for a task that was, and how
-                        # a watch ends an attempt.
-                        if watch is not None:
-                            watch.end()
-                        if times_cancelled() == cancellations:
-                            if call.cancelled:
-                                raise call.cancelled_locally(last) from None
-                            if watch is not None and watch.expired:
-                                raise call.expired("in an interceptor") from error
-                        call.ended_by_caller(error)
-                        raise
-                    except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
-                        if call.cancelled or registry.closed:
-                            raise call.cancelled_locally(last) from error
-                        raise
-                    except BaseException as error:
-                        if not isinstance(error, APIError):
-                            call.ended_by_caller(error)
-                        raise
-                    finally:
-                        call.cancel_hook = None
-                        if watch is not None:
-                            watch.end()
-                        if pooled is not None:
-                            pooled.calls.discard(call)
-                            pooled.attempts.forget(request)
-                        if not ended and rpc is not None:
+                if method.limit == "polls" and (delay := call.rate_limit_delay()):
+                    await registry.wait(call, asyncio.Event(), delay)
+                pooled: PooledChannel | None = None
+                rpc: Any = None
+                last: Any = None
+                watch: Watch | None = None
+                ended = handing_out = False
+                cancellations = times_cancelled()
+                try:
+                    pooled = pool.acquire(call)
+                    rpc = self._begin_attempt(pooled, call, request, authorization)
+                    watch = Watch.over(call, rpc)
+                    messages = aiter(rpc) if method.streams else _one(rpc)
+                    async for message in messages:
+                        if message is None:  # grpc.aio's word for it
                             cancel_rpc(rpc)
-                            if handing_out and not isinstance(rpc, _call.Call):
-                                await read_on(messages)
-                else:
-                    delay = call.token_failed(authorization)
+                            raise _unreadable()
+                        last = message
+                        if not call.first_message_at:
+                            call.first_message_at = time.monotonic()
+                        if watch is not None:
+                            watch.hands_out(call, last)
+                        handing_out = True
+                        yield last
+                        handing_out = False
+                        cancellations = times_cancelled()
+                        if watch is not None:
+                            watch.reads(call, last)
+                    ended = True
+                    call.succeeded(last, await _received(rpc))
+                    return
+                except grpc.RpcError as error:
+                    ended = True
+                    if call.cancelled:
+                        raise call.cancelled_locally(last) from error
+                    if pooled is not None and went_silent(error, last):
+                        pool.evict(pooled)
+                    if call.stands(error, last):
+                        return
+                    delay = call.failed(error, last)
+                except asyncio.CancelledError as error:
+                    # gRPC's word for a call that was cancelled on this side, asyncio's for a task that was, and how
+                    # a watch ends an attempt.
+                    if watch is not None:
+                        watch.end()
+                    if times_cancelled() == cancellations:
+                        if call.cancelled:
+                            raise call.cancelled_locally(last) from None
+                        if watch is not None and watch.expired:
+                            raise call.expired("in an interceptor") from error
+                    call.ended_by_caller(error)
+                    raise
+                except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
+                    if call.cancelled or registry.closed:
+                        raise call.cancelled_locally(last) from error
+                    raise
+                except BaseException as error:
+                    if not isinstance(error, APIError):
+                        call.ended_by_caller(error)
+                    raise
+                finally:
+                    call.cancel_hook = None
+                    if watch is not None:
+                        watch.end()
+                    if pooled is not None:
+                        pooled.calls.discard(call)
+                        pooled.attempts.forget(request)
+                    if not ended and rpc is not None:
+                        cancel_rpc(rpc)
+                        if handing_out and not isinstance(rpc, _call.Call):
+                            await read_on(messages)
                 await registry.wait(call, asyncio.Event(), delay)
         finally:
             if limiter is not None:
@@ -295,16 +292,33 @@ class AsyncInvoker:
             cancel_rpc(rpc)
         return rpc
 
-    async def _authorization(self, call: Call) -> str | BaseException:
-        """What to send as ``authorization``, or why there is nothing to send."""
+    async def _authorization(self, call: Call) -> str:
+        """What to send as ``authorization``. A token that cannot be got is tried for again as the call is.
+
+        Raises:
+            APIError, ConfigurationError: there is none to be had.
+        """
+        while isinstance(header := self._header(call), Future):
+            failure = await self._failure(call, header)
+            if failure is None:
+                return header.result()
+            await self.registry.wait(call, asyncio.Event(), call.token_failed(failure))
+        return header
+
+    def _header(self, call: Call) -> str | Future[str]:
+        """What to send as ``authorization``, or the token that is to be waited for."""
         credentials = self.settings.credentials
         if credentials.header is not None:
             return credentials.header
-        header = credentials.token_cache.header(
-            partial(credentials.fetch, IamExchange(self.settings)), rejected=call.rejected_token
-        )
-        if isinstance(header, str):
-            return header
+        fetch = partial(credentials.fetch, IamExchange(self.settings))
+        return credentials.token_cache.header(fetch, rejected=call.rejected_token)
+
+    async def _failure(self, call: Call, token: Future[str]) -> BaseException | None:
+        """Wait for a token: why it could not be got, if so.
+
+        Raises:
+            DeadlineExceededError, CancelledError: the call ended before.
+        """
         event = asyncio.Event()
         wake = from_any_thread(event.set)
 
@@ -312,10 +326,10 @@ class AsyncInvoker:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits there any more
                 wake()
 
-        header.add_done_callback(tell)
+        token.add_done_callback(tell)
         if not await self.registry.wait(call, event, call.remaining()):
             raise call.expired("while waiting for a token")
-        return header.exception() or header.result()
+        return token.exception()
 
     async def _count(self, call: Call, request: Any) -> None:
         """Count the prompt of a call before it is sent.
@@ -360,12 +374,13 @@ class AsyncInvoker:
         self.registry.enter(call)
         try:
             self.check_open()
-            authorization = await self._authorization(call)
+            header = self._header(call)
+            if isinstance(header, Future):
+                await self._failure(call, header)
+                header = header.result()
         finally:
             self.registry.in_flight.discard(call)
-        if not isinstance(authorization, str):
-            raise authorization
-        metadata = grpc.aio.Metadata(*(details.metadata or ()), *call.attempt(authorization).metadata)
+        metadata = grpc.aio.Metadata(*(details.metadata or ()), *call.attempt(header).metadata)
         return {"metadata": metadata, "timeout": call.remaining() if limited else details.timeout}
 
 

@@ -123,6 +123,9 @@ class AsyncChannelRegistry(fork_safety.Forkable):
 
     def after_fork(self) -> None:
         """The parent's calls and channels are not the child's."""
+        for pools in self._loops.values():
+            for pool in pools.values():
+                pool.after_fork()
         self.in_flight = WeakRegistry()
         self.rpcs = {}
         self.pauses = {}

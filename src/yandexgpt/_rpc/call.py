@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import random
 import time
 import uuid
 import weakref
@@ -90,7 +91,7 @@ def new_call(state: ClientState, method: Method, subject: str, options: CallOpti
     else:
         check_seconds("attempt_timeout", attempt_timeout)
     if request_id is None:
-        request_id = str(uuid.uuid4())
+        request_id = _new_id()
     elif not isinstance(request_id, str) or not request_id:
         raise ValueError(f"request_id must be a str that is not empty, got {request_id!r}")
     else:
@@ -102,11 +103,16 @@ def new_call(state: ClientState, method: Method, subject: str, options: CallOpti
         if carries_secret(metadata):
             settings.check_encrypted()
     if method.retry == "idempotency-key" and not any(key == IDEMPOTENCY_KEY for key, _ in metadata):
-        sent = (*sent, (IDEMPOTENCY_KEY, str(uuid.uuid4())))
+        sent = (*sent, (IDEMPOTENCY_KEY, _new_id()))
     call = Call(state, method, subject, timeout, attempt_timeout, sent, request_id)
     if max_context_tokens is not None:
         call.max_context_tokens = positive_int("max_context_tokens", max_context_tokens)
     return call
+
+
+def _new_id() -> str:
+    """A UUID, not meant to be a secret: ``uuid.uuid4()`` would ask the system for random bytes in each call."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 class Call:
@@ -197,7 +203,7 @@ class Call:
     def child_call(self, method: Method) -> Call:
         """A call to be made before this one, on its behalf: with its metadata, within its deadline."""
         metadata = tuple(pair for pair in self._base_metadata if pair[0] != IDEMPOTENCY_KEY)
-        call = Call(self.state, method, self._subject, None, self._attempt_timeout, metadata, str(uuid.uuid4()))
+        call = Call(self.state, method, self._subject, None, self._attempt_timeout, metadata, _new_id())
         call._deadline = self._deadline
         return call
 
@@ -292,59 +298,67 @@ class Call:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("call succeeded: %s", self._facts(last))
 
-    def failed(self, failure: grpc.RpcError | APIError, last: Any = None) -> float | None:
+    def stands(self, failure: grpc.RpcError, last: Any) -> bool:
+        """Whether the answer is whole although the attempt failed: the connection broke only after the final message.
+
+        Args:
+            last: the last message that this attempt has received, if any.
+        """
+        if last is None or (self.method.streams and first_alternative(last).status <= Status.PARTIAL):
+            return False
+        initial, trailing = failures.initial_metadata_of(failure), failures.trailing_metadata_of(failure)
+        logger.info("the connection broke after the final message, which stands: %s", self._error_of(failure))
+        self.succeeded(last, ReceivedMetadata(initial, trailing))
+        return True
+
+    def failed(self, failure: grpc.RpcError, last: Any) -> float:
         """An attempt failed.
 
         Args:
-            failure: what gRPC raised, or why no token could be got.
-            last: the last message that this attempt had received, if any.
+            last: the last message that it has received, if any.
 
         Returns:
-            Seconds to wait before the next attempt; or None if the answer is whole all the same, because the
-            connection broke only after the final message.
+            Seconds to wait before the next attempt.
 
         Raises:
             APIError: there is no next attempt.
         """
-        pushback: str | None = None
-        initial = trailing = None
-        if isinstance(failure, APIError):
-            error = self._about_this_call(failure)
-        else:
-            initial, trailing = failures.initial_metadata_of(failure), failures.trailing_metadata_of(failure)
-            pushback = failures.metadata_dict(trailing).get("grpc-retry-pushback-ms")
-            error = failures.from_rpc_error(
-                failure,
-                request_id=self.request_id,
-                endpoint=self.endpoint.target,
-                attempts=self.attempts,
-                elapsed=self.elapsed,
-            )
-            if self.method.not_found and isinstance(error, NotFoundError):
-                error.advice = self.method.not_found
+        error = self._error_of(failure)
         if last is not None:
-            if not self.method.streams or first_alternative(last).status > Status.PARTIAL:
-                logger.info("the connection broke after the final message, which stands: %s", error)
-                self.succeeded(last, ReceivedMetadata(initial, trailing))
-                return None
             error.partial = Completion(whole_characters(last), self.request_id)
             raise self._ended(error) from failure
-        delay = self._delay(error, pushback)
-        if delay is None:
-            raise self._ended(error) from failure
-        logger.info("attempt %d failed, the next in %.2f s: %s", self.attempts, delay, error)
-        return delay
+        pushback = failures.metadata_dict(failures.trailing_metadata_of(failure)).get("grpc-retry-pushback-ms")
+        return self._next_attempt(error, failure, pushback)
 
-    def token_failed(self, failure: BaseException) -> float | None:
+    def token_failed(self, failure: BaseException) -> float:
         """No token could be got for an attempt; returns and raises as :meth:`failed`."""
         if isinstance(failure, APIError):
-            return self.failed(failure)
+            return self._next_attempt(self._about_this_call(failure), failure, None)
         if isinstance(failure, ConfigurationError):
             raise copy.copy(failure) from failure
         import grpc
 
         message = f"no token could be got: {type(failure).__name__}: {failure}"
         raise self._ended(self._error(grpc.StatusCode.UNAUTHENTICATED, message)) from failure
+
+    def _next_attempt(self, error: APIError, failure: BaseException, pushback: str | None) -> float:
+        delay = self._delay(error, pushback)
+        if delay is None:
+            raise self._ended(error) from failure
+        logger.info("attempt %d failed, the next in %.2f s: %s", self.attempts, delay, error)
+        return delay
+
+    def _error_of(self, failure: grpc.RpcError) -> APIError:
+        error = failures.from_rpc_error(
+            failure,
+            request_id=self.request_id,
+            endpoint=self.endpoint.target,
+            attempts=self.attempts,
+            elapsed=self.elapsed,
+        )
+        if self.method.not_found and isinstance(error, NotFoundError):
+            error.advice = self.method.not_found
+        return error
 
     def expired(self, where: str) -> APIError:
         """The deadline passed without gRPC's doing."""

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.threads import AutoResetEvent, run_in_thread
 from yandexgpt._concurrency.weak_registry import WeakRegistry
 from yandexgpt._rpc.channels import STREAMS_PER_CHANNEL, grpc_channel, inherited
@@ -130,7 +129,7 @@ class PooledChannel:
             self.opened.close()
 
 
-class ChannelPool(fork_safety.Forkable):
+class ChannelPool:
     """The channels to one endpoint: a call takes the first that has room, and another is opened if none has.
 
     Filling the first before the second lets connections that a burst has opened fall idle again. There is no lock: a
@@ -144,7 +143,6 @@ class ChannelPool(fork_safety.Forkable):
         self._open = open_channel
         self._channels: dict[int, PooledChannel] = {}
         self._closed = False
-        fork_safety.register(self)
 
     def after_fork(self) -> None:
         """The parent's connections are not the child's, which opens its own."""

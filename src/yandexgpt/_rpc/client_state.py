@@ -7,6 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.limiter import Limiter
 from yandexgpt._concurrency.rate_limiter import POLL_INTERVAL, POLLS_AT_ONCE, RateLimiter
 from yandexgpt._config import Settings
@@ -22,7 +23,7 @@ logger = logging.getLogger("yandexgpt")
 logger.addHandler(logging.NullHandler())  # a library does not print: without a handler, logging would write to stderr
 
 
-class ClientState:
+class ClientState(fork_safety.Forkable):
     """What the calls of one client have in common."""
 
     def __init__(self, settings: Settings, parent: ClientState | None) -> None:
@@ -41,6 +42,13 @@ class ClientState:
             self.limiter = Limiter(settings.max_concurrency) if settings.max_concurrency else None
         self.rate_limiter: RateLimiter = parent.rate_limiter if parent else RateLimiter(POLL_INTERVAL)
         self.poll_limiter: Limiter = parent.poll_limiter if parent else Limiter(POLLS_AT_ONCE)
+        fork_safety.register(self)
+
+    def after_fork(self) -> None:
+        """Nobody in the child holds a limiter, or waits for one."""
+        for limiter in (self.limiter, self.poll_limiter, self.rate_limiter):
+            if limiter is not None:
+                limiter.reset()
 
     def limiter_of(self, method: Method) -> Limiter | None:
         """What bounds how many calls of a method are in flight, if anything does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,13 +95,13 @@ class Invoker:
         Raises:
             CancelledError: the client was closed meanwhile.
         """
-        alarm = AutoResetEvent()
-        self.registry.pauses[alarm] = self.state
+        event = AutoResetEvent()
+        self.registry.pauses[event] = self.state
         try:
             if not (self.closed or self.registry.closed):
-                alarm.wait(seconds)
+                event.wait(seconds)
         finally:
-            self.registry.pauses.pop(alarm, None)
+            self.registry.pauses.pop(event, None)
         if self.closed or self.registry.closed:
             raise failures.closed_meanwhile(self.settings.operation_endpoint.target)
 
@@ -182,49 +183,46 @@ class Invoker:
             if limiter is not None:
                 self._acquire(limiter, call)
             while True:
-                delay: float | None
                 authorization = self._authorization(call)
-                if isinstance(authorization, str):
-                    if method.limit == "polls" and (delay := call.rate_limit_delay()):
-                        registry.wait(call, AutoResetEvent(), delay)
-                    pooled: PooledChannel | None = None
-                    rpc: Any = None
-                    last: Any = None
-                    reading = True
-                    ended = False
-                    try:
-                        pooled = pool.acquire(call)
-                        rpc = self._begin_attempt(pooled, call, request, authorization)
-                        for last in rpc if method.streams else _one(rpc):
-                            reading = False
-                            if not call.first_message_at:
-                                call.first_message_at = time.monotonic()
-                            if call.rpc is None:
-                                call.started(underlying(rpc))
-                            yield last
-                            reading = True
-                        ended = True
-                        call.succeeded(last, received(call.rpc))
-                        return
-                    except FAILURES as error:
-                        ended = True
-                        if call.cancelled:
-                            raise call.cancelled_locally(last) from error
-                        if pooled is not None and went_silent(error, last):
-                            pool.evict(pooled)
-                        delay = call.failed(cast("grpc.RpcError", error), last)
-                        if delay is None:
-                            return
-                    except APIError:
+                if method.limit == "polls" and (delay := call.rate_limit_delay()):
+                    registry.wait(call, AutoResetEvent(), delay)
+                pooled: PooledChannel | None = None
+                rpc: Any = None
+                last: Any = None
+                reading = True
+                ended = False
+                try:
+                    pooled = pool.acquire(call)
+                    rpc = self._begin_attempt(pooled, call, request, authorization)
+                    for last in rpc if method.streams else _one(rpc):
                         reading = False
-                        raise
-                    except BaseException as error:
-                        call.ended_by_caller(error)
-                        raise
-                    finally:
-                        self._end_attempt(pool, pooled, call, request, rpc, ended=ended, reading=reading)
-                else:
-                    delay = call.token_failed(authorization)
+                        if not call.first_message_at:
+                            call.first_message_at = time.monotonic()
+                        if call.rpc is None:
+                            call.started(underlying(rpc))
+                        yield last
+                        reading = True
+                    ended = True
+                    call.succeeded(last, received(call.rpc))
+                    return
+                except FAILURES as error:
+                    ended = True
+                    if call.cancelled:
+                        raise call.cancelled_locally(last) from error
+                    if pooled is not None and went_silent(error, last):
+                        pool.evict(pooled)
+                    failure = cast("grpc.RpcError", error)
+                    if call.stands(failure, last):
+                        return
+                    delay = call.failed(failure, last)
+                except APIError:
+                    reading = False
+                    raise
+                except BaseException as error:
+                    call.ended_by_caller(error)
+                    raise
+                finally:
+                    self._end_attempt(pool, pooled, call, request, rpc, ended=ended, reading=reading)
                 registry.wait(call, AutoResetEvent(), delay)
         finally:
             if limiter is not None:
@@ -272,21 +270,38 @@ class Invoker:
             if not whole and pooled is not None:
                 pool.interrupted(pooled, call, streamed=call.method.streams and request is not None)
 
-    def _authorization(self, call: Call) -> str | BaseException:
-        """What to send as ``authorization``, or why there is nothing to send."""
+    def _authorization(self, call: Call) -> str:
+        """What to send as ``authorization``. A token that cannot be got is tried for again as the call is.
+
+        Raises:
+            APIError, ConfigurationError: there is none to be had.
+        """
+        while isinstance(header := self._header(call), Future):
+            failure = self._failure(call, header)
+            if failure is None:
+                return header.result()
+            self.registry.wait(call, AutoResetEvent(), call.token_failed(failure))
+        return header
+
+    def _header(self, call: Call) -> str | Future[str]:
+        """What to send as ``authorization``, or the token that is to be waited for."""
         credentials = self.settings.credentials
         if credentials.header is not None:
             return credentials.header
-        header = credentials.token_cache.header(
-            partial(credentials.fetch, IamExchange(self.settings)), rejected=call.rejected_token
-        )
-        if isinstance(header, str):
-            return header
-        alarm = AutoResetEvent()
-        header.add_done_callback(lambda _: alarm.set())
-        if not self.registry.wait(call, alarm, call.remaining()):
+        fetch = partial(credentials.fetch, IamExchange(self.settings))
+        return credentials.token_cache.header(fetch, rejected=call.rejected_token)
+
+    def _failure(self, call: Call, token: Future[str]) -> BaseException | None:
+        """Wait for a token: why it could not be got, if so.
+
+        Raises:
+            DeadlineExceededError, CancelledError: the call ended before.
+        """
+        event = AutoResetEvent()
+        token.add_done_callback(lambda _: event.set())
+        if not self.registry.wait(call, event, call.remaining()):
             raise call.expired("while waiting for a token")
-        return header.exception() or header.result()
+        return token.exception()
 
     def _count(self, call: Call, request: Any) -> None:
         """Count the prompt of a call before it is sent.
@@ -306,14 +321,14 @@ class Invoker:
 
     def _acquire(self, limiter: Limiter, call: Call) -> None:
         """Wait until the call may be made."""
-        alarm = AutoResetEvent()
-        if limiter.acquire(call, alarm.set):
+        event = AutoResetEvent()
+        if limiter.acquire(call, event.set):
             return
         while not limiter.holds(call):
             left = call.remaining()
             if left == 0.0:
                 raise call.expired(f"in line, behind {self.state.calls_ahead(call.method)}")
-            self.registry.wait(call, alarm, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
+            self.registry.wait(call, event, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.Channel:
         settings = self.settings
@@ -331,13 +346,14 @@ class Invoker:
         self.registry.in_flight.add(call)
         try:
             self.check_open()
-            authorization = self._authorization(call)
+            header = self._header(call)
+            if isinstance(header, Future):
+                self._failure(call, header)
+                header = header.result()
         finally:
             self.registry.in_flight.discard(call)
-        if not isinstance(authorization, str):
-            raise authorization
         self.check_open()  # the wait may have been long, and a call on a closed channel crashes the process
-        metadata = (*(details.metadata or ()), *call.attempt(authorization).metadata)
+        metadata = (*(details.metadata or ()), *call.attempt(header).metadata)
         return {"metadata": metadata, "timeout": call.remaining() if limited else details.timeout}
 
 

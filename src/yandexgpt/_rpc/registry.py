@@ -46,6 +46,8 @@ class ChannelRegistry(fork_safety.Forkable):
         """The parent's calls and channels are not the child's."""
         for call in self.in_flight:
             call.cancel_hook = None  # gRPC's own locks may be held by a thread that the child does not have
+        for pool in self._pools.values():
+            pool.after_fork()
         self.in_flight = WeakRegistry()
         self.pauses = {}
         self.batches = {}
@@ -65,14 +67,14 @@ class ChannelRegistry(fork_safety.Forkable):
                 pool.close()
         return pool
 
-    def wait(self, call: Call, alarm: AutoResetEvent, timeout: float | None) -> bool:
-        """Wait until the alarm is set, or the call is cancelled.
+    def wait(self, call: Call, event: AutoResetEvent, timeout: float | None) -> bool:
+        """Wait until the event is set, or the call is cancelled.
 
         Raises:
             CancelledError: the call was cancelled.
         """
-        call.cancel_hook = alarm.set
-        is_set = not call.cancelled and alarm.wait(timeout)
+        call.cancel_hook = event.set
+        is_set = not call.cancelled and event.wait(timeout)
         call.cancel_hook = None
         if call.cancelled:
             raise call.cancelled_locally()
@@ -83,9 +85,9 @@ class ChannelRegistry(fork_safety.Forkable):
         for call in self.in_flight:
             if state is None or call.state is state:
                 call.cancel()
-        for alarm in list(self.pauses):
-            if state is None or self.pauses.get(alarm) is state:
-                alarm.set()
+        for event in list(self.pauses):
+            if state is None or self.pauses.get(event) is state:
+                event.set()
         for batch in list(self.batches):
             if state is None or self.batches.get(batch) is state:
                 batch.cancel()

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
-from yandexgpt._struct_json import checked
+from yandexgpt._struct_json import to_struct_value
 from yandexgpt.emulator.answers import Answer, AnswerAlternative, AnswerUsage, tool_call_list
 from yandexgpt.emulator.refusal import Refusal, retry_info
 
@@ -306,7 +306,7 @@ def _tool_call(where: str, given: Mapping[str, Any]) -> tuple[str, Mapping[str, 
     arguments = given.get("arguments", {})
     if not isinstance(arguments, Mapping):
         raise ValueError(f"{where}.arguments must be a mapping, not {arguments!r}")
-    return _text(f"{where}.name", given["name"]), checked(arguments, f"{where}.arguments")
+    return _text(f"{where}.name", given["name"]), to_struct_value(arguments, f"{where}.arguments")
 
 
 def _status(where: str, given: str | int) -> int:
