@@ -27,8 +27,7 @@ from driver import (
 
 import yandexgpt
 from yandexgpt import Retry
-from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
+from yandexgpt.emulator import Emulator, ErrorCode, Fault, FaultProxy
 from yandexgpt.transport import STREAMS_PER_CHANNEL
 
 # Forks

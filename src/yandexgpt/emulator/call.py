@@ -9,8 +9,8 @@ from typing import Any
 
 import grpc
 
+from yandexgpt.emulator.error_status import Refusal
 from yandexgpt.emulator.recording import Metadata, RecordedRequest, Recorder
-from yandexgpt.emulator.refusal import Refusal
 
 __all__ = ["Call", "time_left"]
 

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from yandexgpt._proto.yandex.cloud.endpoint import api_endpoint_pb2, api_endpoint_service_pb2
-from yandexgpt.emulator.refusal import shown
+from yandexgpt.emulator.error_status import shown
 
 __all__ = ["ENDPOINTS", "Discovery"]
 

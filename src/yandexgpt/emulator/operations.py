@@ -13,12 +13,12 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
 from yandexgpt.emulator.answers import Answer, encode
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.checks import check_request
-from yandexgpt.emulator.defaults import default_answer, input_words
+from yandexgpt.emulator.default_answer import default_answer, input_words
+from yandexgpt.emulator.error_status import Refusal, invalid_argument
 from yandexgpt.emulator.identity import new_id
-from yandexgpt.emulator.refusal import Refusal, invalid_argument
 from yandexgpt.emulator.script import Failure
 from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.validation import check_request
 
 __all__ = ["KEPT", "Operations"]
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from yandexgpt.emulator.refusal import Refusal, quota_exceeded
+from yandexgpt.emulator.error_status import Refusal, quota_exceeded
 from yandexgpt.emulator.script import count
 
 __all__ = ["Quota", "Slot", "check_limit"]

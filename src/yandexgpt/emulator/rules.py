@@ -11,9 +11,9 @@ from typing import Any
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION, Answer, word_ends
-from yandexgpt.emulator.checks import ROLES
-from yandexgpt.emulator.defaults import last_text
+from yandexgpt.emulator.default_answer import last_text
 from yandexgpt.emulator.script import Failure, Rule, count, failure, reply
+from yandexgpt.emulator.validation import ROLES
 
 __all__ = ["ANSWER_KEYS", "FAIL_KEYS", "MATCH_KEYS", "RULE_KEYS", "make_rule"]
 

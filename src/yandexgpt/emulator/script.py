@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import Answer, AnswerAlternative, AnswerUsage, tool_call_list
-from yandexgpt.emulator.refusal import Refusal, retry_info
+from yandexgpt.emulator.error_status import Refusal, retry_info
 from yandexgpt.structs import checked
 
 __all__ = [

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from yandexgpt.emulator.generation import TextGeneration
     from yandexgpt.emulator.operations import Operations
     from yandexgpt.emulator.quota import Quota
+    from yandexgpt.emulator.text_generation import TextGeneration
 
 __all__ = ["Scripting"]
 

@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import grpc
 
 from yandexgpt.emulator import script
-from yandexgpt.emulator.checks import is_authorization
 from yandexgpt.emulator.discovery import Discovery
-from yandexgpt.emulator.generation import TextGeneration
 from yandexgpt.emulator.identity import Identity
 from yandexgpt.emulator.listening import TlsFiles, address, check_free, reachable
 from yandexgpt.emulator.operations import Operations
 from yandexgpt.emulator.quota import Quota
-from yandexgpt.emulator.reading import ReadableOnly
+from yandexgpt.emulator.record_replay.backend import source
 from yandexgpt.emulator.recording import RecordedRequest, Recorder
+from yandexgpt.emulator.request_decoding import ReadableOnly
 from yandexgpt.emulator.scripting import Scripting
 from yandexgpt.emulator.service import Service
-from yandexgpt.emulator.tape.source import source
+from yandexgpt.emulator.text_generation import TextGeneration
 from yandexgpt.emulator.tokenizer import Tokenizer
+from yandexgpt.emulator.validation import is_authorization
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yandexgpt import AsyncClient, Client
-    from yandexgpt.emulator.gateway.server import Gateway
+    from yandexgpt.emulator.http_api.server import Gateway
 
 __all__ = ["Emulator"]
 
@@ -55,7 +55,7 @@ class Emulator(Scripting):
 
     - ``tool_choice`` demands a tool (``REQUIRED``: the first one; or a name), and the prompt does not end in tool
       results: one call of it, in one message with status ``TOOL_CALLS``, with arguments made for its JSON Schema, where
-      a string says the name of its property (see :func:`yandexgpt.emulator.schema.example`);
+      a string says the name of its property (see :func:`yandexgpt.emulator.json_schema_example.example`);
     - ``json_schema``: a JSON value made for the schema in the same way; ``json_object``: ``{"answer": <the text>}``;
     - the prompt ends in tool results: their contents, one a line;
     - the system and user messages are those of an example in Yandex Cloud's guides: the answer, the token counts, the
@@ -224,7 +224,7 @@ class Emulator(Scripting):
 
     def _start_gateway(self, port: int) -> None:
         try:
-            from yandexgpt.emulator.gateway.server import Gateway
+            from yandexgpt.emulator.http_api.server import Gateway
         except ImportError as error:
             raise ImportError(f"http_port needs the package {error.name}: pip install 'yandexgpt[emulator]'") from error
         self._gateway = Gateway(

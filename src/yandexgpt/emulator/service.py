@@ -10,11 +10,11 @@ import grpc
 from google.protobuf.message import Message
 
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.checks import check_authorization
+from yandexgpt.emulator.error_status import Refusal
 from yandexgpt.emulator.identity import Identity
 from yandexgpt.emulator.recording import Recorder
-from yandexgpt.emulator.refusal import Refusal
 from yandexgpt.emulator.script import Script
+from yandexgpt.emulator.validation import check_authorization
 
 __all__ = ["Service"]
 

@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION, word_ends
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.checks import check_request, check_tokenize_request
-from yandexgpt.emulator.defaults import default_answer, input_texts
+from yandexgpt.emulator.default_answer import default_answer, input_texts
 from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.validation import check_request, check_tokenize_request
 
 __all__ = ["Tokenizer"]
 

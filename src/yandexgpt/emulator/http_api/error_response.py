@@ -1,0 +1,77 @@
+"""A gRPC status as HTTP tells it: a number, headers, and ``google.rpc.Status`` as JSON."""
+
+from __future__ import annotations
+
+import math
+
+import grpc
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+from starlette.responses import Response
+
+from yandexgpt.emulator.http_api.grpc_client import Refused
+from yandexgpt.emulator.http_api.json_validation import Malformed
+from yandexgpt.emulator.http_api.transcoding import dump, to_dict
+
+__all__ = ["error_response", "http_status", "of_malformed", "of_refused", "retry_after"]
+
+_CODE = grpc.StatusCode
+_HTTP_STATUSES = {
+    _CODE.CANCELLED: 499,
+    _CODE.INVALID_ARGUMENT: 400,
+    _CODE.DEADLINE_EXCEEDED: 504,
+    _CODE.NOT_FOUND: 404,
+    _CODE.ALREADY_EXISTS: 409,
+    _CODE.PERMISSION_DENIED: 403,
+    _CODE.RESOURCE_EXHAUSTED: 429,
+    _CODE.FAILED_PRECONDITION: 400,
+    _CODE.ABORTED: 409,
+    _CODE.OUT_OF_RANGE: 400,
+    _CODE.UNIMPLEMENTED: 501,
+    _CODE.UNAVAILABLE: 503,
+    _CODE.UNAUTHENTICATED: 401,
+}
+"""As ``google/rpc/code.proto`` maps them; what is not here is 500."""
+
+
+def http_status(code: grpc.StatusCode) -> int:
+    """The HTTP status for a gRPC status other than OK."""
+    return _HTTP_STATUSES.get(code, 500)
+
+
+def retry_after(status: status_pb2.Status) -> float | None:
+    """Seconds after which the service wants to be asked again: those of a ``RetryInfo``, or None without one."""
+    for detail in status.details:
+        info = error_details_pb2.RetryInfo()
+        if detail.Unpack(info):
+            return float(info.retry_delay.ToNanoseconds() / 1e9)
+    return None
+
+
+def error_response(http: int, status: status_pb2.Status, headers: dict[str, str] | None = None) -> Response:
+    """The status as the whole answer.
+
+    Args:
+        http: the HTTP status.
+        status: what goes into the body; a ``RetryInfo`` in it becomes the header ``Retry-After`` too.
+        headers: further headers.
+    """
+    headers = dict(headers or {})
+    seconds = retry_after(status)
+    if seconds is not None:
+        headers["retry-after"] = str(max(0, math.ceil(seconds)))
+    return Response(dump(to_dict(status)), http, headers, media_type="application/json")
+
+
+def of_refused(refused: Refused) -> Response:
+    """What the gRPC face refused a call with, as the whole answer."""
+    headers = {} if refused.request_id is None else {"x-request-id": refused.request_id}
+    return error_response(http_status(refused.code), refused.status, headers)
+
+
+def of_malformed(malformed: Malformed) -> Response:
+    """A request that cannot be translated, as the whole answer."""
+    status = status_pb2.Status(code=_CODE.INVALID_ARGUMENT.value[0], message=str(malformed))
+    if malformed.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=malformed.field, description=malformed.problem)
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    return error_response(400, status)

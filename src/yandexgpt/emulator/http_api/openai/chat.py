@@ -1,0 +1,237 @@
+"""``POST /v1/chat/completions``."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from yandexgpt.completion import Completion, CompletionResponse, Status, Usage
+from yandexgpt.emulator.http_api.grpc_client import Refused
+from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
+from yandexgpt.emulator.http_api.openai.body import Body, read_body
+from yandexgpt.emulator.http_api.openai.chat_messages import Prompt, response_format, tool_choice, tools
+from yandexgpt.emulator.http_api.openai.endpoint import event
+from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request, json_response, of_refused
+from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
+from yandexgpt.emulator.http_api.openai.request import completion_request, named
+from yandexgpt.request import CompletionRequest
+
+__all__ = ["create"]
+
+_READ = (
+    "model",
+    "messages",
+    "stream",
+    "stream_options",
+    "temperature",
+    "max_tokens",
+    "max_completion_tokens",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "response_format",
+    "reasoning_effort",
+)
+_WITHOUT_EFFECT = (
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "store",
+    "user",
+)
+"""Parameters that change nothing about an answer."""
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "audio": (),
+    "frequency_penalty": (0, 0.0),
+    "function_call": (),
+    "functions": (),
+    "logit_bias": ({},),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "moderation": (),
+    "n": (1,),
+    "prediction": (),
+    "presence_penalty": (0, 0.0),
+    "seed": (),
+    "service_tier": ("auto", "default"),
+    "stop": ([],),
+    "top_logprobs": (0,),
+    "top_p": (1, 1.0),
+    "verbosity": ("medium",),
+    "web_search_options": (),
+}
+_FINISH_REASONS = {
+    Status.TRUNCATED: "length",
+    Status.CONTENT_FILTER: "content_filter",
+    Status.TOOL_CALLS: "tool_calls",
+}
+
+
+class _Asked(NamedTuple):
+    request: CompletionRequest
+    stream: bool
+    include_usage: bool
+
+
+async def create(request: Request, raw: bytes) -> Response:
+    """Answer, whole or as a stream of chunks.
+
+    Raises:
+        Problem, Refused: there is no answer.
+    """
+    caller = Caller(request)
+    asked = _asked(read_body(raw), caller)
+    frame = _Frame(asked.request.model_uri)
+    if asked.stream:
+        return await caller.stream(asked.request, lambda: _Chunks(frame, include_usage=asked.include_usage))
+    answer = await caller.generate(asked.request)
+    return json_response(frame.whole(Completion(answer)), headers=caller.headers)
+
+
+def _asked(body: Body, caller: Caller) -> _Asked:
+    body.allow_only(frozenset((*_READ, *_WITHOUT_EFFECT)), _NEUTRAL)
+    stream = body.flag("stream") or False
+    options = Body(body.mapping("stream_options") or {})
+    options.allow_only(frozenset(("include_usage",)), {"include_obfuscation": (False,)})
+    if body.get("stream_options") is not None and not stream:
+        raise bad_request("stream_options must be left out without stream", "stream_options")
+    messages = body.objects("messages")
+    if messages is None:
+        raise bad_request("messages must be given", "messages")
+    effort = body.string("reasoning_effort")
+    prompt = Prompt(messages)
+    with named(prompt.rename):
+        request = completion_request(
+            prompt.items,
+            model_uri=caller.model_uri(body.string("model")),
+            stream=stream,
+            temperature=body.number("temperature"),
+            max_tokens=_max_tokens(body),
+            reasoning=None if effort is None else {"effort": effort},
+            text=response_format(body.mapping("response_format")),
+            tools=tools(body.objects("tools")),
+            tool_choice=tool_choice(body.get("tool_choice")),
+            parallel_tool_calls=body.flag("parallel_tool_calls"),
+        )
+    return _Asked(request, stream, options.flag("include_usage") or False)
+
+
+def _max_tokens(body: Body) -> int | None:
+    old, new = body.whole("max_tokens"), body.whole("max_completion_tokens")
+    if old is not None and new is not None and old != new:
+        raise bad_request(f"max_tokens={old} and max_completion_tokens={new} must be the same", "max_tokens")
+    return old if new is None else new
+
+
+class _Frame:
+    """What all objects of one answer have in common."""
+
+    def __init__(self, model: str) -> None:
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self._created = int(time.time())
+        self._model = model
+
+    def object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """``chat.completion`` or ``chat.completion.chunk``."""
+        return {"id": self.id, "object": kind, "created": self._created, "model": self._model, "choices": choices}
+
+    def whole(self, completion: Completion) -> dict[str, Any]:
+        """The answer in one piece.
+
+        Raises:
+            Problem: it has no end.
+        """
+        message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
+        if completion.tool_calls:
+            message.update(content=completion.text or None, tool_calls=self.tool_calls(completion))
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish_reason(completion.status)}
+        return {**self.object("chat.completion", [choice]), "usage": _usage(completion.usage)}
+
+    def tool_calls(self, completion: Completion) -> list[dict[str, Any]]:
+        """The functions that the model asks for; their ids are made here, the service's have none."""
+        return [
+            {
+                "id": f"call_{self.id.removeprefix('chatcmpl-')}_{index}",
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)},
+            }
+            for index, call in enumerate(completion.tool_calls)
+        ]
+
+
+class _Chunks:
+    """The chunks of a streamed answer; of the service's alternatives it is the first.
+
+    They are such as Yandex Cloud's own SDK reads (0.22): only the last one of an answer has a ``finish_reason``, only
+    the one of the usage a ``usage``, not even null; and after ``content_filter`` the content of the last one stands for
+    the whole answer.
+    """
+
+    def __init__(self, frame: _Frame, *, include_usage: bool) -> None:
+        self._frame = frame
+        self._include_usage = include_usage
+        self._appended = Appended()
+
+    def start(self) -> Iterator[bytes]:
+        yield self._chunk({"role": "assistant", "content": ""})
+
+    def push(self, message: CompletionResponse) -> Iterator[bytes]:
+        yield from self._content(self._appended.push(message))
+
+    def end(self) -> Iterator[bytes]:
+        completion = Completion(self._appended.response)
+        try:
+            reason = _finish_reason(completion.status)
+            if not completion.filtered:
+                yield from self._content(self._appended.end())
+        except (TakenBack, Problem) as error:
+            yield from self._content(self._appended.rest())
+            yield event(_problem(str(error)).body)
+            return
+        calls = self._frame.tool_calls(completion)
+        for index, call in enumerate(calls):
+            yield self._chunk({"tool_calls": [{"index": index, **call}]})
+        last = {} if calls else {"content": completion.text if completion.filtered else ""}
+        yield self._chunk(last, finish_reason=reason)
+        if self._include_usage:
+            chunk = self._frame.object("chat.completion.chunk", [])
+            yield event({**chunk, "usage": _usage(completion.usage)})
+        yield event("[DONE]")
+
+    def fail(self, refused: Refused) -> Iterator[bytes]:
+        yield from self._content(self._appended.rest())
+        yield event(of_refused(refused).body)
+
+    def _content(self, piece: str) -> Iterator[bytes]:
+        if piece:
+            yield self._chunk({"content": piece})
+
+    def _chunk(self, delta: dict[str, Any], **more: str) -> bytes:
+        return event(self._frame.object("chat.completion.chunk", [{"index": 0, "delta": delta, **more}]))
+
+
+def _problem(message: str) -> Problem:
+    return Problem(500, message, code="internal")
+
+
+def _finish_reason(status: Status) -> str:
+    if not status.final:
+        raise _problem("the service ended its answer without a last message")
+    return _FINISH_REASONS.get(status, "stop")
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.total_tokens,
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }

@@ -1,0 +1,123 @@
+"""What goes wrong, in OpenAI's form: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from typing import Any
+
+import grpc
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
+from starlette.responses import Response
+
+from yandexgpt.emulator.http_api.error_response import http_status, retry_after
+from yandexgpt.emulator.http_api.grpc_client import Refused
+
+__all__ = ["Problem", "bad_request", "generation_error", "json_response", "of_refused"]
+
+_CODES = {
+    grpc.StatusCode.INVALID_ARGUMENT: "invalid_value",
+    grpc.StatusCode.UNAUTHENTICATED: "invalid_api_key",
+    grpc.StatusCode.RESOURCE_EXHAUSTED: "rate_limit_exceeded",
+}
+"""OpenAI's words for programs; others are the gRPC status's name."""
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERRORS = 500
+_PARAMETERS = {
+    "model_uri": "model",
+    "completion_options.temperature": "temperature",
+    "completion_options.max_tokens": "max_tokens",
+    "tool_choice.mode": "tool_choice",
+    "tool_choice.function_name": "tool_choice",
+}
+"""Fields of the gRPC request by the names that they have here; others keep theirs."""
+_GENERATION_CODES = {"RESOURCE_EXHAUSTED": "rate_limit_exceeded", "INVALID_ARGUMENT": "invalid_prompt"}
+
+
+class Problem(Exception):  # noqa: N818 - an answer to be sent, not an error of the program
+    """A request that ends in an error.
+
+    Args:
+        status: the HTTP status.
+        message: what is wrong, for a person.
+        param: the parameter to blame, or None.
+        code: a word for programs.
+        headers: HTTP headers to go with it.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.body = {"error": {"message": message, "type": _kind(status), "param": param, "code": code}}
+        self.headers = {"x-request-id": str(uuid.uuid4()), **(headers or {})}
+
+    def response(self) -> Response:
+        """The error as the whole answer."""
+        return json_response(self.body, status=self.status, headers=self.headers)
+
+
+def _kind(status: int) -> str:
+    """OpenAI's ``type`` of an error."""
+    if status >= _SERVER_ERRORS:
+        return "server_error"
+    return "requests" if status == _TOO_MANY_REQUESTS else "invalid_request_error"
+
+
+def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON value as the whole answer."""
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(content, status, headers, media_type="application/json")
+
+
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> Problem:
+    """The request cannot be taken as it is."""
+    return Problem(400, message, param=param, code=code)
+
+
+def of_refused(refused: Refused, parameters: dict[str, str] | None = None) -> Problem:
+    """What the gRPC face refused a call with.
+
+    Args:
+        refused: it.
+        parameters: names of this request's parameters that are others than elsewhere, by the gRPC request's fields.
+    """
+    headers: dict[str, str] = {}
+    if refused.request_id is not None:
+        headers["x-request-id"] = refused.request_id
+    seconds = retry_after(refused.status)
+    if seconds is not None:
+        headers["retry-after"] = str(max(0, math.ceil(seconds)))
+        headers["retry-after-ms"] = str(max(0, math.ceil(seconds * 1000)))
+    field = _first_field(refused)
+    param = None if field is None else {**_PARAMETERS, **(parameters or {})}.get(field, field)
+    code = _CODES.get(refused.code, refused.code.name.lower())
+    message = refused.message or refused.code.name
+    return Problem(http_status(refused.code), message, param=param, code=code, headers=headers)
+
+
+def _first_field(refused: Refused) -> str | None:
+    """The field of the gRPC request that is to blame, if one is."""
+    for detail in refused.status.details:
+        found = error_details_pb2.BadRequest()
+        if detail.Unpack(found):
+            return next((violation.field for violation in found.field_violations), None)
+    return None
+
+
+def generation_error(status_name: str, message: str) -> dict[str, str]:
+    """The ``error`` of a response that failed; openai's client knows few codes for it.
+
+    Args:
+        status_name: the name of the gRPC status code.
+        message: what is wrong.
+    """
+    return {"code": _GENERATION_CODES.get(status_name, "server_error"), "message": message}

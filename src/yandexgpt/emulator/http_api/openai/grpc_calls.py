@@ -1,0 +1,144 @@
+"""Who calls, for which folder, and the gRPC calls that are made for them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable
+from typing import TypeVar
+
+from google.protobuf.message import Message
+from starlette.requests import Request
+
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
+from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
+from yandexgpt.completion import CompletionResponse
+from yandexgpt.emulator.http_api.grpc_client import Core
+from yandexgpt.emulator.http_api.openai.body import shown
+from yandexgpt.emulator.http_api.openai.endpoint import EventStream, Writer
+from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request
+from yandexgpt.request import CompletionRequest
+
+__all__ = ["Caller"]
+
+_SERVICES = text_generation_service_pb2.DESCRIPTOR.services_by_name
+_GENERATE = f"/{_SERVICES['TextGenerationService'].full_name}/Completion"
+_SUBMIT = f"/{_SERVICES['TextGenerationAsyncService'].full_name}/Completion"
+_OPERATIONS = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name
+_PASSED_ON = ("x-data-logging-enabled", "x-client-request-id", "x-client-trace-id", "idempotency-key")
+_REQUEST_ID = "x-request-id"
+_PRINTABLE = re.compile(r"[\x20-\x7e]*")
+_Response = TypeVar("_Response", bound=Message)
+_IAM_TOKEN = "t1."  # noqa: S105 - how one begins
+
+
+class Caller:
+    """A request's sender, as the gRPC face gets to see it.
+
+    OpenAI's clients send every credential as ``Bearer``: one that begins with ``t1.`` is an IAM token and stays so, and
+    so does the one that the emulator was told to accept; any other is an API key.
+
+    Attributes:
+        authorization: the credential as gRPC has it, or None.
+        folder: the one of the header ``OpenAI-Project``, or else of ``x-folder-id``; None without them.
+
+    Raises:
+        Problem: a header holds what gRPC metadata cannot carry.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._core: Core = request.app.state.core
+        self.folder = _header(request, "openai-project") or _header(request, "x-folder-id") or None
+        given = _header(request, "authorization")
+        self.authorization = None if given is None else _authorization(given, request.app.state.authorization)
+        named = {"authorization": self.authorization, "x-folder-id": self.folder}
+        named.update((name, _header(request, name)) for name in _PASSED_ON)
+        self._received: dict[str, str] = {}
+        self._metadata = [("x-emulator-face", "openai")]
+        self._metadata.extend((name, value) for name, value in named.items() if value is not None)
+
+    def model_uri(self, model: str | None) -> str:
+        """The model's URI: a name is completed with the folder; whether there is such a model is the service's to say.
+
+        Raises:
+            Problem: none was given, or a name without a folder.
+        """
+        if not model:
+            raise bad_request("model must be given: a name such as yandexgpt-lite, or gpt://<folder>/<model>", "model")
+        if "://" in model:
+            return model
+        if self.folder is None:
+            raise bad_request(
+                f"the model {shown(model)} needs a folder: send it as the header OpenAI-Project (project=... of "
+                "openai's client), or give the model as gpt://<folder>/<model>",
+                "model",
+            )
+        return f"gpt://{self.folder}/{model}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes along with an answer: the id of the gRPC call that was made for it, or else one made here."""
+        return {_REQUEST_ID: self._received.get(_REQUEST_ID) or str(uuid.uuid4())}
+
+    async def generate(self, request: CompletionRequest) -> CompletionResponse:
+        """The whole answer.
+
+        Raises:
+            Refused: there is none.
+        """
+        return await self._unary(_GENERATE, request, CompletionResponse)
+
+    async def stream(self, request: CompletionRequest, writer: Callable[[], Writer]) -> EventStream:
+        """The answer as it comes, once its first message is there.
+
+        Raises:
+            Refused, Problem: there is none.
+        """
+        messages = self._core.stream(_GENERATE, request, CompletionResponse, self._metadata, received=self._received)
+        first = await anext(messages, None)
+        if first is None:
+            raise Problem(500, "the service sent no answer", code="internal")
+        return EventStream(messages, first, writer(), self.headers)
+
+    async def submit(self, request: CompletionRequest) -> operation_pb2.Operation:
+        """The operation of an answer that is to come in the background.
+
+        Raises:
+            Refused: there is none.
+        """
+        return await self._unary(_SUBMIT, request, operation_pb2.Operation)
+
+    async def operation(self, operation_id: str, *, cancel: bool = False) -> operation_pb2.Operation:
+        """How an operation stands.
+
+        Args:
+            operation_id: its id.
+            cancel: end it before.
+
+        Raises:
+            Refused: it cannot be told.
+        """
+        kind = operation_service_pb2.CancelOperationRequest if cancel else operation_service_pb2.GetOperationRequest
+        method = f"/{_OPERATIONS}/{'Cancel' if cancel else 'Get'}"
+        return await self._unary(method, kind(operation_id=operation_id), operation_pb2.Operation)
+
+    async def _unary(self, method: str, request: Message, response_type: type[_Response]) -> _Response:
+        return await self._core.unary(method, request, response_type, self._metadata, received=self._received)
+
+
+def _authorization(given: str, accepted: str | None) -> str:
+    scheme, _, credential = given.partition(" ")
+    credential = credential.strip()
+    if scheme.lower() == "api-key":
+        return f"Api-Key {credential}"
+    if scheme.lower() != "bearer":
+        return given
+    bearer = f"Bearer {credential}"
+    return bearer if credential.startswith(_IAM_TOKEN) or bearer == accepted else f"Api-Key {credential}"
+
+
+def _header(request: Request, name: str) -> str | None:
+    value = request.headers.get(name)
+    if value is not None and not _PRINTABLE.fullmatch(value):
+        raise bad_request(f"the header {name} holds a character that is not printable ASCII", name)
+    return value

@@ -1,0 +1,118 @@
+"""A response of the Responses API as JSON: the package's own view of an answer, and what the request said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+
+from yandexgpt._proto.yandex.cloud.operation import operation_pb2
+from yandexgpt.completion import Completion, CompletionResponse
+from yandexgpt.emulator.http_api.openai.body import Body
+from yandexgpt.emulator.http_api.openai.errors import Problem, generation_error
+from yandexgpt.response import Response, ResponseError
+
+__all__ = ["echo", "of_completion", "of_operation", "operation_id", "response_id"]
+
+_PREFIX = "resp_"
+_CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+_DEFAULT_TEMPERATURE = 0.3
+"""The service's (source: its documentation)."""
+
+
+def response_id(operation_id: str) -> str:
+    """The id of the response that an operation is to end in."""
+    return f"{_PREFIX}{operation_id}"
+
+
+def operation_id(response_id: str) -> str:
+    """The id of the operation that a response may be of."""
+    return response_id.removeprefix(_PREFIX)
+
+
+def echo(body: Body) -> dict[str, Any]:
+    """What a response repeats of its request, with the defaults of what was left out."""
+    defaults: dict[str, Any] = {
+        "instructions": None,
+        "max_output_tokens": None,
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "store": True,
+        "temperature": _DEFAULT_TEMPERATURE,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "user": None,
+    }
+    return {name: default if body.get(name) is None else body.get(name) for name, default in defaults.items()}
+
+
+def of_completion(
+    completion: Completion | None,
+    *,
+    id: str,  # noqa: A002
+    model: str,
+    created_at: int,
+    said: Mapping[str, Any],
+) -> dict[str, Any]:
+    """A response that is not of the background.
+
+    Args:
+        completion: the answer; None: it is still to come.
+        id: the response's.
+        model: the model's URI.
+        created_at: seconds since 1970 (UTC).
+        said: see :func:`echo`.
+    """
+    return _json(Response(id=id, created_at=created_at, model=model, background=False, completion=completion), said)
+
+
+def of_operation(operation: operation_pb2.Operation, *, model: str | None, said: Mapping[str, Any]) -> dict[str, Any]:
+    """A response of the background.
+
+    Args:
+        operation: how it stands.
+        model: the model's URI; None if it is not known (any more).
+        said: see :func:`echo`.
+
+    Raises:
+        Problem: the operation is none of text generation.
+    """
+    error: ResponseError | None = None
+    completion: Completion | None = None
+    if operation.done and operation.HasField("error"):
+        name = _CODES.get(operation.error.code, grpc.StatusCode.UNKNOWN.name)
+        error = ResponseError(code=name, message=operation.error.message)
+    elif operation.done:
+        answer = CompletionResponse()
+        if not operation.response.Unpack(answer):
+            raise Problem(404, f"operation {operation.id} is not of text generation", code="not_found")
+        completion = Completion(answer)
+    response = Response(
+        id=response_id(operation.id),
+        created_at=operation.created_at.seconds,
+        model=model,
+        background=True,
+        error=error,
+        completion=completion,
+    )
+    return _json(response, said)
+
+
+def _json(response: Response, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The response with what openai's types demand and the service does not send."""
+    body = {**response.to_dict(), **said}
+    if response.error is not None:
+        failed = response.status == "failed"
+        body["error"] = generation_error(response.error.code, response.error.message) if failed else None
+    if response.usage is not None:
+        body["usage"]["input_tokens_details"] = {"cached_tokens": 0, "cache_write_tokens": 0}
+    for item in body["output"]:
+        for part in item.get("content", ()):
+            part["logprobs"] = []
+    return body

@@ -1,0 +1,233 @@
+"""``/v1/responses``: answers at once, streamed, or in the background; and those that were given."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from starlette.requests import Request
+from starlette.responses import Response
+
+from yandexgpt.completion import Completion
+from yandexgpt.emulator.http_api.grpc_client import Refused
+from yandexgpt.emulator.http_api.openai.body import Body, read_body, shown
+from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request, json_response
+from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
+from yandexgpt.emulator.http_api.openai.request import completion_request, named
+from yandexgpt.emulator.http_api.openai.response_events import Events
+from yandexgpt.emulator.http_api.openai.response_json import echo, of_completion, of_operation, operation_id
+from yandexgpt.emulator.http_api.openai.response_store import Kept, Store
+from yandexgpt.request import CompletionRequest
+
+__all__ = ["Responses"]
+
+_READ = (
+    "background",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "model",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "reasoning",
+    "store",
+    "stream",
+    "stream_options",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+)
+_WITHOUT_EFFECT = (
+    "metadata",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "user",
+)
+"""Parameters that change nothing about an answer."""
+_NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "context_management": ([],),
+    "conversation": (),
+    "include": ([],),
+    "max_tool_calls": (),
+    "moderation": (),
+    "prompt": (),
+    "service_tier": ("auto", "default"),
+    "top_logprobs": (0,),
+    "top_p": (1, 1.0),
+    "truncation": ("disabled",),
+}
+_NOT_KNOWN = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
+
+
+class Responses:
+    """The handlers, and the responses that they keep."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def create(self, request: Request, raw: bytes) -> Response:
+        """Answer, whole, as a stream of events, or with a response that is to be retrieved.
+
+        Raises:
+            Problem, Refused: there is no answer.
+        """
+        caller = Caller(request)
+        body = read_body(raw)
+        stream, background, store = _modes(body)
+        before = await self._before(body.string("previous_response_id"), caller)
+        new = _input(body)
+        asked = _asked(body, caller, [*before, *new], len(before), stream=stream)
+        said = echo(body)
+
+        def keep(response: Mapping[str, Any]) -> None:
+            if store:
+                self._store.put(Kept(response, [*before, *new], caller.authorization, caller.folder))
+
+        if background:
+            operation = await caller.submit(asked)
+            response = of_operation(operation, model=asked.model_uri, said=said)
+            if response["status"] == "in_progress":
+                response["status"] = "queued"
+            keep(response)
+            return json_response(response, headers=caller.headers)
+
+        response_id, created_at = f"resp_{uuid.uuid4().hex}", int(time.time())
+
+        def make(completion: Completion | None) -> dict[str, Any]:
+            return of_completion(completion, id=response_id, model=asked.model_uri, created_at=created_at, said=said)
+
+        if stream:
+            return await caller.stream(asked, lambda: Events(make, keep))
+        response = make(Completion(await caller.generate(asked)))
+        keep(response)
+        return json_response(response, headers=caller.headers)
+
+    async def retrieve(self, request: Request, _raw: bytes) -> Response:
+        """How a response stands.
+
+        Raises:
+            Problem, Refused: it is not known.
+        """
+        for name, value in request.query_params.items():
+            if (name, value) not in (("stream", "false"), ("include_obfuscation", "false")):
+                raise bad_request(
+                    f"{name}={value} cannot be honoured over gRPC: leave it out", name, "unsupported_parameter"
+                )
+        caller = Caller(request)
+        return json_response(await self._retrieve(request.path_params["id"], caller), headers=caller.headers)
+
+    async def cancel(self, request: Request, _raw: bytes) -> Response:
+        """End a background response; one that has ended stays as it is.
+
+        Raises:
+            Problem, Refused: it is not known, or not of the background.
+        """
+        caller, response_id = Caller(request), request.path_params["id"]
+        kept = self._store.get(response_id, caller.authorization, caller.folder)
+        if kept is not None and not kept.response["background"]:
+            raise bad_request("only a background response can be cancelled", "response_id")
+        response = await self._look_up(response_id, caller, kept, cancel=True)
+        return json_response(response, headers=caller.headers)
+
+    async def _retrieve(self, response_id: str, caller: Caller) -> Mapping[str, Any]:
+        kept = self._store.get(response_id, caller.authorization, caller.folder)
+        if kept is not None and not kept.response["background"]:
+            return kept.response
+        return await self._look_up(response_id, caller, kept)
+
+    async def _look_up(
+        self, response_id: str, caller: Caller, kept: Kept | None, *, cancel: bool = False
+    ) -> Mapping[str, Any]:
+        """A background response; another process may have made it, and then what it was asked is not known."""
+        try:
+            operation = await caller.operation(operation_id(response_id), cancel=cancel)
+        except Refused as refused:
+            if refused.code not in _NOT_KNOWN:
+                raise
+            raise Problem(
+                404, f"there is no response {shown(response_id)} (any more)", param="response_id", code="not_found"
+            ) from refused
+        asked: Mapping[str, Any] = echo(Body({}))
+        if kept is not None:
+            asked = {name: kept.response[name] for name in asked}
+        return of_operation(operation, model=None if kept is None else kept.response["model"], said=asked)
+
+    async def _before(self, response_id: str | None, caller: Caller) -> list[Mapping[str, Any]]:
+        """The conversation up to a response, its answer included; that needs one which is kept."""
+        if response_id is None:
+            return []
+        name = "previous_response_id"
+        kept = self._store.get(response_id, caller.authorization, caller.folder)
+        if kept is None:
+            raise bad_request(
+                f"{name}: there is no response {shown(response_id)} (any more)", name, "previous_response_not_found"
+            )
+        response = await self._retrieve(response_id, caller)
+        if not response["output"]:
+            raise bad_request(f"{name}: the response {shown(response_id)} is {response['status']}", name)
+        return [*kept.conversation, *response["output"]]
+
+
+def _modes(body: Body) -> tuple[bool, bool, bool]:
+    """Whether to stream, to answer in the background, and to keep the response."""
+    body.allow_only(frozenset((*_READ, *_WITHOUT_EFFECT)), _NEUTRAL)
+    stream, background = body.flag("stream") or False, body.flag("background") or False
+    store = body.flag("store") is not False
+    if stream and background:
+        raise bad_request(
+            "stream=true cannot be honoured over gRPC for a background response: leave one of them out",
+            "stream",
+            "unsupported_parameter",
+        )
+    if background and not store:
+        raise bad_request(
+            "store=false cannot be honoured over gRPC for a background response, which the service keeps",
+            "store",
+            "unsupported_parameter",
+        )
+    if body.get("stream_options") is not None and not stream:
+        raise bad_request("stream_options must be left out without stream", "stream_options")
+    Body(body.mapping("stream_options") or {}).allow_only(frozenset(), {"include_obfuscation": (False,)})
+    return stream, background, store
+
+
+def _input(body: Body) -> list[Mapping[str, Any]]:
+    if isinstance(body.get("input"), str):
+        return [{"type": "message", "role": "user", "content": body.get("input")}]
+    items = body.objects("input")
+    if not items:
+        raise bad_request("input must be given: a string, or an array with at least one item", "input")
+    return list(items)
+
+
+def _asked(
+    body: Body, caller: Caller, items: list[Mapping[str, Any]], before: int, *, stream: bool
+) -> CompletionRequest:
+    def rename(place: str) -> str:
+        head, bracket, tail = place.partition("]")
+        return f"input[{int(head[6:]) - before}{bracket}{tail}" if head.startswith("input[") else place
+
+    choice = body.get("tool_choice")
+    if not isinstance(choice, str | dict | None):
+        raise bad_request(f"tool_choice must be a string or an object, not {shown(choice)}", "tool_choice")
+    body.mapping("metadata")
+    with named(rename):
+        return completion_request(
+            items,
+            model_uri=caller.model_uri(body.string("model")),
+            stream=stream,
+            instructions=body.string("instructions"),
+            temperature=body.number("temperature"),
+            max_tokens=body.whole("max_output_tokens"),
+            reasoning=body.mapping("reasoning"),
+            text=body.mapping("text"),
+            tools=body.objects("tools"),
+            tool_choice=choice,
+            parallel_tool_calls=body.flag("parallel_tool_calls"),
+        )

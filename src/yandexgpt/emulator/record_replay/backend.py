@@ -1,0 +1,61 @@
+"""Where the answers of an emulator come from, if not from itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import get_args
+
+from yandexgpt.emulator.record_replay.forwarder import Forwarder
+from yandexgpt.emulator.record_replay.matching import Match
+from yandexgpt.emulator.record_replay.replayer import Replayer
+from yandexgpt.emulator.record_replay.writer import Writer
+from yandexgpt.settings import is_loopback, parse_endpoint
+
+__all__ = ["Source", "source"]
+
+Source = Forwarder | Replayer
+_PathLike = str | os.PathLike[str]
+
+
+def source(
+    *,
+    upstream: str | None,
+    upstream_tls: bool | _PathLike,
+    record: _PathLike | None,
+    record_texts: bool,
+    replay: _PathLike | None,
+    match: Match,
+) -> Source | None:
+    """What the arguments of :class:`Emulator` ask for; None: nothing.
+
+    Raises:
+        ValueError: they cannot be, or do not go together; the message names the argument.
+    """
+    if match not in get_args(Match):
+        raise ValueError(f"match must be one of {', '.join(get_args(Match))}, not {match!r}")
+    if replay is None and match != "request":
+        raise ValueError(f"match={match!r} needs replay, the recording in which answers are found so")
+    if replay is not None and (upstream is not None or record is not None):
+        raise ValueError("replay answers by itself: it goes with neither upstream nor record")
+    if record is not None and upstream is None:
+        raise ValueError("record needs upstream, the host:port of the service whose calls are to be recorded")
+    if replay is not None:
+        return Replayer(_path("replay", replay), match)
+    if upstream is None:
+        return None
+    tls = upstream_tls if isinstance(upstream_tls, bool) else str(_path("upstream_tls", upstream_tls))
+    if isinstance(tls, str) and not Path(tls).is_file():
+        raise ValueError(f"upstream_tls: there is no file {tls!r} (True, False or the path of a PEM bundle)")
+    endpoint = parse_endpoint("upstream", upstream, tls)
+    if tls is False and not is_loopback(endpoint.target):
+        raise ValueError(
+            f"upstream_tls=False would send credentials to {endpoint} unencrypted; plaintext is for loopback only"
+        )
+    return Forwarder(endpoint, None if record is None else Writer(_path("record", record), texts=bool(record_texts)))
+
+
+def _path(name: str, value: _PathLike) -> Path:
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} must be the path of a file, not {value!r}")
+    return Path(value)

@@ -1,0 +1,266 @@
+"""Forwarding: calls passed on to a real service, byte for byte, and written down."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+import grpc
+
+from yandexgpt import transport
+from yandexgpt.emulator.call import Call, time_left
+from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, Refusal
+from yandexgpt.emulator.quota import Quota, Slot
+from yandexgpt.emulator.record_replay.methods import Given, Handlers, Method
+from yandexgpt.emulator.record_replay.recording_file import (
+    PUSHBACK_KEY,
+    Entry,
+    RecordedRefusal,
+    Response,
+    kept_metadata,
+)
+from yandexgpt.emulator.record_replay.redaction import without_secrets
+from yandexgpt.emulator.record_replay.restricted_script import Unscripted
+from yandexgpt.emulator.record_replay.writer import Writer
+from yandexgpt.emulator.recording import Metadata, RecordedRequest
+from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.validation import check_authorization
+from yandexgpt.settings import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpoint
+
+__all__ = ["Forwarder"]
+
+_HOSTS = {"OperationService": OPERATION_ENDPOINT, "IamTokenService": IAM_ENDPOINT}
+"""Where services are whose methods are not at the endpoint of the real service."""
+_OWN = ("content-type", "te", "user-agent", "x-emulator-face")
+"""Metadata of one leg of the way only; so is what begins with ``grpc-``, but for what a status carries."""
+_STATUS = (STATUS_DETAILS_KEY, PUSHBACK_KEY)
+_ROUNDING = 0.05
+"""Seconds by which two clocks may disagree on whether a deadline has passed."""
+
+
+class Forwarder:
+    """Passes calls on to a service.
+
+    Attributes:
+        script: takes nothing.
+
+    Args:
+        upstream: where it is. At the endpoint of the real service, those of its services which are elsewhere are
+            called there.
+        writer: what writes the calls down; None: nothing does.
+    """
+
+    def __init__(self, upstream: Endpoint, writer: Writer | None) -> None:
+        self._upstream = upstream
+        self._writer = writer
+        self._pools: dict[Endpoint, transport.ChannelPool] = {}
+        self._lock = threading.Lock()
+        self.script = Unscripted(f"the upstream {upstream}", fails=False)
+
+    def start(self) -> None:
+        """Open the recording; raises ValueError if it cannot be written."""
+        if self._writer is not None:
+            self._writer.open()
+
+    def stop(self) -> None:
+        """Close the connections and the recording, once no call is in flight."""
+        with self._lock:
+            pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            for pooled in pool.close():
+                pooled.close()
+        if self._writer is not None:
+            self._writer.close()
+
+    def handler(self, service: Service, quota: Quota) -> grpc.GenericRpcHandler:
+        """All services, for ``grpc.Server.add_generic_rpc_handlers``."""
+
+        def serve(method: Method, given: Given, context: grpc.ServicerContext) -> Iterator[bytes]:
+            return self._serve(service, quota, method, given, context)
+
+        return Handlers(serve)
+
+    def _serve(
+        self, service: Service, quota: Quota, method: Method, given: Given, context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        refusal: Refusal | None = None
+        if service.authorization is not None and method.authorized:
+            metadata = Metadata(context.invocation_metadata())
+            refusal = check_authorization(metadata, service.authorization, service.identity)
+        admitted = refusal or (quota.enter() if method.generates else None)
+        if isinstance(admitted, Refusal):
+            Call(service.recorder, method.path, without_secrets(given.message), context).refuse(admitted)
+            return
+        endpoint = self.endpoint(method)
+        exchange = _Exchange(method, given, context, endpoint, self._writer, admitted)
+        service.recorder.add(exchange.recorded)
+        exchange.watch()
+        pooled = self._pool(endpoint).acquire(exchange)
+        try:
+            yield from exchange.run(pooled.channel)
+        finally:
+            pooled.calls.discard(exchange)
+
+    def endpoint(self, method: Method) -> Endpoint:
+        """Where a method is called."""
+        if self._upstream.target != ENDPOINT:
+            return self._upstream
+        return Endpoint(_HOSTS.get(method.service, ENDPOINT), self._upstream.tls)
+
+    def _pool(self, endpoint: Endpoint) -> transport.ChannelPool:
+        with self._lock:
+            pool = self._pools.get(endpoint)
+            if pool is None:
+                plain = ((transport.SINGLE_THREADED, 0),)  # a call of the other kind is to be freed by hand
+                pool = transport.ChannelPool(functools.partial(transport.open_channel, endpoint, plain))
+                self._pools[endpoint] = pool
+        return pool
+
+
+class _Exchange:
+    """One call on its way to the upstream and back.
+
+    Its line is written before its status is sent, so that whoever has seen a call end finds it in the recording. It is
+    written once, by whoever comes first: the handler, or the end of the call from outside.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        given: Given,
+        context: grpc.ServicerContext,
+        endpoint: Endpoint,
+        writer: Writer | None,
+        slot: Slot | None,
+    ) -> None:
+        self._method = method
+        self._given = given
+        self._context = context
+        self._endpoint = endpoint
+        self._writer = writer
+        self._slot = slot
+        self._sent = context.invocation_metadata()
+        self.recorded = RecordedRequest(
+            method.path,
+            without_secrets(given.message),
+            Metadata(self._sent),
+            deadline=time_left(context),
+            peer=context.peer(),
+            server_request_id="",
+            trace_id="",
+        )
+        self._began = datetime.now(timezone.utc)
+        self._last = time.monotonic()
+        self._received: list[tuple[str, Any]] = []
+        self._responses: list[Response] = []
+        self._call: Any = None
+        self._status: str | None = None
+        self._lock = threading.Lock()
+        self._over = False
+
+    def watch(self) -> None:
+        """See to it that the call to the upstream ends with that of the client."""
+        if not self._context.add_callback(self._on_end):
+            self._on_end()
+
+    def run(self, channel: Any) -> Iterator[bytes]:
+        """Make the call, and hand on its messages as they come."""
+        with self._lock:
+            if self._over:
+                return
+            self._call = channel.unary_stream(self._method.path)(
+                self._given.data, metadata=_passed(self._sent), timeout=time_left(self._context)
+            )
+        try:
+            for content in self._call:
+                if not self._responses:
+                    # Not before: to wait for them alone would keep the call from being cancelled.
+                    self._hand_on_initial_metadata()
+                self._responses.append(Response(self._since_last(), content))
+                self.recorded.sent += 1
+                yield content
+        except grpc.RpcError:
+            # What went wrong is asked of the call itself, as if it had gone well.
+            pass
+        self._finish()
+
+    def _hand_on_initial_metadata(self) -> None:
+        self._take(self._call.initial_metadata())
+        self._context.send_initial_metadata(_passed(self._received))
+
+    def _take(self, metadata: Iterable[tuple[str, Any]] | None) -> None:
+        self._received += metadata or ()
+        ids = dict(self._received)
+        self.recorded.server_request_id = str(ids.get("x-request-id", ""))
+        self.recorded.trace_id = str(ids.get("x-server-trace-id", ""))
+
+    def _since_last(self) -> float:
+        before, self._last = self._last, time.monotonic()
+        return self._last - before
+
+    def _finish(self) -> None:
+        """Hand on how the call ended at the upstream."""
+        code, message, trailing = self._call.code(), self._call.details() or "", self._call.trailing_metadata() or ()
+        if not self._responses:
+            self._hand_on_initial_metadata()
+        self._take(trailing)
+        if code is grpc.StatusCode.UNAVAILABLE and not trailing:
+            # Whatever it is, it is not the service's own words.
+            message = f"upstream {self._endpoint}: {message}"
+        left = time_left(self._context)
+        at_deadline = code is grpc.StatusCode.DEADLINE_EXCEEDED and left is not None and left < _ROUNDING
+        refusal: RecordedRefusal | None = None
+        if code is not grpc.StatusCode.OK:
+            packed = next((value for key, value in trailing if key == STATUS_DETAILS_KEY), None)
+            refusal = RecordedRefusal(code, message, after=self._since_last(), packed=packed)
+            self._context.set_details(message)
+            self._context.set_code(code)
+        self._context.set_trailing_metadata(_passed(trailing))
+        if self._write(None if at_deadline else refusal, unfinished=at_deadline) and not at_deadline:
+            self._status = code.name
+        self._release()
+
+    def _release(self) -> None:
+        if self._slot is not None:
+            self._slot.release()
+
+    def _on_end(self) -> None:
+        try:
+            self._write(None, unfinished=True)
+        finally:
+            if self._call is not None:
+                self._call.cancel()
+            self._release()
+            self.recorded.end(self._status or "CANCELLED")
+
+    def _write(self, refusal: RecordedRefusal | None, *, unfinished: bool) -> bool:
+        """Write the line, unless it is written; returns whether it was not."""
+        with self._lock:
+            if self._over:
+                return False
+            self._over = True
+            if self._writer is not None:
+                self._writer.write(
+                    Entry(
+                        method=self._method,
+                        request=self._given.message,
+                        responses=tuple(self._responses),
+                        refusal=refusal,
+                        unfinished=unfinished,
+                        metadata=kept_metadata((*self._sent, *self._received)),
+                        began=self._began.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+                    ),
+                    secrets=[str(value) for key, value in self._sent if key == "authorization"],
+                )
+            return True
+
+
+def _passed(metadata: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+    """What of the metadata of one leg goes on to the other."""
+    return tuple(
+        (key, value) for key, value in metadata if key in _STATUS or not (key in _OWN or key.startswith((":", "grpc-")))
+    )

@@ -1,0 +1,202 @@
+"""Which recorded call answers a request, and which comes nearest when none does."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+from google.protobuf.message import Message
+
+from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.record_replay.message_encoding import canonical
+from yandexgpt.emulator.record_replay.methods import Method
+from yandexgpt.emulator.record_replay.recording_file import Entry
+from yandexgpt.emulator.record_replay.redaction import without_secrets, without_texts
+
+__all__ = ["Match", "Recorded", "differences", "nearest"]
+
+Match = Literal["request", "order"]
+
+_Group = tuple[str, bytes, bool]
+"""A method, a request, and whether its texts are there: calls that have these in common take turns."""
+_Leaves = Mapping[str, str]
+_FOLDER = re.compile(r"\Agpt://[^/]+/")
+_SHOWN = 40
+"""Characters of a value that are shown: a status travels in metadata, which peers limit to 8 KiB, and a Cyrillic letter
+takes six bytes of it."""
+_DIFFERENCES_SHOWN = 3
+_LONG = 20
+"""Characters of a value from which on it weighs in full: texts tell requests apart, more than options do."""
+_ANY_DIFFERENCE = 0.1
+"""What even the smallest difference weighs."""
+
+
+class Recorded:
+    """The calls of a recording, handed out one after the other. Thread-safe.
+
+    Args:
+        path: the file, for messages.
+        entries: its calls.
+        match: ``"request"``: a request gets the answers that were recorded for the same one, in their order, and then
+            the last of them again and again. ``"order"``: a request gets the next answer of its method, whatever it
+            asks for, and each once.
+    """
+
+    def __init__(self, path: Path, entries: Iterable[Entry], match: Match) -> None:
+        self._name = path.name
+        self._entries = list(entries)
+        self._match = match
+        self._groups: dict[_Group, list[Entry]] = {}
+        for entry in self._entries:
+            self._groups.setdefault(self._group(entry.method, entry.request, entry.texts), []).append(entry)
+        self._used: Counter[_Group] = Counter()
+        self._lock = threading.Lock()
+
+    def _group(self, method: Method, request: Message, texts: bool) -> _Group:
+        return (
+            (method.name, canonical(_neutral(request)), texts) if self._match == "request" else (method.name, b"", True)
+        )
+
+    def take(self, method: Method, request: Message) -> Entry | Refusal:
+        """The answer to one more call, or the words of a miss."""
+        request = without_secrets(request)
+        group = self._group(method, request, True)
+        if group not in self._groups:
+            group = self._group(method, without_texts(request), False)
+        with self._lock:
+            entries = self._groups.get(group, [])
+            used = self._used[group]
+            if entries and (used < len(entries) or self._match == "request"):
+                self._used[group] += 1
+                return entries[min(used, len(entries) - 1)]
+        return Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._miss(method, request, used))
+
+    def _miss(self, method: Method, request: Message, used: int) -> str:
+        if used:
+            return f"all {used} calls of {method.name} in {self._name} have been replayed"
+        candidates = [entry for entry in self._entries if entry.method == method]
+        if not candidates:
+            counts = Counter(entry.method.name for entry in self._entries)
+            there = ", ".join(f"{name} ({number})" for name, number in counts.items())
+            return f"{self._name} holds no call of {method.name}; it holds {there}"
+        entry, found = nearest(candidates, request)
+        shown = "; ".join(found[:_DIFFERENCES_SHOWN])
+        more = len(found) - _DIFFERENCES_SHOWN
+        return (
+            f"{self._name} holds no call of {method.name} with this request; the nearest, of line "
+            f"{entry.where.rpartition(':')[2]}, differs in "
+            f"{shown or 'fields that this interface does not know'}{f'; and {more} more' if more > 0 else ''}"
+        )
+
+
+def nearest(entries: Sequence[Entry], request: Message) -> tuple[Entry, list[str]]:
+    """The entry whose request is most like this one, and in what they differ; of equals the first.
+
+    Args:
+        entries: one or more.
+        request: what came, secrets removed.
+    """
+    leaves = {True: _leaves(request), False: _leaves(without_texts(request))}
+    compared = [(entry, _leaves(entry.request), leaves[entry.texts]) for entry in entries]
+    entry, recorded, got = min(compared, key=lambda each: _distance(each[1], each[2]))
+    return entry, differences(recorded, got)
+
+
+def differences(recorded: _Leaves, got: _Leaves) -> list[str]:
+    """In which fields two messages differ, and how; what weighs most comes first."""
+    paths = [path for path in dict.fromkeys((*recorded, *got)) if recorded.get(path) != got.get(path)]
+    paths.sort(key=lambda path: _weight(recorded.get(path), got.get(path)), reverse=True)
+    found = []
+    for path in paths:
+        was, now = recorded.get(path), got.get(path)
+        begin = 0 if was is None or now is None else max(0, _common(was, now) - _SHOWN // 2)
+        found.append(f"{path}: recorded {_cut(was, begin)}, got {_cut(now, begin)}")
+    return found
+
+
+def _distance(recorded: _Leaves, got: _Leaves) -> float:
+    """How far apart two messages are."""
+    return sum(_weight(recorded.get(path), got.get(path)) for path in recorded.keys() | got.keys())
+
+
+def _weight(was: str | None, now: str | None) -> float:
+    """How much two values differ: the longer they are, and the more of them does, the more; 0 if they do not."""
+    if was == now:
+        return 0.0
+    one, other = was or "", now or ""
+    length = max(len(one), len(other))
+    alike = _common(one, other) + _common(one[::-1], other[::-1])
+    return (1 - min(1.0, alike / length)) * min(1.0, length / _LONG) + _ANY_DIFFERENCE
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts have in common at their beginning."""
+    return next(
+        (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
+
+
+def _cut(value: str | None, begin: int) -> str:
+    if value is None:
+        return "nothing"
+    end = begin + _SHOWN
+    return f"{'...' if begin else ''}{value[begin:end]}{'...' if len(value) > end else ''}"
+
+
+def _neutral(request: Message) -> Message:
+    """The request without what makes no difference: whose folder it is, and options that hold none."""
+    copy: Any = type(request)()
+    copy.CopyFrom(request)
+    if "model_uri" in copy.DESCRIPTOR.fields_by_name:
+        copy.model_uri = _FOLDER.sub("gpt://<folder>/", copy.model_uri)
+    if "completion_options" in copy.DESCRIPTOR.fields_by_name and not copy.completion_options.ByteSize():
+        copy.ClearField("completion_options")
+    result: Message = copy
+    return result
+
+
+def _leaves(message: Message) -> dict[str, str]:
+    return dict(_walk("", _neutral(message)))
+
+
+def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    """The fields of a message as a recording names them, each with its value in a few characters."""
+    if not isinstance(value, Message):
+        yield path, repr(value)
+        return
+    message: Any = value
+    name = message.DESCRIPTOR.full_name
+    if name == "google.protobuf.Value":
+        kind = message.WhichOneof("kind")
+        yield from _walk(path, getattr(message, kind) if kind else None)
+    elif name == "google.protobuf.Struct":
+        yield from _inner(path, ((key, message.fields[key]) for key in sorted(message.fields)))
+    elif name == "google.protobuf.ListValue":
+        yield from _items(path, message.values)
+    elif name.startswith("google.protobuf."):  # a number or a truth value that may be absent
+        yield path, repr(message.value)
+    else:
+        yield from _inner(path, ((field.json_name, found) for field, found in message.ListFields()))
+
+
+def _inner(path: str, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+    empty = True
+    for name, value in fields:
+        empty = False
+        where = f"{path}.{name}" if path else name
+        if isinstance(value, Message | str | bytes | int | float):
+            yield from _walk(where, value)
+        else:
+            yield from _items(where, value)
+    if empty and path:
+        yield path, "{}"
+
+
+def _items(path: str, items: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    for index, each in enumerate(items):
+        yield from _walk(f"{path}[{index}]", each)

@@ -1,0 +1,140 @@
+"""What is taken out of messages before they are written down: secrets always, texts if asked.
+
+A removed text leaves its outline: an ``x`` for each character that is not white space. So the texts of a stream keep
+their lengths, their words, and the way in which one continues the other; and a request finds its recording again by
+the outlines of its texts.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+from yandexgpt.emulator.record_replay.message_encoding import children, unpack
+
+__all__ = ["REMOVED", "secrets_of", "without_secrets", "without_texts"]
+
+REMOVED = "removed"
+"""Stands for a secret."""
+_IAM = "yandex.cloud.iam."
+_SECRETS = ("yandex_passport_oauth_token", "jwt", "iam_token")
+
+_KEPT = {
+    "CompletionRequest.model_uri",
+    "CompletionResponse.model_version",
+    "BatchCompletionRequest.model_uri",
+    "BatchCompletionRequest.source_dataset_id",
+    "TokenizeRequest.model_uri",
+    "TokenizeResponse.model_version",
+    "Message.role",
+    "FunctionTool.name",
+    "FunctionCall.name",
+    "FunctionResult.name",
+    "ToolChoice.function_name",
+    "Operation.id",
+    "Operation.description",
+    "Operation.created_by",
+    "GetOperationRequest.operation_id",
+    "CancelOperationRequest.operation_id",
+    "Any.type_url",
+}
+"""Strings that are no texts of anybody's; whatever else is a string goes."""
+_WHOLE = ("google.rpc.Status", "google.protobuf.Timestamp")
+"""Messages left as they are: the service's own words on an error, and times."""
+_SCHEMAS = {"FunctionTool.parameters", "JsonSchema.schema"}
+_WORDS = ("title", "description", "$comment")
+_VALUES = ("default", "const", "enum", "example", "examples")
+"""What in a schema is no structure: words for people, and values of any kind."""
+_CHARACTER = re.compile("[^\\s\ufffd]")
+_Message = TypeVar("_Message", bound=Message)
+
+
+def secrets_of(message: Message) -> list[str]:
+    """The tokens and keys that the message holds."""
+    if not message.DESCRIPTOR.full_name.startswith(_IAM):
+        return []
+    return [value for field, value in message.ListFields() if field.name in _SECRETS]
+
+
+def without_secrets(message: _Message) -> _Message:
+    """The message without tokens, and without the time that one ends at; itself if it can hold none."""
+    if not message.DESCRIPTOR.full_name.startswith(_IAM):
+        return message
+    copy = _copy(message)
+    for field, _ in message.ListFields():
+        if field.name in _SECRETS:
+            setattr(copy, field.name, REMOVED)
+        elif field.name == "expires_at":
+            copy.ClearField(field.name)
+    return copy
+
+
+def without_texts(message: _Message) -> _Message:
+    """A copy with nothing left of the texts but their outlines.
+
+    Those are messages, answers, tokens (their numbers too), arguments and results of tools; in a schema the words, not
+    the structure. Fields that this interface does not know go altogether.
+    """
+    copy = _copy(message)
+    _strip(copy)
+    return copy
+
+
+def _copy(message: _Message) -> _Message:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.DiscardUnknownFields()
+    return copy
+
+
+def _strip(message: Any) -> None:
+    if message.DESCRIPTOR.full_name in _WHOLE:
+        return
+    if message.DESCRIPTOR.full_name == "google.protobuf.Any":
+        inner = unpack(message)
+        message.value = b"" if inner is None else without_texts(inner).SerializeToString(deterministic=True)
+        return
+    for field, value in message.ListFields():
+        name = f"{field.containing_type.name}.{field.name}"
+        if name == "Token.id":
+            message.id = 0
+        elif field.type == FieldDescriptor.TYPE_STRING and name not in _KEPT:
+            setattr(message, field.name, _outline(value))
+        elif field.message_type is not None and field.message_type.full_name == "google.protobuf.Struct":
+            _strip_struct(value, schema=name in _SCHEMAS)
+    for each in children(message):
+        if each.DESCRIPTOR.full_name != "google.protobuf.Struct":
+            _strip(each)
+
+
+def _strip_struct(struct: Any, *, schema: bool) -> None:
+    for key in list(struct.fields):
+        _strip_value(struct.fields[key], key if schema and key not in _VALUES else None)
+
+
+def _strip_value(value: Any, keyword: str | None) -> None:
+    """Take the texts out of a JSON value.
+
+    Args:
+        value: the value, a ``google.protobuf.Value``.
+        keyword: in a schema, what the value stands under; None: nothing of the value is to be left.
+    """
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        _strip_struct(value.struct_value, schema=keyword is not None)
+    elif kind == "list_value":
+        for each in value.list_value.values:
+            _strip_value(each, keyword)
+    elif kind == "string_value" and (keyword is None or keyword in _WORDS):
+        value.string_value = _outline(value.string_value)
+    elif kind == "number_value" and keyword is None:
+        value.number_value = 0
+    elif kind == "bool_value" and keyword is None:
+        value.bool_value = False
+
+
+def _outline(text: str) -> str:
+    return _CHARACTER.sub("x", text)

@@ -1,0 +1,142 @@
+"""Replay: calls answered from a recording, with the timing of the recording."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+
+from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
+from yandexgpt.emulator.call import Call
+from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.identity import Identity
+from yandexgpt.emulator.quota import Quota
+from yandexgpt.emulator.record_replay import recording_file
+from yandexgpt.emulator.record_replay.matching import Match, Recorded
+from yandexgpt.emulator.record_replay.methods import Given, Handlers, Method
+from yandexgpt.emulator.record_replay.recording_file import Entry
+from yandexgpt.emulator.record_replay.redaction import REMOVED, without_secrets
+from yandexgpt.emulator.record_replay.restricted_script import Unscripted
+from yandexgpt.emulator.recording import Metadata
+from yandexgpt.emulator.script import Failure
+from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.validation import check_authorization
+
+__all__ = ["Replayer"]
+
+_SENT_BACK = ("x-request-id", "x-server-trace-id")
+
+
+class Replayer:
+    """Answers from a recording.
+
+    Attributes:
+        script: takes failures, which come before what was recorded.
+
+    Args:
+        path: the recording.
+        match: see :class:`Recorded`.
+
+    Raises:
+        ValueError: it is no recording, or there is no call in it.
+    """
+
+    def __init__(self, path: Path, match: Match) -> None:
+        self._path = path
+        self._match = match
+        self._entries = recording_file.read(path, "replay")
+        if not self._entries:
+            raise ValueError(f"replay: {path} holds no call")
+        self._recorded = Recorded(path, self._entries, match)
+        self.script = Unscripted(str(path), fails=True)
+
+    def start(self) -> None:
+        """Begin at the beginning of the recording, also after :meth:`stop`."""
+        self._recorded = Recorded(self._path, self._entries, self._match)
+
+    def stop(self) -> None:
+        """There is nothing to close."""
+
+    def handler(self, service: Service, quota: Quota) -> grpc.GenericRpcHandler:
+        """All services, for ``grpc.Server.add_generic_rpc_handlers``."""
+
+        def serve(method: Method, given: Given, context: grpc.ServicerContext) -> Iterator[bytes]:
+            return self._serve(service, quota, method, given, context)
+
+        return Handlers(serve)
+
+    def _serve(
+        self, service: Service, quota: Quota, method: Method, given: Given, context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        failure: Failure | None = None
+        found: Entry | Refusal | None = None
+        if method.authorized:
+            metadata = Metadata(context.invocation_metadata())
+            found = check_authorization(metadata, service.authorization, service.identity)
+        slot = quota.enter() if method.generates and found is None else None
+        if isinstance(slot, Refusal):
+            found, slot = slot, None
+        if found is None:
+            failure = self.script.take_failure()
+            if failure is None or failure.after:
+                found = self._recorded.take(method, given.message)
+        ids = _ids(found) if isinstance(found, Entry) else None
+        call = Call(service.recorder, method.path, without_secrets(given.message), context, ids)
+        release = slot.release if slot is not None else _nothing
+        call.at_end(release)
+        try:
+            if isinstance(found, Entry):
+                yield from _answer(service.identity, call, found, failure, release)
+            if isinstance(found, Refusal):
+                call.refuse(found)
+            elif failure is not None and call.pause(failure.delay):
+                call.refuse(failure.refusal)
+        finally:
+            release()
+
+
+def _answer(
+    identity: Identity, call: Call, entry: Entry, failure: Failure | None, release: Callable[[], None]
+) -> Iterator[bytes]:
+    """What was recorded, as far as the failure lets it come; the failure itself is left to be sent."""
+    responses = entry.responses if failure is None else entry.responses[:-1][: failure.after]
+    succeeds = failure is None and entry.refusal is None and not entry.unfinished
+    for index, response in enumerate(responses, 1):
+        if not call.pause(response.after):
+            return
+        if succeeds and index == len(responses):
+            release()
+        call.recorded.sent += 1
+        yield _with_token(identity, entry, response.content)
+    if succeeds:
+        call.finish()
+    elif failure is None and entry.refusal is not None:
+        if call.pause(entry.refusal.after):
+            call.refuse(entry.refusal)
+    elif failure is None:
+        call.pause(threading.TIMEOUT_MAX)
+
+
+def _with_token(identity: Identity, entry: Entry, content: bytes) -> bytes:
+    """The message with a token of this emulator's own, where one was removed."""
+    if entry.method.response_type is not iam.CreateIamTokenResponse:
+        return content
+    response = iam.CreateIamTokenResponse.FromString(content)
+    if response.iam_token == REMOVED:
+        response.iam_token = identity.issue()
+        if not response.HasField("expires_at"):
+            response.expires_at.FromNanoseconds(int(identity.expires_at(response.iam_token) * 1e9))
+    return response.SerializeToString()
+
+
+def _ids(entry: Entry) -> list[tuple[str, str]] | None:
+    """What is sent back as ids; None: it is not known, and new ones will do."""
+    if entry.metadata is None:
+        return None
+    return [(key, entry.metadata[key]) for key in _SENT_BACK if key in entry.metadata]
+
+
+def _nothing() -> None:
+    """Release nothing."""

@@ -1,0 +1,131 @@
+"""The file of a recording while it is written: a whole line a call, and no secrets."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2  # type: ignore[import-untyped]
+
+from yandexgpt.emulator.record_replay import recording_file
+from yandexgpt.emulator.record_replay.recording_file import Entry, RecordedRefusal, Response
+from yandexgpt.emulator.record_replay.redaction import REMOVED, secrets_of, without_secrets, without_texts
+
+__all__ = ["Writer"]
+
+_LEAST_SECRET = 16
+"""Characters: anything shorter may stand in the service's words by chance. Real keys and tokens are far longer."""
+
+
+class Writer:
+    """Appends calls to a file. Thread-safe.
+
+    Args:
+        path: the file; one that is there must be a recording, and is gone on with.
+        texts: False: texts leave only their outlines.
+
+    Raises:
+        ValueError: the file is there, and is no recording.
+    """
+
+    def __init__(self, path: Path, *, texts: bool) -> None:
+        self._path = path
+        self._texts = texts
+        self._file: int | None = None
+        self._lock = threading.Lock()
+        if path.exists():
+            try:
+                recording_file.read(path, "record")
+            except ValueError as error:
+                raise ValueError(f"{error}; only a recording is gone on with: name another file for record") from error
+
+    def open(self) -> None:
+        """Open the file, and make it if it is not there.
+
+        Raises:
+            ValueError: it cannot be.
+        """
+        try:
+            ended = not self._path.exists() or self._path.read_bytes()[-1:] in (b"", b"\n")
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+        except OSError as error:
+            raise ValueError(f"record: {self._path}: {error.strerror or error}") from error
+        if not ended:
+            os.write(self._file, b"\n")
+
+    def close(self) -> None:
+        """Close the file; nothing is written any more."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def write(self, entry: Entry, secrets: Iterable[str]) -> None:
+        """Append a call.
+
+        Args:
+            entry: the call as it was, secrets and texts included.
+            secrets: the values of ``authorization`` that it came with.
+        """
+        line = recording_file.written(self._cleaned(entry, secrets))
+        with self._lock:
+            if self._file is not None:
+                while line:
+                    line = line[os.write(self._file, line) :]
+
+    def _cleaned(self, entry: Entry, secrets: Iterable[str]) -> Entry:
+        """The call without secrets, and without texts if they are not wanted."""
+        found = {secret for value in secrets for secret in (value, value.partition(" ")[2])}
+        found.update(secrets_of(entry.request))
+        responses = []
+        for after, content in entry.responses:
+            try:
+                message = entry.method.response_type.FromString(content)
+            except DecodeError:
+                responses.append(Response(after, content if self._texts and entry.method.authorized else b""))
+                continue
+            found.update(secrets_of(message))
+            responses.append(Response(after, self._removed(message).SerializeToString(deterministic=True)))
+        hidden = [secret for secret in sorted(found, key=len, reverse=True) if len(secret) >= _LEAST_SECRET]
+        metadata = {key: _scrubbed(value, hidden) for key, value in (entry.metadata or {}).items()}
+        return dataclasses.replace(
+            entry,
+            request=self._removed(entry.request),
+            responses=tuple(responses),
+            refusal=entry.refusal and _scrubbed_refusal(entry.refusal, hidden),
+            texts=self._texts,
+            metadata=metadata,
+        )
+
+    def _removed(self, message: Message) -> Message:
+        message = without_secrets(message)
+        return message if self._texts else without_texts(message)
+
+
+def _scrubbed(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, REMOVED)
+    return text
+
+
+def _scrubbed_refusal(refusal: RecordedRefusal, secrets: Sequence[str]) -> RecordedRefusal:
+    packed = refusal.packed
+    if packed is not None and any(secret.encode() in packed for secret in secrets):
+        packed = _scrubbed_status(packed, secrets)
+    return dataclasses.replace(refusal, message=_scrubbed(refusal.message, secrets), packed=packed)
+
+
+def _scrubbed_status(packed: bytes, secrets: Sequence[str]) -> bytes | None:
+    """The details without those that hold a secret; None if they cannot be read."""
+    try:
+        status = status_pb2.Status.FromString(packed)
+    except DecodeError:
+        return None
+    details = [each for each in status.details if not any(secret.encode() in each.value for secret in secrets)]
+    clean = status_pb2.Status(code=status.code, message=_scrubbed(status.message, secrets), details=details)
+    scrubbed: bytes = clean.SerializeToString()
+    return scrubbed

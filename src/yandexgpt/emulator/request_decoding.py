@@ -1,0 +1,56 @@
+"""Requests that cannot be read."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from yandexgpt.emulator.error_status import Refusal
+
+__all__ = ["ReadableOnly"]
+
+
+class _Unreadable:
+    """In place of a request: its bytes are no message of its type."""
+
+
+class ReadableOnly(grpc.ServerInterceptor):
+    """Answers INVALID_ARGUMENT to bytes that are no request; gRPC would say INTERNAL, and print a trace of its own."""
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """The method's handler, with a reader that does not fail."""
+        handler = continuation(handler_call_details)
+        if handler is None or handler.request_deserializer is None:
+            return handler  # what forwards bytes as they are
+        deserialize = handler.request_deserializer
+
+        def read(data: bytes) -> Any:
+            try:
+                return deserialize(data)
+            except DecodeError:
+                return _Unreadable()
+
+        def checked(respond: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
+            def handle(request: Any, context: grpc.ServicerContext) -> Any:
+                if isinstance(request, _Unreadable):
+                    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"this is no request of {method}")
+                    context.set_trailing_metadata(refusal.trailing_metadata(str(uuid.uuid4())))
+                    context.abort(refusal.code, refusal.message)
+                return respond(request, context)
+
+            return handle
+
+        method = handler_call_details.method
+        codecs = {"request_deserializer": read, "response_serializer": handler.response_serializer}
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(checked(handler.unary_stream), **codecs)
+        assert handler.unary_unary is not None  # noqa: S101 - the interface has no methods of other kinds
+        return grpc.unary_unary_rpc_method_handler(checked(handler.unary_unary), **codecs)

@@ -1,0 +1,93 @@
+"""TextGenerationService: answers, unary and streamed."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
+from yandexgpt.emulator.answers import encode
+from yandexgpt.emulator.call import Call
+from yandexgpt.emulator.default_answer import default_answer, input_words
+from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.quota import Quota, Slot
+from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.validation import check_request
+
+__all__ = ["TextGeneration"]
+
+_SERVICE = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
+_COMPLETION = f"/{_SERVICE}/Completion"
+_ANSWERS_KEPT = 64
+"""Answers whose messages are kept serialized, for the next call that gets the same."""
+
+
+class TextGeneration:
+    """The service's behaviour; :meth:`handler` is what a gRPC server takes.
+
+    Args:
+        service: what it has in common with others.
+        quota: what may run.
+        delay: seconds before each message of an answer that is not scripted; may be set at any time.
+    """
+
+    def __init__(self, service: Service, *, quota: Quota, delay: float) -> None:
+        self._service = service
+        self._quota = quota
+        self.delay = delay
+        self._encode = functools.lru_cache(maxsize=_ANSWERS_KEPT)(encode)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """The service for ``grpc.Server.add_generic_rpc_handlers``; its responses are serialized already."""
+        completion: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
+            self._completion,
+            request_deserializer=text_generation_service_pb2.CompletionRequest.FromString,
+        )
+        return grpc.method_handlers_generic_handler(_SERVICE, {"Completion": completion})
+
+    def _completion(
+        self, request: text_generation_service_pb2.CompletionRequest, context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        call, refusal = self._service.receive(_COMPLETION, request, context, check_request)
+        admitted = refusal or self._quota.enter()
+        if isinstance(admitted, Refusal):
+            call.refuse(admitted)
+            return
+        call.at_end(admitted.release)
+        try:
+            yield from self._answer(call, request, admitted)
+        finally:
+            admitted.release()
+
+    def _answer(
+        self, call: Call, request: text_generation_service_pb2.CompletionRequest, slot: Slot
+    ) -> Iterator[bytes]:
+        failure, answer = self._service.script.take(request)
+        if failure is not None and not failure.after:
+            if call.pause(failure.delay):
+                call.refuse(failure.refusal)
+            return
+        if answer is None:
+            answer = default_answer(request, self.delay)
+        messages = self._encode(answer, input_words(request))
+        partials = messages.partials if request.completion_options.stream else ()
+        for partial in partials if failure is None else partials[: failure.after]:
+            if not call.pause(answer.delay):
+                return
+            call.recorded.sent += 1
+            yield partial
+        if failure is not None:
+            if call.pause(failure.delay):
+                call.refuse(failure.refusal)
+            return
+        if messages.final is not None:
+            if not call.pause(answer.delay):
+                return
+            # The generation is over once its last message exists: a client that has read it may start another.
+            slot.release()
+            call.recorded.sent += 1
+            yield messages.final
+        call.finish()
