@@ -20,7 +20,8 @@ from driver import Clock
 
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc as iam_grpc
-from yandexgpt.emulator.identity import AUDIENCE, METADATA_PATH, Identity, MetadataServer
+from yandexgpt.emulator.identity import AUDIENCE, Identity
+from yandexgpt.emulator.metadata_server import METADATA_PATH, MetadataServer
 
 DEADLINE = 20.0
 
@@ -200,7 +201,7 @@ def test_without_the_extra_the_error_names_it(identity, channel, key, monkeypatc
 @pytest.fixture(autouse=True)
 def patience(monkeypatch) -> None:
     """Whoever asks the metadata service may take their time between the connection and the request."""
-    monkeypatch.setattr("yandexgpt.emulator.identity._Handler.timeout", DEADLINE)
+    monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", DEADLINE)
 
 
 @pytest.fixture
@@ -274,7 +275,7 @@ def test_closing_the_metadata_service_leaves_no_thread_and_does_not_wait_for_slo
     host, port = metadata.endpoint.split(":")
     with asking(metadata) as slow:
         assert metadata.noticed.wait(DEADLINE)
-        monkeypatch.setattr("yandexgpt.emulator.identity._Handler.timeout", 0.5)  # of one who asks for nothing
+        monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", 0.5)  # of one who asks for nothing
         with socket.create_connection((host, int(port)), DEADLINE):
             metadata.close()
             metadata.close()

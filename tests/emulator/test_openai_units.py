@@ -17,9 +17,9 @@ from yandexgpt.completion import CompletionResponse, Status
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
 from yandexgpt.emulator.http_api.openai.chat_messages import Prompt
-from yandexgpt.emulator.http_api.openai.endpoint import event
 from yandexgpt.emulator.http_api.openai.request import completion_request
 from yandexgpt.emulator.http_api.openai.response_store import Kept, Store
+from yandexgpt.emulator.http_api.openai.sse import event
 
 TEXT = st.text(st.sampled_from("ab я👍\ufffd\n"), max_size=8)
 

@@ -19,8 +19,10 @@ A broken network is played by a :class:`FaultProxy` in front of it::
 See :class:`Emulator` for what it answers when nothing is scripted.
 """
 
-from yandexgpt.emulator.fault_proxy.proxy import ErrorCode, Fault, FaultProxy
-from yandexgpt.emulator.identity import Identity, MetadataServer
+from yandexgpt.emulator.fault_proxy.faults import ErrorCode, Fault
+from yandexgpt.emulator.fault_proxy.proxy import FaultProxy
+from yandexgpt.emulator.identity import Identity
+from yandexgpt.emulator.metadata_server import MetadataServer
 from yandexgpt.emulator.recording import Metadata, RecordedRequest
 from yandexgpt.emulator.server import Emulator
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-__all__ = ["Certificates", "issue"]
+import grpc
+
+from yandexgpt.emulator.listening import is_any_address
+
+__all__ = ["Certificates", "TlsFiles", "issue"]
 
 _LIFETIME = datetime.timedelta(days=365)
 _CLOCK_SKEW = datetime.timedelta(hours=1)
@@ -105,3 +111,39 @@ def issue(names: Iterable[str] = ()) -> Certificates:
         server=server.public_bytes(pem),
         server_key=server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
+
+
+class TlsFiles:
+    """A certificate for a host, signed by an authority of its own, in a temporary folder.
+
+    Args:
+        host: the name or address to be certified, besides localhost, 127.0.0.1, ::1 and the service's own hosts.
+
+    Attributes:
+        authority: the file that clients are to trust.
+        certificate, key: the server's own.
+
+    Raises:
+        ImportError: the extra ``yandexgpt[emulator]`` is not installed.
+    """
+
+    def __init__(self, host: str) -> None:
+        made = issue([] if is_any_address(host) else [host])
+        self._folder = tempfile.TemporaryDirectory(prefix="yandexgpt-emulator-")
+        folder = Path(self._folder.name)
+        self.authority, self.certificate, self.key = folder / "ca.pem", folder / "server.pem", folder / "server.key"
+        try:
+            self.authority.write_bytes(made.authority)
+            self.certificate.write_bytes(made.server)
+            self.key.write_bytes(made.server_key)
+        except BaseException:
+            self.close()
+            raise
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """The certificate for a gRPC server."""
+        return grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._folder.cleanup()

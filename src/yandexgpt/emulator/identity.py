@@ -14,16 +14,12 @@ Checking a service account's JWT and making its key need the extra `auth`; nothi
 
 from __future__ import annotations
 
-import json
 import secrets
 import string
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Final
 
 import grpc
@@ -42,9 +38,6 @@ LEEWAY: Final = 5.0
 KEY_BITS: Final = 2048
 _ALGORITHM_SHOWN: Final = 20
 """Characters of an algorithm's name that are told; a token may hold anything."""
-METADATA_PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/token"
-HTTP_TIMEOUT: Final = 1.0
-"""Seconds that a client of the metadata service may be silent in the middle of its request."""
 NO_AUTH: Final = "PyJWT and cryptography are needed for service-account keys: pip install 'yandexgpt[auth]'"
 
 
@@ -270,101 +263,3 @@ class _IamTokenService(iam_grpc.IamTokenServiceServicer):
             return self._identity.exchange(request)
         except ExchangeError as refusal:
             context.abort(refusal.code, str(refusal))
-
-
-class MetadataServer:
-    """The metadata service of a cloud machine, over HTTP on a free loopback port, issuing tokens of an `Identity`.
-
-    It serves from its making to `close`. Knobs, to be set at any time:
-    missing: True for a machine without service account: 404.
-    delay: seconds before an answer.
-    garbage: a body to send in place of a token, with status 200; None for none.
-    """
-
-    def __init__(self, identity: Identity) -> None:
-        """Serve tokens of `identity`."""
-        self.missing = False
-        self.delay = 0.0
-        self.garbage: bytes | None = None
-        self._identity = identity
-        self._lock = threading.Lock()
-        self._requests = 0
-        self._closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"metadata": self}))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="yandexgpt-metadata", daemon=True
-        )
-        self._thread.start()
-
-    def __enter__(self) -> MetadataServer:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Close it."""
-        self.close()
-
-    @property
-    def endpoint(self) -> str:
-        """Where it is, in place of 169.254.169.254: "host:port"."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
-    @property
-    def url(self) -> str:
-        """The whole address of the token."""
-        return f"http://{self.endpoint}{METADATA_PATH}"
-
-    @property
-    def requests(self) -> int:
-        """How many requests came in, refused ones included."""
-        with self._lock:
-            return self._requests
-
-    def close(self) -> None:
-        """Stop serving, answers that are being delayed included; may be called again."""
-        if not self._closing.is_set():
-            self._closing.set()
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-
-    def answer(self, path: str, flavor: str | None) -> tuple[int, bytes]:
-        """Return status and body for a request's path and `Metadata-Flavor`."""
-        with self._lock:
-            self._requests += 1
-        self._closing.wait(self.delay)
-        if flavor != "Google":
-            return 403, b"Missing required header Metadata-Flavor: Google\n"
-        if path != METADATA_PATH or self.missing:
-            return 404, b"Not Found\n"
-        if self.garbage is not None:
-            return 200, self.garbage
-        lifetime = self._identity.token_lifetime
-        expires_in = int(lifetime) if lifetime == int(lifetime) else lifetime
-        token = {"access_token": self._identity.issue(lifetime), "expires_in": expires_in, "token_type": "Bearer"}
-        return 200, json.dumps(token).encode()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that closing waits for them
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    metadata: MetadataServer
-    timeout = HTTP_TIMEOUT
-
-    def do_GET(self) -> None:
-        status, body = self.metadata.answer(self.path, self.headers.get("Metadata-Flavor"))
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json" if status == 200 else "text/plain")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Stay quiet."""

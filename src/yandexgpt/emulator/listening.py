@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import socket
-import tempfile
-from pathlib import Path
 
-import grpc
-
-from yandexgpt.emulator.certificates import issue
-
-__all__ = ["TlsFiles", "address", "bind", "check_free", "reachable"]
+__all__ = ["address", "bind", "check_free", "is_any_address", "reachable"]
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
 
@@ -23,6 +17,11 @@ def address(host: str, port: int) -> str:
 def reachable(host: str) -> str:
     """The host by which a client on this machine reaches what listens on `host`."""
     return _ANY_ADDRESS.get(host, host)
+
+
+def is_any_address(host: str) -> bool:
+    """Whether `host` means every address of this machine."""
+    return host in _ANY_ADDRESS
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -49,39 +48,3 @@ def check_free(host: str, port: int) -> None:
         OSError: it cannot be listened on; ``filename`` is the address.
     """
     bind(host, port).close()
-
-
-class TlsFiles:
-    """A certificate for a host, signed by an authority of its own, in a temporary folder.
-
-    Args:
-        host: the name or address to be certified, besides localhost, 127.0.0.1, ::1 and the service's own hosts.
-
-    Attributes:
-        authority: the file that clients are to trust.
-        certificate, key: the server's own.
-
-    Raises:
-        ImportError: the extra ``yandexgpt[emulator]`` is not installed.
-    """
-
-    def __init__(self, host: str) -> None:
-        made = issue([] if host in _ANY_ADDRESS else [host])
-        self._folder = tempfile.TemporaryDirectory(prefix="yandexgpt-emulator-")
-        folder = Path(self._folder.name)
-        self.authority, self.certificate, self.key = folder / "ca.pem", folder / "server.pem", folder / "server.key"
-        try:
-            self.authority.write_bytes(made.authority)
-            self.certificate.write_bytes(made.server)
-            self.key.write_bytes(made.server_key)
-        except BaseException:
-            self.close()
-            raise
-
-    def credentials(self) -> grpc.ServerCredentials:
-        """The certificate for a gRPC server."""
-        return grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
-
-    def close(self) -> None:
-        """Remove the files."""
-        self._folder.cleanup()

@@ -7,8 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from yandexgpt.emulator.arguments import check_count
 from yandexgpt.emulator.error_status import Refusal, quota_exceeded
-from yandexgpt.emulator.script import count
 
 __all__ = ["Quota", "Slot", "check_limit"]
 
@@ -22,7 +22,7 @@ def check_limit(name: str, value: float | None) -> float | None:
     if value is None:
         return None
     if name == "max_concurrent":
-        return count(name, value)  # type: ignore[arg-type]
+        return check_count(name, value)  # type: ignore[arg-type]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a number of generations per second above 0, not {value!r}")
     return value

@@ -11,8 +11,9 @@ from typing import Any
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION, Answer, word_ends
+from yandexgpt.emulator.arguments import check_count, make_answer, make_failure
 from yandexgpt.emulator.default_answer import last_text
-from yandexgpt.emulator.script import Failure, Rule, count, failure, reply
+from yandexgpt.emulator.script import Failure, Rule
 from yandexgpt.emulator.validation import ROLES
 
 __all__ = ["ANSWER_KEYS", "FAIL_KEYS", "MATCH_KEYS", "RULE_KEYS", "make_rule"]
@@ -101,7 +102,7 @@ def make_rule(
         matches=_match({} if match is None else match),
         answer=None if answer is None else _answer({"text": answer} if isinstance(answer, str) else answer, delay),
         failure=scripted_failure,
-        left=math.inf if times is None else count("times", times),
+        left=math.inf if times is None else check_count("times", times),
         failures_left=failure_times,
     )
 
@@ -126,7 +127,7 @@ def _match(given: Mapping[str, Any]) -> _Match:
 def _answer(given: Mapping[str, Any], delay: float) -> Answer:
     _check_keys("answer", given, ANSWER_KEYS)
     try:
-        answer = reply(
+        answer = make_answer(
             given.get("text", None if "alternatives" in given or "tool_calls" in given else ""),
             partials=given.get("partials"),
             delay=given.get("delay", delay),
@@ -150,7 +151,7 @@ def _failure(given: Mapping[str, Any]) -> tuple[Failure, float]:
     if "code" not in given:
         raise ValueError("fail: code is missing")
     try:
-        made = failure(
+        made = make_failure(
             given["code"],
             given.get("message"),
             after=given.get("after", 0),
@@ -160,7 +161,7 @@ def _failure(given: Mapping[str, Any]) -> tuple[Failure, float]:
             delay=given.get("delay", 0.0),
             operation=_flag("operation", given.get("operation", False)),
         )
-        return made, count("times", given["times"]) if "times" in given else math.inf
+        return made, check_count("times", given["times"]) if "times" in given else math.inf
     except ValueError as error:
         raise ValueError(f"fail: {error}") from error
 

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from yandexgpt.emulator.arguments import check_seconds
 from yandexgpt.emulator.quota import check_limit
 from yandexgpt.emulator.rules import RULE_KEYS, make_rule
-from yandexgpt.emulator.script import Rule, seconds
+from yandexgpt.emulator.script import Rule
 
 if TYPE_CHECKING:
     import yaml
-
-    from yandexgpt.emulator.scripting import Scripting
 
 __all__ = ["ScriptFile", "read", "run"]
 
@@ -86,7 +85,7 @@ def read(path: Path, *, delay: float) -> ScriptFile:
         raise ValueError(f"{path}: nested too deeply") from error
 
 
-def run(path: Path, emulator: Scripting) -> None:
+def run(path: Path, emulator: object) -> None:
     """Call the function ``script(emulator)`` of a Python file.
 
     Raises:
@@ -129,7 +128,7 @@ def _script(node: yaml.Node | None, delay: float) -> ScriptFile:
     if node is None:
         raise _LineError(1, f"the script is empty; it is a mapping of {', '.join(_KEYS)}")
     values = _mapping(node, "the script", _KEYS)
-    settings = {name: _checked(values[name], name, seconds) for name in _SECONDS if name in values}
+    settings = {name: _checked(values[name], name, check_seconds) for name in _SECONDS if name in values}
     quotas = {}
     for name, value in _mapping(values["quotas"], "quotas", _QUOTA_KEYS).items() if "quotas" in values else ():
         quotas[name] = _checked(value, name, check_limit)

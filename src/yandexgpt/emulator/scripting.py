@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from yandexgpt.emulator import rules, script, script_file
+from yandexgpt.emulator import rules, script_file
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION
+from yandexgpt.emulator.arguments import check_count, make_answer, make_failure
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from yandexgpt.emulator.operations import Operations
     from yandexgpt.emulator.quota import Quota
+    from yandexgpt.emulator.script import Script
     from yandexgpt.emulator.text_generation import TextGeneration
 
 __all__ = ["Scripting"]
@@ -27,7 +29,7 @@ class Scripting:
     """The part of :class:`Emulator` that says what it does next."""
 
     operations: Operations
-    _script: script.Script
+    _script: Script
     _quota: Quota
     _generation: TextGeneration
 
@@ -67,7 +69,7 @@ class Scripting:
         Raises:
             ValueError: an argument is not as above.
         """
-        answer = script.reply(
+        answer = make_answer(
             text,
             partials=partials,
             delay=delay,
@@ -78,7 +80,7 @@ class Scripting:
             model_version=model_version,
             final=final,
         )
-        self._script.add_answer(answer, script.count("times", times))
+        self._script.add_answer(answer, check_count("times", times))
 
     def fail(
         self,
@@ -112,7 +114,7 @@ class Scripting:
         Raises:
             ValueError: an argument is not as above.
         """
-        failure = script.failure(
+        failure = make_failure(
             code,
             message,
             after=after,
@@ -122,7 +124,7 @@ class Scripting:
             delay=delay,
             operation=operation,
         )
-        self._script.add_failure(failure, script.count("times", times))
+        self._script.add_failure(failure, check_count("times", times))
 
     def rule(
         self,

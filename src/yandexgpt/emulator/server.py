@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
-from yandexgpt.emulator import script
+from yandexgpt.emulator.arguments import check_count, check_seconds
+from yandexgpt.emulator.certificates import TlsFiles
 from yandexgpt.emulator.discovery import Discovery
 from yandexgpt.emulator.identity import Identity
-from yandexgpt.emulator.listening import TlsFiles, address, check_free, reachable
+from yandexgpt.emulator.listening import address, check_free, reachable
 from yandexgpt.emulator.operations import Operations
 from yandexgpt.emulator.quota import Quota
 from yandexgpt.emulator.record_replay.backend import source
 from yandexgpt.emulator.recording import RecordedRequest, Recorder
 from yandexgpt.emulator.request_decoding import ReadableOnly
+from yandexgpt.emulator.script import Script
 from yandexgpt.emulator.scripting import Scripting
 from yandexgpt.emulator.service import Service
 from yandexgpt.emulator.text_generation import TextGeneration
@@ -131,13 +133,13 @@ class Emulator(Scripting):
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         for name, number in (("port", port), ("http_port", http_port or 0)):
-            if script.count(name, number, least=0) > _HIGHEST_PORT:
+            if check_count(name, number, least=0) > _HIGHEST_PORT:
                 raise ValueError(f"{name} must be from 0 to {_HIGHEST_PORT}, not {number}")
         if authorization is not None and not is_authorization(authorization):
             raise ValueError("authorization must be 'Api-Key <key>' or 'Bearer <IAM token>'")
         self._options: list[tuple[str, Any]] = [("grpc.so_reuseport", 0), *options]
         if max_concurrent_streams is not None:
-            limit = script.count("max_concurrent_streams", max_concurrent_streams)
+            limit = check_count("max_concurrent_streams", max_concurrent_streams)
             self._options.append(("grpc.max_concurrent_streams", limit))
         self._host = host
         self._port = port
@@ -153,14 +155,14 @@ class Emulator(Scripting):
             replay=replay,
             match=match,
         )
-        self._script = script.Script() if self._source is None else self._source.script
+        self._script = Script() if self._source is None else self._source.script
         self._quota = Quota(max_concurrent, rate)
         self.identity = Identity()
         """The identity service that this emulator plays: keys and tokens that it knows, and faults of its own."""
         self._service = service = Service(self._recorder, self._script, authorization, self.identity)
-        delay = script.seconds("delay", delay)
+        delay = check_seconds("delay", delay)
         self._generation = TextGeneration(service, quota=self._quota, delay=delay)
-        self.operations = Operations(service, time=script.seconds("operation_time", operation_time), delay=delay)
+        self.operations = Operations(service, time=check_seconds("operation_time", operation_time), delay=delay)
         """What was submitted in asynchronous mode: how long it takes, and ways to end or to forget it."""
         self._tokenizer = Tokenizer(service)
         self._lock = threading.Lock()

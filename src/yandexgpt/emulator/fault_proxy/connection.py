@@ -7,13 +7,11 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from yandexgpt.emulator.fault_proxy import frames as h2
 from yandexgpt.emulator.fault_proxy.event_loop import READ, Loop, Side
-
-if TYPE_CHECKING:
-    from yandexgpt.emulator.fault_proxy.proxy import Fault
+from yandexgpt.emulator.fault_proxy.faults import Fault
 
 BACKLOG: Final = 256 * 1024
 """Bytes that may wait to be written to one side before the other side is no longer read."""

@@ -15,10 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from yandexgpt.emulator.certificates import TlsFiles
 from yandexgpt.emulator.http_api import openai, rest
 from yandexgpt.emulator.http_api.grpc_client import Core
 from yandexgpt.emulator.http_api.openai.errors import Problem
-from yandexgpt.emulator.listening import TlsFiles, bind
+from yandexgpt.emulator.listening import bind
 
 __all__ = ["Gateway"]
 

@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
-from yandexgpt.emulator import script
+from yandexgpt.emulator.arguments import check_seconds
 from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, Refusal
 from yandexgpt.emulator.record_replay.message_encoding import from_base64, from_json, packed, to_base64
 from yandexgpt.emulator.record_replay.methods import Method, find, methods
@@ -268,7 +268,7 @@ class _Line:
 
     def _seconds(self, what: str, value: Any) -> float:
         try:
-            return script.seconds(what, value)
+            return check_seconds(what, value)
         except ValueError as error:
             self._fail(str(error))
 

@@ -16,10 +16,10 @@ from yandexgpt.emulator.http_api.grpc_client import Refused
 from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
 from yandexgpt.emulator.http_api.openai.body import Body, read_body
 from yandexgpt.emulator.http_api.openai.chat_messages import Prompt, response_format, tool_choice, tools
-from yandexgpt.emulator.http_api.openai.endpoint import event
 from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request, json_response, of_refused
 from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
 from yandexgpt.emulator.http_api.openai.request import completion_request, named
+from yandexgpt.emulator.http_api.openai.sse import event
 from yandexgpt.request import CompletionRequest
 
 __all__ = ["create"]

@@ -15,8 +15,8 @@ from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_ser
 from yandexgpt.completion import CompletionResponse
 from yandexgpt.emulator.http_api.grpc_client import Core
 from yandexgpt.emulator.http_api.openai.body import shown
-from yandexgpt.emulator.http_api.openai.endpoint import EventStream, Writer
 from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request
+from yandexgpt.emulator.http_api.openai.sse import EventStream, Writer
 from yandexgpt.request import CompletionRequest
 
 __all__ = ["Caller"]

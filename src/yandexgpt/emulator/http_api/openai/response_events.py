@@ -9,8 +9,8 @@ from typing import Any
 from yandexgpt.completion import Completion, CompletionResponse
 from yandexgpt.emulator.http_api.grpc_client import Refused
 from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
-from yandexgpt.emulator.http_api.openai.endpoint import event
 from yandexgpt.emulator.http_api.openai.errors import generation_error
+from yandexgpt.emulator.http_api.openai.sse import event
 
 __all__ = ["Events"]
 

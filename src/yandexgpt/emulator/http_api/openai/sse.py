@@ -1,0 +1,67 @@
+"""Server-sent events: the format, and a response that streams them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Iterable
+from typing import Any, Protocol
+
+from yandexgpt.completion import CompletionResponse
+from yandexgpt.emulator.http_api.disconnect import Growing
+from yandexgpt.emulator.http_api.grpc_client import Refused
+
+__all__ = ["EventStream", "Writer", "event"]
+
+
+class Writer(Protocol):
+    """What makes the events of a stream of the service's messages."""
+
+    def start(self) -> Iterable[bytes]:
+        """Before the first message."""
+
+    def push(self, message: CompletionResponse) -> Iterable[bytes]:
+        """For a message."""
+
+    def end(self) -> Iterable[bytes]:
+        """When the stream has ended well."""
+
+    def fail(self, refused: Refused) -> Iterable[bytes]:
+        """When it has not."""
+
+
+def event(data: Any, name: str | None = None) -> bytes:
+    """A server-sent event: a JSON value, or a word such as ``[DONE]``."""
+    text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    return (f"data: {text}\n\n" if name is None else f"event: {name}\ndata: {text}\n\n").encode()
+
+
+class EventStream(Growing):
+    """Server-sent events made of a stream of the service's messages.
+
+    Args:
+        messages, headers: as for :class:`~yandexgpt.emulator.http_api.disconnect.Growing`.
+        first: the first message.
+        writer: what makes the events.
+    """
+
+    def __init__(
+        self,
+        messages: AsyncGenerator[CompletionResponse, None],
+        first: CompletionResponse,
+        writer: Writer,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(messages, {"cache-control": "no-cache", **headers}, "text/event-stream")
+        self._first = first
+        self._writer = writer
+
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        writer = self._writer
+        yield b"".join((*writer.start(), *writer.push(self._first)))
+        try:
+            async for message in self.messages:
+                yield b"".join(writer.push(message))
+        except Refused as refused:
+            yield b"".join(writer.fail(refused))
+        else:
+            yield b"".join(writer.end())
