@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,6 @@ from typing import Any
 
 import grpc
 
-from yandexgpt import transport
 from yandexgpt.emulator.call import Call, time_left
 from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, Refusal
 from yandexgpt.emulator.quota import Quota, Slot
@@ -25,6 +23,7 @@ from yandexgpt.emulator.record_replay.recording_file import (
 )
 from yandexgpt.emulator.record_replay.redaction import without_secrets
 from yandexgpt.emulator.record_replay.restricted_script import Unscripted
+from yandexgpt.emulator.record_replay.upstream import Upstream
 from yandexgpt.emulator.record_replay.writer import Writer
 from yandexgpt.emulator.recording import Metadata, RecordedRequest
 from yandexgpt.emulator.service import Service
@@ -57,7 +56,7 @@ class Forwarder:
     def __init__(self, upstream: Endpoint, writer: Writer | None) -> None:
         self._upstream = upstream
         self._writer = writer
-        self._pools: dict[Endpoint, transport.ChannelPool] = {}
+        self._upstreams: dict[Endpoint, Upstream] = {}
         self._lock = threading.Lock()
         self.script = Unscripted(f"the upstream {upstream}", fails=False)
 
@@ -69,10 +68,9 @@ class Forwarder:
     def stop(self) -> None:
         """Close the connections and the recording, once no call is in flight."""
         with self._lock:
-            pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            for pooled in pool.close():
-                pooled.close()
+            upstreams, self._upstreams = self._upstreams, {}
+        for upstream in upstreams.values():
+            upstream.close()
         if self._writer is not None:
             self._writer.close()
 
@@ -99,11 +97,8 @@ class Forwarder:
         exchange = _Exchange(method, given, context, endpoint, self._writer, admitted)
         service.recorder.add(exchange.recorded)
         exchange.watch()
-        pooled = self._pool(endpoint).acquire(exchange)
-        try:
-            yield from exchange.run(pooled.channel)
-        finally:
-            pooled.calls.discard(exchange)
+        with self._connect(endpoint).channel() as channel:
+            yield from exchange.run(channel)
 
     def endpoint(self, method: Method) -> Endpoint:
         """Where a method is called."""
@@ -111,14 +106,11 @@ class Forwarder:
             return self._upstream
         return Endpoint(_HOSTS.get(method.service, ENDPOINT), self._upstream.tls)
 
-    def _pool(self, endpoint: Endpoint) -> transport.ChannelPool:
+    def _connect(self, endpoint: Endpoint) -> Upstream:
         with self._lock:
-            pool = self._pools.get(endpoint)
-            if pool is None:
-                plain = ((transport.SINGLE_THREADED, 0),)  # a call of the other kind is to be freed by hand
-                pool = transport.ChannelPool(functools.partial(transport.open_channel, endpoint, plain))
-                self._pools[endpoint] = pool
-        return pool
+            if endpoint not in self._upstreams:
+                self._upstreams[endpoint] = Upstream(endpoint)
+            return self._upstreams[endpoint]
 
 
 class _Exchange:
@@ -167,14 +159,13 @@ class _Exchange:
         if not self._context.add_callback(self._on_end):
             self._on_end()
 
-    def run(self, channel: Any) -> Iterator[bytes]:
+    def run(self, channel: grpc.Channel) -> Iterator[bytes]:
         """Make the call, and hand on its messages as they come."""
+        multicallable: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(self._method.path)
         with self._lock:
             if self._over:
                 return
-            self._call = channel.unary_stream(self._method.path)(
-                self._given.data, metadata=_passed(self._sent), timeout=time_left(self._context)
-            )
+            self._call = multicallable(self._given.data, metadata=_passed(self._sent), timeout=time_left(self._context))
         try:
             for content in self._call:
                 if not self._responses:

@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from starlette.requests import Request
 from starlette.responses import Response
 
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
+    CompletionRequest,
+)
 from yandexgpt.completion import Completion, CompletionResponse, Status, Usage
 from yandexgpt.emulator.http_api.grpc_client import Refused
 from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
@@ -20,7 +23,6 @@ from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request, json
 from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
 from yandexgpt.emulator.http_api.openai.request import completion_request, named
 from yandexgpt.emulator.http_api.openai.sse import event
-from yandexgpt.request import CompletionRequest
 
 __all__ = ["create"]
 

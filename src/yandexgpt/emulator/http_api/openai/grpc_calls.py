@@ -11,13 +11,15 @@ from google.protobuf.message import Message
 from starlette.requests import Request
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
+    CompletionRequest,
+)
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
 from yandexgpt.completion import CompletionResponse
 from yandexgpt.emulator.http_api.grpc_client import Core
 from yandexgpt.emulator.http_api.openai.body import shown
 from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request
 from yandexgpt.emulator.http_api.openai.sse import EventStream, Writer
-from yandexgpt.request import CompletionRequest
 
 __all__ = ["Caller"]
 

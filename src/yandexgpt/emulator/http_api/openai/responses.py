@@ -11,6 +11,9 @@ import grpc
 from starlette.requests import Request
 from starlette.responses import Response
 
+from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
+    CompletionRequest,
+)
 from yandexgpt.completion import Completion
 from yandexgpt.emulator.http_api.grpc_client import Refused
 from yandexgpt.emulator.http_api.openai.body import Body, read_body, shown
@@ -20,7 +23,6 @@ from yandexgpt.emulator.http_api.openai.request import completion_request, named
 from yandexgpt.emulator.http_api.openai.response_events import Events
 from yandexgpt.emulator.http_api.openai.response_json import echo, of_completion, of_operation, operation_id
 from yandexgpt.emulator.http_api.openai.response_store import Kept, Store
-from yandexgpt.request import CompletionRequest
 
 __all__ = ["Responses"]
 
