@@ -25,7 +25,7 @@ from yandexgpt.credentials import IamToken
 from yandexgpt.emulator import Emulator, Metadata
 from yandexgpt.emulator.call import Call
 from yandexgpt.emulator.certificates import issue
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.quota import Quota, Slot
 from yandexgpt.emulator.recording import Recorder
 
@@ -361,7 +361,7 @@ def test_a_call_that_ended_before_its_handler_ran_is_recorded_as_cancelled() -> 
     context: Any = GoneContext()
     call = Call(recorder, COMPLETION, a_request(), context)
     done: list[str] = []
-    call.at_end(lambda: done.append("released"))
+    call.add_done_callback(lambda: done.append("released"))
     assert not call.pause(FOREVER)
     assert not call.pause(0)
     assert done == ["released"]
@@ -505,13 +505,13 @@ def test_a_generation_too_many_in_a_second_is_refused_with_the_time_to_wait() ->
 def test_the_rate_is_a_token_bucket_of_one_second() -> None:
     now = 100.0
     quota = Quota(None, 4.0, clock=lambda: now)
-    assert all(isinstance(quota.enter(), Slot) for _ in range(4))
-    assert isinstance(quota.enter(), Refusal)
+    assert all(isinstance(quota.acquire(), Slot) for _ in range(4))
+    assert isinstance(quota.acquire(), ErrorStatus)
     now += 0.25
-    assert isinstance(quota.enter(), Slot)
-    assert isinstance(quota.enter(), Refusal)
+    assert isinstance(quota.acquire(), Slot)
+    assert isinstance(quota.acquire(), ErrorStatus)
     now += 60
-    assert [isinstance(quota.enter(), Slot) for _ in range(5)] == [True] * 4 + [False]
+    assert [isinstance(quota.acquire(), Slot) for _ in range(5)] == [True] * 4 + [False]
     assert (quota.in_flight, quota.peak) == (9, 9)
 
 

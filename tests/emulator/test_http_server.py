@@ -25,7 +25,7 @@ from driver import PATIENCE, Background, until
 from starlette.applications import Starlette
 
 from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.http_api.grpc_client import Core
+from yandexgpt.emulator.http_api.grpc_client import GrpcClient
 from yandexgpt.emulator.http_api.server import _Server
 from yandexgpt.emulator.listening import bind
 
@@ -321,7 +321,7 @@ def test_a_connection_accepted_as_the_server_stops_is_closed(emulator: Emulator,
     async def stop_while_somebody_connects() -> bytes:
         started: Future[None] = Future()
         config = uvicorn.Config(Starlette(), ws="none", lifespan="off", log_config=None)
-        server = _Server(config, lambda: Core(emulator.endpoint, None), started)
+        server = _Server(config, lambda: GrpcClient(emulator.endpoint, None), started)
         with bind("127.0.0.1", 0) as listener:
             serving = asyncio.ensure_future(server.serve([listener]))
             await asyncio.wait_for(asyncio.wrap_future(started), PATIENCE)

@@ -15,10 +15,10 @@ from openai_api import RESPONSES as RESPONSES_PATH
 
 from yandexgpt.completion import CompletionResponse, Status
 from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
-from yandexgpt.emulator.http_api.openai.chat_messages import Prompt
+from yandexgpt.emulator.http_api.openai.append_only import AppendOnlyText, TextRetracted
+from yandexgpt.emulator.http_api.openai.chat_messages import ChatMessages
 from yandexgpt.emulator.http_api.openai.request import completion_request
-from yandexgpt.emulator.http_api.openai.response_store import Kept, Store
+from yandexgpt.emulator.http_api.openai.response_store import ResponseStore, StoredResponse
 from yandexgpt.emulator.http_api.openai.sse import event
 
 TEXT = st.text(st.sampled_from("ab я👍\ufffd\n"), max_size=8)
@@ -37,15 +37,15 @@ def message(text: str, status: Status = Status.PARTIAL) -> CompletionResponse:
 def test_growing_partials_are_said_whole(pieces: list[str], rest: str) -> None:
     texts = ["".join(pieces[: end + 1]) for end in range(len(pieces))]
     final = "".join(pieces) + rest
-    appended = Appended()
+    appended = AppendOnlyText()
     said = "".join(appended.push(message(text)) for text in texts)
     said += appended.push(message(final, Status.FINAL)) + appended.end()
-    assert said == appended.said == final
+    assert said == appended.sent_text == final
 
 
 @given(st.lists(TEXT, max_size=6), TEXT, st.sampled_from([Status.FINAL, Status.PARTIAL]))
 def test_nothing_is_said_that_two_messages_did_not_agree_on(texts: list[str], final: str, status: Status) -> None:
-    appended = Appended()
+    appended = AppendOnlyText()
     messages = [*(message(text) for text in texts), message(final, status)]
     said, previous = "", ""
     for each in messages:
@@ -58,7 +58,7 @@ def test_nothing_is_said_that_two_messages_did_not_agree_on(texts: list[str], fi
         previous = text
     try:
         said += appended.end()
-    except TakenBack:
+    except TextRetracted:
         assert not final.startswith(said)
     else:
         assert said == final
@@ -68,10 +68,10 @@ def test_nothing_is_said_that_two_messages_did_not_agree_on(texts: list[str], fi
 def test_half_a_character_is_never_said(text: str, data: st.DataObject) -> None:
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
-    appended = Appended()
+    appended = AppendOnlyText()
     said = "".join(appended.push(message(raw[:cut].decode(errors="replace"))) for cut in cuts)
     if data.draw(st.booleans()):
-        said += appended.rest()
+        said += appended.flush()
         assert text.startswith(said)
     else:
         said += appended.push(message(text, Status.FINAL)) + appended.end()
@@ -79,14 +79,14 @@ def test_half_a_character_is_never_said(text: str, data: st.DataObject) -> None:
 
 
 def test_calls_of_tools_may_stand_beside_text() -> None:
-    appended = Appended()
+    appended = AppendOnlyText()
     appended.push(message("раз"))
     appended.push(message("раз"))
     appended.push(message("", Status.TOOL_CALLS))
-    assert (appended.end(), appended.said) == ("", "раз")
+    assert (appended.end(), appended.sent_text) == ("", "раз")
 
 
-# Events
+# ResponseEvents
 
 
 @given(st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5))
@@ -107,7 +107,7 @@ SAID = st.tuples(st.sampled_from(["system", "developer", "user", "assistant"]), 
 @given(st.lists(SAID, min_size=1, max_size=6), st.booleans())
 def test_messages_arrive_as_they_are(said: list[tuple[str, str]], parts: bool) -> None:
     messages = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in said]
-    request = completion_request(Prompt(messages).items, model_uri=MODEL, stream=False)
+    request = completion_request(ChatMessages(messages).items, model_uri=MODEL, stream=False)
     assert [(message.role, message.text) for message in request.messages] == [
         ("system" if role == "developer" else role, text) for role, text in said
     ]
@@ -123,7 +123,7 @@ def test_results_come_in_the_order_of_their_calls(data: st.DataObject) -> None:
     ]
     results = [{"role": "tool", "tool_call_id": str(index), "content": str(index)} for index in order]
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}, *results]
-    request = completion_request(Prompt(messages).items, model_uri=MODEL, stream=False)
+    request = completion_request(ChatMessages(messages).items, model_uri=MODEL, stream=False)
     _, called, answered = request.messages
     assert [
         (call.function_call.name, call.function_call.arguments["n"]) for call in called.tool_call_list.tool_calls
@@ -215,15 +215,15 @@ def test_any_json_is_answered_or_refused(face: Face, path: str, good: dict[str, 
 # What is kept
 
 
-def kept(number: int, text: str) -> Kept:
-    return Kept({"id": str(number), "text": text}, [{"text": text}], "key", None)
+def kept(number: int, text: str) -> StoredResponse:
+    return StoredResponse({"id": str(number), "text": text}, [{"text": text}], "key", None)
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100)), max_size=30))
 def test_the_newest_responses_are_kept_as_far_as_they_fit(puts: list[tuple[int, int]]) -> None:
     largest = 400
-    store = Store(largest)
-    newest: dict[int, Kept] = {}
+    store = ResponseStore(largest)
+    newest: dict[int, StoredResponse] = {}
     for number, length in puts:
         each = kept(number, "x" * length)
         store.put(each)
@@ -239,7 +239,7 @@ def test_the_newest_responses_are_kept_as_far_as_they_fit(puts: list[tuple[int, 
 
 
 def test_a_response_is_nobody_elses() -> None:
-    store = Store()
+    store = ResponseStore()
     store.put(kept(1, "раз"))
     assert store.get("1", "key", None) is not None
     assert store.get("1", "other", None) is None

@@ -31,8 +31,8 @@ from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.identity import Identity
 from yandexgpt.emulator.quota import Quota
 from yandexgpt.emulator.record_replay.forwarder import Forwarder
-from yandexgpt.emulator.record_replay.methods import find
-from yandexgpt.emulator.record_replay.writer import Writer
+from yandexgpt.emulator.record_replay.methods import find_method
+from yandexgpt.emulator.record_replay.writer import RecordingWriter
 from yandexgpt.emulator.recording import Recorder
 from yandexgpt.emulator.service import Service
 from yandexgpt.settings import Endpoint
@@ -67,7 +67,7 @@ def channel_to(emulator: Emulator) -> Iterator[grpc.Channel]:
 def start(
     channel: grpc.Channel, name: str, request: Any, *, timeout: float | None = PATIENCE, metadata: Any = KEY
 ) -> Any:
-    method = find(name)
+    method = find_method(name)
     assert method is not None
     data = request if isinstance(request, bytes) else request.SerializeToString()
     return channel.unary_stream(method.path)(data, timeout=timeout, metadata=metadata)
@@ -78,7 +78,7 @@ def call(channel: grpc.Channel, name: str, request: Any, **options: Any) -> Seen
     messages: list[bytes] = []
     with contextlib.suppress(grpc.RpcError):
         messages.extend(running)
-    response_type = find(name).response_type  # type: ignore[union-attr]
+    response_type = find_method(name).response_type  # type: ignore[union-attr]
     return Seen(
         # A map has no order; everything else has to be the same byte for byte.
         [response_type.FromString(each).SerializeToString(deterministic=True) for each in messages],
@@ -141,7 +141,7 @@ def every_kind(channel: grpc.Channel) -> list[Seen]:
     for text in ("операция", "неудача"):
         submitted = call(channel, "TextGenerationAsyncService/Completion", asking(text))
         seen.append(submitted)
-        operation_id = find("OperationService/Get").response_type.FromString(submitted.messages[0]).id  # type: ignore[union-attr]
+        operation_id = find_method("OperationService/Get").response_type.FromString(submitted.messages[0]).id  # type: ignore[union-attr]
         asked = operation_service_pb2.GetOperationRequest(operation_id=operation_id)
         seen.append(call(channel, "OperationService/Get", asked))
         seen.append(
@@ -181,7 +181,7 @@ def test_what_is_replayed_is_what_was_recorded(tls: bool, path: Path) -> None:
             for request in (*recorder.requests, *service.requests):
                 request.wait()
             # The service does not know the method of batches, and so has not noted its call.
-            batches = find("TextGenerationBatchService/Completion").path  # type: ignore[union-attr]
+            batches = find_method("TextGenerationBatchService/Completion").path  # type: ignore[union-attr]
             assert [what_of(each) for each in recorder.requests if each.method != batches] == [
                 what_of(each) for each in service.requests
             ]
@@ -416,12 +416,12 @@ def test_a_call_that_ended_before_it_was_looked_at_is_not_forwarded(path: Path) 
     gone = SimpleNamespace(
         invocation_metadata=tuple, time_remaining=lambda: 1.0, peer=str, add_callback=lambda callback: False
     )
-    writer = Writer(path, texts=True)
+    writer = RecordingWriter(path, texts=True)
     writer.open()
     forwarder = Forwarder(Endpoint("127.0.0.1:1", False), writer)
     service = Service(Recorder(), forwarder.script, None, Identity())
     quota = Quota(None, None)
-    method = find("TextGenerationService/Completion")
+    method = find_method("TextGenerationService/Completion")
     handler: Any = forwarder.handler(service, quota).service(SimpleNamespace(method=method.path))  # type: ignore[union-attr]
     request = handler.request_deserializer(asking().SerializeToString())
     assert list(handler.unary_stream(request, gone)) == []
@@ -509,7 +509,7 @@ def test_the_services_of_the_real_one_are_at_their_own_hosts() -> None:
         "IamTokenService/Create": "iam.api.cloud.yandex.net:443",
     }
     for name, target in wanted.items():
-        method = find(name)
+        method = find_method(name)
         assert method is not None
         assert forwarder.endpoint(method) == Endpoint(target, True)
         assert elsewhere.endpoint(method).target == "proxy.example:443"

@@ -24,20 +24,20 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
 )
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.record_replay import recording_file
-from yandexgpt.emulator.record_replay.matching import Recorded, nearest
-from yandexgpt.emulator.record_replay.message_encoding import canonical
-from yandexgpt.emulator.record_replay.methods import find, methods
-from yandexgpt.emulator.record_replay.recording_file import Entry, RecordedRefusal, Response
-from yandexgpt.emulator.record_replay.redaction import secrets_of, without_secrets, without_texts
-from yandexgpt.emulator.record_replay.writer import Writer
+from yandexgpt.emulator.record_replay.matching import RecordedCalls, nearest
+from yandexgpt.emulator.record_replay.message_encoding import canonical_bytes
+from yandexgpt.emulator.record_replay.methods import find_method, methods
+from yandexgpt.emulator.record_replay.recording_file import RecordedCall, RecordedResponse, RecordedStatus
+from yandexgpt.emulator.record_replay.redaction import find_secrets, without_secrets, without_texts
+from yandexgpt.emulator.record_replay.writer import RecordingWriter
 
-GENERATE = find("TextGenerationService/Completion")
-SUBMIT = find("TextGenerationAsyncService/Completion")
-LOOK_UP = find("OperationService/Get")
-TOKENIZE = find("TokenizerService/Tokenize")
-CREATE_TOKEN = find("IamTokenService/Create")
+GENERATE = find_method("TextGenerationService/Completion")
+SUBMIT = find_method("TextGenerationAsyncService/Completion")
+LOOK_UP = find_method("OperationService/Get")
+TOKENIZE = find_method("TokenizerService/Tokenize")
+CREATE_TOKEN = find_method("IamTokenService/Create")
 SECRET = "AQVN-0123456789-abcdefghijklmnopqrstuvwxyz"
 UNKNOWN_FIELD = b"\xc2\x3e\x05hello"
 """Field 1000, as a newer service may send."""
@@ -103,34 +103,36 @@ def fill(draw: st.DrawFn, message: Any, field: FieldDescriptor, depth: int) -> N
         inner.SetInParent()
 
 
-def read_back(tmp_path_factory: Any, *entries: Entry) -> list[Entry]:
+def read_back(tmp_path_factory: Any, *entries: RecordedCall) -> list[RecordedCall]:
     path = tmp_path_factory.getbasetemp() / "read_back.jsonl"
-    path.write_bytes(b"".join(map(recording_file.written, entries)))
-    return recording_file.read(path, "replay")
+    path.write_bytes(b"".join(map(recording_file.encode_call, entries)))
+    return recording_file.read_recording(path, "replay")
 
 
 @pytest.mark.parametrize("method", [GENERATE, SUBMIT, LOOK_UP, TOKENIZE], ids=lambda method: method.name)
 @given(data=st.data())
 def test_any_message_is_read_as_it_was_written(method: Any, data: st.DataObject, tmp_path_factory: Any) -> None:
     request = data.draw(messages(method.request_type))
-    answers = data.draw(st.lists(messages(method.response_type), max_size=3 if method.generates else 1))
-    entry = Entry(method, request, tuple(Response(0.5, each.SerializeToString()) for each in answers), where="x:1")
+    answers = data.draw(st.lists(messages(method.response_type), max_size=3 if method.is_generation else 1))
+    entry = RecordedCall(
+        method, request, tuple(RecordedResponse(0.5, each.SerializeToString()) for each in answers), where="x:1"
+    )
     (again,) = read_back(tmp_path_factory, entry)
-    assert canonical(again.request) == canonical(request)
+    assert canonical_bytes(again.request) == canonical_bytes(request)
     read = [method.response_type.FromString(each.content) for each in again.responses]
-    assert list(map(canonical, read)) == list(map(canonical, answers))
+    assert list(map(canonical_bytes, read)) == list(map(canonical_bytes, answers))
     assert [each.after for each in again.responses] == [0.5] * len(answers)
 
 
 @pytest.mark.parametrize(
     "refusal",
     [
-        RecordedRefusal(grpc.StatusCode.INTERNAL, "words\nin two lines", after=0.25),
-        RecordedRefusal(
+        RecordedStatus(grpc.StatusCode.INTERNAL, "words\nin two lines", after=0.25),
+        RecordedStatus(
             grpc.StatusCode.RESOURCE_EXHAUSTED, "quota", metadata=(("grpc-retry-pushback-ms", "-1"),), packed=b""
         ),
-        RecordedRefusal(grpc.StatusCode.ABORTED, "", packed=b"\xff no status"),
-        RecordedRefusal(
+        RecordedStatus(grpc.StatusCode.ABORTED, "", packed=b"\xff no status"),
+        RecordedStatus(
             grpc.StatusCode.NOT_FOUND,
             "other words than in the details",
             packed=status_pb2.Status(code=5, message="no").SerializeToString(),
@@ -138,30 +140,32 @@ def test_any_message_is_read_as_it_was_written(method: Any, data: st.DataObject,
     ],
     ids=["no details", "empty details", "no status", "other words"],
 )
-def test_a_status_is_read_as_it_was_written(refusal: RecordedRefusal, tmp_path_factory: Any) -> None:
+def test_a_status_is_read_as_it_was_written(refusal: RecordedStatus, tmp_path_factory: Any) -> None:
     metadata = {"x-request-id": "1", **dict(refusal.metadata)}
-    entry = Entry(LOOK_UP, LOOK_UP.request_type(operation_id="d7q"), refusal=refusal, metadata=metadata, where="x:1")
+    entry = RecordedCall(
+        LOOK_UP, LOOK_UP.request_type(operation_id="d7q"), status=refusal, metadata=metadata, where="x:1"
+    )
     (again,) = read_back(tmp_path_factory, entry)
-    assert again.refusal == refusal
+    assert again.status == refusal
     assert again.metadata == metadata
 
 
 def test_details_stand_in_the_line_for_people_to_read(tmp_path_factory: Any) -> None:
-    refused = Refusal(grpc.StatusCode.UNAVAILABLE, "later", (error_details_pb2.RetryInfo(),))
+    refused = ErrorStatus(grpc.StatusCode.UNAVAILABLE, "later", (error_details_pb2.RetryInfo(),))
     ((_, packed),) = refused.trailing_metadata("id-1")
-    entry = Entry(TOKENIZE, TOKENIZE.request_type(), refusal=RecordedRefusal(refused.code, "later", packed=packed))
-    line = json.loads(recording_file.written(entry))
+    entry = RecordedCall(TOKENIZE, TOKENIZE.request_type(), status=RecordedStatus(refused.code, "later", packed=packed))
+    line = json.loads(recording_file.encode_call(entry))
     assert line["status"]["details"] == [
         {"@type": "type.googleapis.com/google.rpc.RetryInfo"},
         {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "id-1"},
     ]
     assert "raw" not in line["status"]
-    assert read_back(tmp_path_factory, entry)[0].refusal.packed == packed
+    assert read_back(tmp_path_factory, entry)[0].status.packed == packed
 
 
 def test_an_answer_that_is_no_message_is_kept(tmp_path_factory: Any) -> None:
-    entry = Entry(TOKENIZE, TOKENIZE.request_type(), (Response(0.0, b"\xff"),))
-    assert read_back(tmp_path_factory, entry)[0].responses == (Response(0.0, b"\xff"),)
+    entry = RecordedCall(TOKENIZE, TOKENIZE.request_type(), (RecordedResponse(0.0, b"\xff"),))
+    assert read_back(tmp_path_factory, entry)[0].responses == (RecordedResponse(0.0, b"\xff"),)
 
 
 def test_an_operation_that_ended_stands_in_the_line_as_json() -> None:
@@ -174,8 +178,8 @@ def test_an_operation_that_ended_stands_in_the_line_as_json() -> None:
     detail.Pack(error_details_pb2.RequestInfo(request_id="7"))
     failed.error.details.add().MergeFromString(detail.SerializeToString())
     for operation, place, field in ((done, "response", "alternatives"), (failed, "error", "details")):
-        entry = Entry(LOOK_UP, LOOK_UP.request_type(), (Response(0, operation.SerializeToString()),))
-        (response,) = json.loads(recording_file.written(entry))["responses"]
+        entry = RecordedCall(LOOK_UP, LOOK_UP.request_type(), (RecordedResponse(0, operation.SerializeToString()),))
+        (response,) = json.loads(recording_file.encode_call(entry))["responses"]
         assert field in response["message"][place]
         assert "raw" not in response
 
@@ -188,8 +192,8 @@ def test_lines_are_in_the_order_of_their_beginnings(tmp_path: Path) -> None:
         line = {"method": "TokenizerService/Tokenize", "request": {"text": str(number)}, "responses": []}
         lines.append(json.dumps({"began": began, **line} if began else line))
     path.write_text("\r\n\n".join(lines))
-    assert [entry.request.text for entry in recording_file.read(path, "replay")] == ["3", "1", "2", "0"]
-    assert recording_file.read(path, "replay")[0].where == f"{path}:7"
+    assert [entry.request.text for entry in recording_file.read_recording(path, "replay")] == ["3", "1", "2", "0"]
+    assert recording_file.read_recording(path, "replay")[0].where == f"{path}:7"
 
 
 BY_HAND = """\
@@ -203,13 +207,13 @@ BY_HAND = """\
 def test_a_line_may_be_written_by_hand(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_text(BY_HAND)
-    first, second, third = recording_file.read(path, "replay")
+    first, second, third = recording_file.read_recording(path, "replay")
     assert [each.after for each in first.responses] == [0.0, 0.5]
     assert [generation.CompletionResponse.FromString(each.content).model_version for each in first.responses] == [
         "1",
         "2",
     ]
-    assert (second.refusal.code, second.refusal.message, second.refusal.packed) == (grpc.StatusCode.NOT_FOUND, "", None)
+    assert (second.status.code, second.status.message, second.status.packed) == (grpc.StatusCode.NOT_FOUND, "", None)
     assert third.unfinished
     assert third.request.jwt == "removed"
     assert [entry.metadata for entry in (first, second, third)] == [None] * 3
@@ -220,9 +224,9 @@ def test_the_lines_in_the_documentation_are_good(tmp_path: Path) -> None:
     written, by_hand = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "calls.jsonl"
     path.write_text(by_hand, encoding="utf-8")
-    assert len(recording_file.read(path, "replay")) == 3
+    assert len(recording_file.read_recording(path, "replay")) == 3
     path.write_text(written, encoding="utf-8")
-    again = [json.loads(recording_file.written(entry)) for entry in recording_file.read(path, "replay")]
+    again = [json.loads(recording_file.encode_call(entry)) for entry in recording_file.read_recording(path, "replay")]
     assert again == [json.loads(line) for line in written.splitlines()]
 
 
@@ -288,7 +292,7 @@ def test_a_bad_line_is_one_error_that_says_where_and_what(line: Any, says: str, 
     text = line if isinstance(line, str) else json.dumps(line)
     path.write_bytes(f"{json.dumps(CALL)}\n".encode() + text.encode("latin-1"))
     with pytest.raises(ValueError, match=r"calls\.jsonl:2: ") as error:
-        recording_file.read(path, "replay")
+        recording_file.read_recording(path, "replay")
     assert says in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -299,9 +303,9 @@ def test_no_line_is_worse_than_a_value_error(tmp_path_factory: Any, line: bytes)
     path.write_bytes(line)
     if line.strip():
         with pytest.raises(ValueError, match=f"^{re.escape(str(path))}:"):
-            recording_file.read(path, "replay")
+            recording_file.read_recording(path, "replay")
     else:
-        assert recording_file.read(path, "replay") == []
+        assert recording_file.read_recording(path, "replay") == []
 
 
 # What is removed
@@ -394,7 +398,7 @@ def test_an_error_is_the_services_own_words() -> None:
 def test_removal_never_fails_and_is_done_once(request: Any, response: Any) -> None:
     for message in (request, response):
         once = without_texts(message)
-        assert canonical(without_texts(once)) == canonical(once)
+        assert canonical_bytes(without_texts(once)) == canonical_bytes(once)
 
 
 def test_every_field_with_text_is_known_to_be_single() -> None:
@@ -424,15 +428,15 @@ def test_tokens_and_keys_are_removed() -> None:
         iam.CreateIamTokenRequest(jwt=SECRET),
         iam.CreateIamTokenRequest(yandex_passport_oauth_token=SECRET),
     ):
-        assert secrets_of(request) == [SECRET]
+        assert find_secrets(request) == [SECRET]
         cleaned = without_secrets(request)
         assert cleaned.WhichOneof("identity") == request.WhichOneof("identity")
         assert getattr(cleaned, cleaned.WhichOneof("identity")) == "removed"
     answer = iam.CreateIamTokenResponse(iam_token=SECRET)
     answer.expires_at.GetCurrentTime()
     assert without_secrets(answer) == iam.CreateIamTokenResponse(iam_token="removed")
-    assert secrets_of(answer) == [SECRET]
-    assert secrets_of(CONVERSATION) == []
+    assert find_secrets(answer) == [SECRET]
+    assert find_secrets(CONVERSATION) == []
     assert without_secrets(CONVERSATION) is CONVERSATION
 
 
@@ -456,16 +460,18 @@ def test_no_secret_ever_stands_in_the_file(
     path.unlink(missing_ok=True)
     words = f"Unknown key {secret}, token {token}"
     details = (error_details_pb2.DebugInfo(detail=words), error_details_pb2.RetryInfo())
-    ((_, packed),) = Refusal(grpc.StatusCode.UNAUTHENTICATED, words, details).trailing_metadata(secret)
-    refusal = RecordedRefusal(
+    ((_, packed),) = ErrorStatus(grpc.StatusCode.UNAUTHENTICATED, words, details).trailing_metadata(secret)
+    refusal = RecordedStatus(
         grpc.StatusCode.UNAUTHENTICATED, words, packed=packed if in_details else b"\xff" + secret.encode()
     )
     answer = iam.CreateIamTokenResponse(iam_token=token).SerializeToString()
-    writer = Writer(path, texts=texts)
+    writer = RecordingWriter(path, texts=texts)
     writer.open()
     for request in (iam.CreateIamTokenRequest(jwt=token), iam.CreateIamTokenRequest(yandex_passport_oauth_token=token)):
         request.MergeFromString(UNKNOWN_FIELD)
-        entry = Entry(CREATE_TOKEN, request, (Response(0, answer), Response(0, b"\xff")), refusal)
+        entry = RecordedCall(
+            CREATE_TOKEN, request, (RecordedResponse(0, answer), RecordedResponse(0, b"\xff")), refusal
+        )
         writer.write(dataclasses.replace(entry, metadata={"x-request-id": secret}), [f"{scheme}{secret}"])
     writer.close()
     written = path.read_text()
@@ -487,28 +493,28 @@ def test_a_recording_is_gone_on_with(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_text(json.dumps(CALL))  # without an end of line, as an editor may leave it
     for _ in range(2):
-        writer = Writer(path, texts=True)
+        writer = RecordingWriter(path, texts=True)
         writer.open()
-        writer.write(Entry(TOKENIZE, TOKENIZE.request_type(text="а")), [])
+        writer.write(RecordedCall(TOKENIZE, TOKENIZE.request_type(text="а")), [])
         writer.close()
-        writer.write(Entry(TOKENIZE, TOKENIZE.request_type(text="b")), [])  # it came too late
-    assert len(recording_file.read(path, "replay")) == 3
+        writer.write(RecordedCall(TOKENIZE, TOKENIZE.request_type(text="b")), [])  # it came too late
+    assert len(recording_file.read_recording(path, "replay")) == 3
 
 
 def test_a_file_that_is_no_recording_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("my notes")
     with pytest.raises(ValueError, match=r"notes\.txt:1: not JSON: .*; only a recording is gone on with: name another"):
-        Writer(path, texts=True)
+        RecordingWriter(path, texts=True)
     assert path.read_text() == "my notes"
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "missing" / "calls.jsonl", texts=True)
+    writer = RecordingWriter(tmp_path / "missing" / "calls.jsonl", texts=True)
     with pytest.raises(ValueError, match=r"record: .*calls\.jsonl: No such file or directory"):
         writer.open()
     with pytest.raises(ValueError, match=r"record: .*: Is a directory; only a recording"):
-        Writer(tmp_path, texts=True)
+        RecordingWriter(tmp_path, texts=True)
 
 
 # Matching
@@ -519,13 +525,15 @@ def asking(text: str, **fields: Any) -> Any:
     return generation.CompletionRequest(messages=[{"role": "user", "text": text}], **fields)
 
 
-def recorded(*requests: Any, match: Any = "request", method: Any = GENERATE, texts: bool = True) -> Recorded:
-    entries = [Entry(method, request, texts=texts, where=f"/tmp/c.jsonl:{n}") for n, request in enumerate(requests, 1)]
-    return Recorded(Path("/tmp/c.jsonl"), entries, match)
+def recorded(*requests: Any, match: Any = "request", method: Any = GENERATE, texts: bool = True) -> RecordedCalls:
+    entries = [
+        RecordedCall(method, request, texts=texts, where=f"/tmp/c.jsonl:{n}") for n, request in enumerate(requests, 1)
+    ]
+    return RecordedCalls(Path("/tmp/c.jsonl"), entries, match)
 
 
 def line_of(taken: Any) -> int:
-    assert isinstance(taken, Entry), taken
+    assert isinstance(taken, RecordedCall), taken
     return int(taken.where.rpartition(":")[2])
 
 
@@ -540,16 +548,16 @@ def test_neither_the_folder_nor_empty_options_tell_requests_apart() -> None:
     other = asking("а", model_uri="gpt://emulator/yandexgpt", completion_options={"stream": False})
     assert line_of(tape.take(GENERATE, other)) == 1
     unlike = asking("а", model_uri="gpt://b1g/yandexgpt/rc")
-    assert isinstance(tape.take(GENERATE, unlike), Refusal)
+    assert isinstance(tape.take(GENERATE, unlike), ErrorStatus)
     zero = asking("а", completion_options={"temperature": {"value": 0}})
-    assert isinstance(tape.take(GENERATE, zero), Refusal)
+    assert isinstance(tape.take(GENERATE, zero), ErrorStatus)
 
 
 def test_by_order_whatever_is_asked_and_each_once() -> None:
     tape = recorded(asking("а"), asking("b"), match="order")
     assert [line_of(tape.take(GENERATE, asking("c"))) for _ in range(2)] == [1, 2]
     miss = tape.take(GENERATE, asking("а"))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert (miss.code, miss.message) == (
         grpc.StatusCode.FAILED_PRECONDITION,
         "all 2 calls of TextGenerationService/Completion in c.jsonl have been replayed",
@@ -560,7 +568,7 @@ def test_requests_without_texts_are_known_by_their_outlines() -> None:
     tape = recorded(without_texts(asking("Привет, мир")), texts=False)
     assert line_of(tape.take(GENERATE, asking("Здоров, ты!"))) == 1
     miss = tape.take(GENERATE, asking("Привет"))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert "messages[0].text: recorded 'xxxxxxx xxx', got 'xxxxxx'" in miss.message
 
 
@@ -568,7 +576,7 @@ def test_any_token_request_is_the_one_recorded() -> None:
     tape = recorded(iam.CreateIamTokenRequest(jwt="removed"), method=CREATE_TOKEN)
     assert line_of(tape.take(CREATE_TOKEN, iam.CreateIamTokenRequest(jwt=SECRET))) == 1
     miss = tape.take(CREATE_TOKEN, iam.CreateIamTokenRequest(yandex_passport_oauth_token=SECRET))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert SECRET not in miss.message
 
 
@@ -580,7 +588,7 @@ def test_a_miss_shows_what_is_nearest() -> None:
         asking("Раз"),
     )
     miss = tape.take(GENERATE, asking(f"{long}Раз два четыре", completion_options={"stream": True}))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert miss.message == (
         "c.jsonl holds no call of TextGenerationService/Completion with this request; the nearest, of line 2, differs "
         "in completionOptions.stream: recorded nothing, got True; completionOptions.temperature: recorded 0.3, got "
@@ -590,7 +598,7 @@ def test_a_miss_shows_what_is_nearest() -> None:
 
 def test_a_miss_of_a_method_says_what_there_is() -> None:
     miss = recorded(asking("а"), asking("б")).take(LOOK_UP, LOOK_UP.request_type(operation_id="d7q"))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert (
         miss.message == "c.jsonl holds no call of OperationService/Get; it holds TextGenerationService/Completion (2)"
     )
@@ -599,7 +607,7 @@ def test_a_miss_of_a_method_says_what_there_is() -> None:
 def test_many_differences_are_counted() -> None:
     tape = recorded(generation.CompletionRequest(messages=[{"text": "а"}] * 5))
     miss = tape.take(GENERATE, generation.CompletionRequest())
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert miss.message.endswith("messages[2].text: recorded 'а', got nothing; and 2 more")
 
 
@@ -607,7 +615,7 @@ def test_fields_that_nobody_knows_are_named_as_such() -> None:
     newer = asking("а")
     newer.MergeFromString(UNKNOWN_FIELD)
     miss = recorded(newer).take(GENERATE, asking("а"))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert miss.message.endswith("differs in fields that this interface does not know")
 
 
@@ -617,7 +625,7 @@ def test_schemas_are_compared_value_by_value() -> None:
 
     tape = recorded(tool(type="object", required=["a", None], deep={}))
     miss = tape.take(GENERATE, tool(type="object", required=["b", None], deep=[True]))
-    assert isinstance(miss, Refusal)
+    assert isinstance(miss, ErrorStatus)
     assert miss.message.partition("differs in ")[2] == (
         "tools[0].function.parameters.deep[0]: recorded nothing, got True; tools[0].function.parameters.deep: recorded "
         "{}, got nothing; tools[0].function.parameters.required[0]: recorded 'a', got 'b'"
@@ -626,17 +634,17 @@ def test_schemas_are_compared_value_by_value() -> None:
 
 @given(st.lists(messages(generation.CompletionRequest), min_size=1, max_size=4), messages(generation.CompletionRequest))
 def test_there_is_always_a_nearest(requests: list[Any], request: Any) -> None:
-    entries = [Entry(GENERATE, each, where=f"c:{number}") for number, each in enumerate(requests, 1)]
+    entries = [RecordedCall(GENERATE, each, where=f"c:{number}") for number, each in enumerate(requests, 1)]
     entry, found = nearest(entries, request)
     assert entry in entries
     assert all("\n" not in each and len(each) < 500 for each in found)
-    assert nearest([*entries, Entry(GENERATE, request, where="same")], request)[1] == []
+    assert nearest([*entries, RecordedCall(GENERATE, request, where="same")], request)[1] == []
 
 
 @given(st.text(max_size=3000), st.text(max_size=3000))
 def test_a_miss_fits_into_metadata(one: str, other: str) -> None:
     taken = recorded(asking(one, tools=[{"function": {"name": other}}])).take(GENERATE, asking(other))
-    if isinstance(taken, Refusal):
+    if isinstance(taken, ErrorStatus):
         assert len(taken.message.encode()) * 3 < 4096
 
 
@@ -646,12 +654,12 @@ def test_infinite_and_missing_numbers_are_no_hindrance() -> None:
     odd.tools[0].function.parameters.fields["b"].SetInParent()
     tape = recorded(odd)
     assert line_of(tape.take(GENERATE, odd)) == 1
-    assert isinstance(tape.take(GENERATE, asking("а")), Refusal)
+    assert isinstance(tape.take(GENERATE, asking("а")), ErrorStatus)
 
 
 def test_every_method_of_the_interface_has_a_name_of_its_own() -> None:
     names = [method.name for method in methods().values()]
     assert len(set(names)) == len(names)
-    assert all(find(method.name) is find(path) is method for path, method in methods().items())
-    assert find("Completion") is None
+    assert all(find_method(method.name) is find_method(path) is method for path, method in methods().items())
+    assert find_method("Completion") is None
     assert common.Message.DESCRIPTOR.file.pool is POOL

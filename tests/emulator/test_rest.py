@@ -23,7 +23,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
 )
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.http_api import openapi
-from yandexgpt.emulator.http_api.grpc_client import Core
+from yandexgpt.emulator.http_api.grpc_client import GrpcClient
 
 COMPLETION = "/foundationModels/v1/completion"
 ASYNC = "/foundationModels/v1/completionAsync"
@@ -591,7 +591,7 @@ def test_a_fault_of_the_face_itself_is_a_status_and_is_logged(
         raise ZeroDivisionError("сломано")
 
     monkeypatch.setattr(openapi, "document", broken)
-    monkeypatch.setattr(Core, "unary", broken)
+    monkeypatch.setattr(GrpcClient, "unary", broken)
     answer = rest("GET", "/openapi.json")
     assert (answer.status, answer.json["code"]) == (500, 13)
     assert "сломано" in answer.json["message"]

@@ -14,7 +14,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.rpc import status_pb2
 from hypothesis import example, given, settings
 
-from yandexgpt.emulator.http_api.json_validation import Malformed
+from yandexgpt.emulator.http_api.json_validation import InvalidRequest
 from yandexgpt.emulator.http_api.transcoding import Binding, bindings, bindings_of, to_dict
 from yandexgpt.emulator.json_schema_example import example as example_of
 
@@ -94,7 +94,7 @@ def test_a_method_may_be_bound_more_than_once_to_any_verb() -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "inner", "all", "all.name", "name.x", "inner.nothing"])
 def test_a_parameter_that_names_no_value_is_refused(name: str) -> None:
-    with pytest.raises(Malformed, match="names no field") as caught:
+    with pytest.raises(InvalidRequest, match="names no field") as caught:
         a_binding(get="/things").request({}, [(name, "1")], b"")
     assert caught.value.field == name
 
@@ -154,7 +154,7 @@ def test_any_json_is_a_request_or_malformed_and_says_so_in_a_line(value: Any) ->
 def why_malformed(binding: Binding, body: bytes) -> str:
     try:
         binding.request(dict.fromkeys(binding.variables, "x"), [], body)
-    except Malformed as malformed:
+    except InvalidRequest as malformed:
         return str(malformed)
     return ""
 

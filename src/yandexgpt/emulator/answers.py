@@ -22,7 +22,7 @@ __all__ = [
     "AnswerMessages",
     "AnswerUsage",
     "count_words",
-    "encode",
+    "encode_answer",
     "fill_struct",
     "first_words",
     "tool_call_list",
@@ -121,7 +121,7 @@ def fill_struct(struct: Struct, value: Mapping[str, Any]) -> None:
     json_format.ParseDict(dict(value), struct)
 
 
-def encode(answer: Answer, input_words: int) -> AnswerMessages:
+def encode_answer(answer: Answer, input_words: int) -> AnswerMessages:
     """The messages of an answer to a prompt of so many words.
 
     The final message counts ``T`` completion tokens: those of the answer's usage, else its longest message's words

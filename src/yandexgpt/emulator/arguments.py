@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.emulator.answers import Answer, AnswerAlternative, AnswerUsage, tool_call_list
-from yandexgpt.emulator.error_status import Refusal, retry_info
+from yandexgpt.emulator.error_status import ErrorStatus, retry_info
 from yandexgpt.emulator.script import Failure
 from yandexgpt.structs import checked
 
@@ -96,7 +96,7 @@ def make_failure(
     words = f"scripted {status.name}" if message is None else _text("message", message)
     metadata = () if pushback is None else ((_PUSHBACK_KEY, str(pushback)),)
     return Failure(
-        refusal=Refusal(status, words, tuple(packed), metadata),
+        status=ErrorStatus(status, words, tuple(packed), metadata),
         after=check_count("after", after, least=0),
         delay=check_seconds("delay", delay),
         operation=bool(operation),

@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.recording import Metadata, RecordedRequest, Recorder
 
 __all__ = ["Call", "time_left"]
@@ -65,7 +65,7 @@ class Call:
             self._on_end()
         context.send_initial_metadata(self._ids)
 
-    def at_end(self, action: Callable[[], None]) -> None:
+    def add_done_callback(self, action: Callable[[], None]) -> None:
         """Run the action when the call ends, before :meth:`RecordedRequest.wait` returns; at once if it has ended."""
         self._at_end.append(action)
         if self._ended.is_set():
@@ -84,13 +84,13 @@ class Call:
         self._context.set_trailing_metadata(self._ids)
         self._status = "OK"
 
-    def refuse(self, refusal: Refusal) -> None:
+    def fail(self, status: ErrorStatus) -> None:
         """End with a status other than ``OK`` when the handler returns."""
         request_id = self.recorded.server_request_id
-        self._context.set_trailing_metadata((*self._ids, *refusal.trailing_metadata(request_id)))
-        self._context.set_details(refusal.message)
-        self._context.set_code(refusal.code)
-        self._status = refusal.code.name
+        self._context.set_trailing_metadata((*self._ids, *status.trailing_metadata(request_id)))
+        self._context.set_details(status.message)
+        self._context.set_code(status.code)
+        self._status = status.code.name
 
     def _on_end(self) -> None:
         self._ended.set()

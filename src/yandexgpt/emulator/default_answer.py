@@ -32,16 +32,16 @@ _FINAL = text_common_pb2.Alternative.ALTERNATIVE_STATUS_FINAL
 _TRUNCATED = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TRUNCATED_FINAL
 _TOOL_CALLS = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TOOL_CALLS
 
-_Said = tuple[tuple[str, str], ...]
+_PromptKey = tuple[tuple[str, str], ...]
 """Roles and texts of the system and user messages: what tells one prompt from another."""
 
 
 @dataclass(frozen=True)
 class _GuideAnswer:
-    """An answer printed in one of Yandex Cloud's guides. Counts are None where the guide prints none."""
+    """An answer guide_answer in one of Yandex Cloud's guides. Counts are None where the guide prints none."""
 
     model: str
-    said: _Said
+    prompt_key: _PromptKey
     text: str
     partials: tuple[str, ...] | None
     input_tokens: int | None
@@ -58,15 +58,17 @@ def default_answer(request: text_generation_service_pb2.CompletionRequest, delay
         calls = tool_call_list([(tool.name, arguments if isinstance(arguments, dict) else {})])
         return Answer((), (AnswerAlternative(None, _TOOL_CALLS, calls),), delay=delay)
     if request.WhichOneof("ResponseFormat") == "json_schema":
-        return _spoken(request, json.dumps(example(to_python(request.json_schema.schema)), ensure_ascii=False), delay)
+        return _text_answer(
+            request, json.dumps(example(to_python(request.json_schema.schema)), ensure_ascii=False), delay
+        )
     if request.json_object:
-        return _spoken(request, json.dumps({"answer": last_text(request)}, ensure_ascii=False), delay)
+        return _text_answer(request, json.dumps({"answer": last_text(request)}, ensure_ascii=False), delay)
     if results is not None:
-        return _spoken(request, results, delay)
-    printed = _printed(request)
-    if printed is not None:
-        return _spoken(request, printed.text, delay, printed)
-    return _spoken(request, last_text(request), delay)
+        return _text_answer(request, results, delay)
+    guide_answer = _find_guide_answer(request)
+    if guide_answer is not None:
+        return _text_answer(request, guide_answer.text, delay, guide_answer)
+    return _text_answer(request, last_text(request), delay)
 
 
 def input_words(request: text_generation_service_pb2.CompletionRequest) -> int:
@@ -82,23 +84,23 @@ def input_texts(request: text_generation_service_pb2.CompletionRequest) -> Itera
             yield result.function_result.content
 
 
-def _spoken(
+def _text_answer(
     request: text_generation_service_pb2.CompletionRequest,
     text: str,
     delay: float,
-    printed: _GuideAnswer | None = None,
+    guide_answer: _GuideAnswer | None = None,
 ) -> Answer:
     """The text word by word, cut at ``max_tokens``."""
     words = count_words(text)
     tokens = words
-    partials = _growing(text)
+    partials = _growing_partials(text)
     model_version = DEFAULT_MODEL_VERSION
     input_tokens = None
-    if printed is not None:
-        tokens = words if printed.completion_tokens is None else printed.completion_tokens
-        partials = partials if printed.partials is None else list(printed.partials)
-        model_version = printed.model_version
-        input_tokens = printed.input_tokens
+    if guide_answer is not None:
+        tokens = words if guide_answer.completion_tokens is None else guide_answer.completion_tokens
+        partials = partials if guide_answer.partials is None else list(guide_answer.partials)
+        model_version = guide_answer.model_version
+        input_tokens = guide_answer.input_tokens
     status = _FINAL
     options = request.completion_options
     if options.HasField("max_tokens") and options.max_tokens.value < tokens:
@@ -116,7 +118,7 @@ def _spoken(
     )
 
 
-def _growing(text: str) -> list[str]:
+def _growing_partials(text: str) -> list[str]:
     """The text after each word; after every second, third, ... if it is so long that they would fill the memory."""
     ends = word_ends(text)
     step = 1 + len(ends) * len(text) // _PARTIALS_SIZE
@@ -145,15 +147,15 @@ def last_text(request: text_generation_service_pb2.CompletionRequest) -> str:
     return texts[-1] if texts else request.messages[-1].text
 
 
-def _printed(request: text_generation_service_pb2.CompletionRequest) -> _GuideAnswer | None:
+def _find_guide_answer(request: text_generation_service_pb2.CompletionRequest) -> _GuideAnswer | None:
     """What a guide prints for these system and user messages; where two do, the one for the model asked."""
-    said = _said([(message.role, message.text) for message in request.messages])
-    candidates = [answer for answer in _guide_answers() if answer.said == said]
+    prompt_key = _prompt_key([(message.role, message.text) for message in request.messages])
+    candidates = [answer for answer in _guide_answers() if answer.prompt_key == prompt_key]
     model = request.model_uri.split("/")[3:4]
     return next((answer for answer in candidates if [answer.model] == model), candidates[0] if candidates else None)
 
 
-def _said(messages: Sequence[tuple[str, str]]) -> _Said:
+def _prompt_key(messages: Sequence[tuple[str, str]]) -> _PromptKey:
     return tuple((role, text.strip()) for role, text in messages if role != "assistant")
 
 
@@ -166,7 +168,7 @@ def _guide_answers() -> tuple[_GuideAnswer, ...]:
 def _guide_answer(data: dict[str, Any]) -> _GuideAnswer:
     return _GuideAnswer(
         model=data["model"],
-        said=_said([(message["role"], message["text"]) for message in data["messages"]]),
+        prompt_key=_prompt_key([(message["role"], message["text"]) for message in data["messages"]]),
         text=data["text"],
         partials=tuple(data["partials"]) if "partials" in data else None,
         input_tokens=data.get("input_tokens"),

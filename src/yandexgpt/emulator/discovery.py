@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from yandexgpt._proto.yandex.cloud.endpoint import api_endpoint_pb2, api_endpoint_service_pb2
-from yandexgpt.emulator.error_status import shown
+from yandexgpt.emulator.error_status import abbreviated
 
 __all__ = ["ENDPOINTS", "Discovery"]
 
@@ -72,7 +72,7 @@ class Discovery:
         self, request: api_endpoint_service_pb2.GetApiEndpointRequest, context: grpc.ServicerContext
     ) -> api_endpoint_pb2.ApiEndpoint:
         if request.api_endpoint_id not in ENDPOINTS:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"API endpoint {shown(request.api_endpoint_id)} not found")
+            context.abort(grpc.StatusCode.NOT_FOUND, f"API endpoint {abbreviated(request.api_endpoint_id)} not found")
         return api_endpoint_pb2.ApiEndpoint(id=request.api_endpoint_id, address=self._address(context))
 
     def _list(

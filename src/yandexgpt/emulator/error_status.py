@@ -11,7 +11,7 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-__all__ = ["Refusal", "invalid_argument", "quota_exceeded", "retry_info", "shown", "unauthenticated"]
+__all__ = ["ErrorStatus", "abbreviated", "invalid_argument", "quota_exceeded", "retry_info", "unauthenticated"]
 
 _VALUE_SHOWN = 80
 """Characters of a wrong value that are quoted back."""
@@ -21,7 +21,7 @@ STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 @dataclass(frozen=True)
-class Refusal:
+class ErrorStatus:
     """A status to end a call with.
 
     Attributes:
@@ -42,7 +42,7 @@ class Refusal:
         return (*self.metadata, (STATUS_DETAILS_KEY, status.SerializeToString()))
 
     def status(self, *more_details: Message) -> status_pb2.Status:
-        """The refusal as a ``google.rpc.Status``."""
+        """The status as a ``google.rpc.Status``."""
         status = status_pb2.Status(code=self.code.value[0], message=self.message)
         for detail in (*self.details, *more_details):
             packed = AnyMessage()
@@ -51,7 +51,7 @@ class Refusal:
         return status
 
 
-def shown(value: str) -> str:
+def abbreviated(value: str) -> str:
     """A wrong value as a message quotes it: not all of a long one."""
     quoted = repr(value)
     return quoted if len(quoted) <= _VALUE_SHOWN else f"{quoted[:_VALUE_SHOWN]}..."
@@ -62,12 +62,12 @@ def _size(text: str) -> int:
     return len(quote(text)) + 3 * len(text.encode())
 
 
-def unauthenticated(message: str) -> Refusal:
+def unauthenticated(message: str) -> ErrorStatus:
     """The credential is missing or wrong."""
-    return Refusal(grpc.StatusCode.UNAUTHENTICATED, message)
+    return ErrorStatus(grpc.StatusCode.UNAUTHENTICATED, message)
 
 
-def invalid_argument(violations: Iterable[tuple[str, str]]) -> Refusal:
+def invalid_argument(violations: Iterable[tuple[str, str]]) -> ErrorStatus:
     """The request is malformed: pairs of a field's path and what is wrong with it, the first of them if they are many.
 
     Status and details travel in trailing metadata, which peers limit to 8 KiB by default.
@@ -86,16 +86,16 @@ def invalid_argument(violations: Iterable[tuple[str, str]]) -> Refusal:
         ]
     )
     message = "; ".join(f"{field}: {description}" for field, description in pairs)
-    return Refusal(grpc.StatusCode.INVALID_ARGUMENT, message, (details,))
+    return ErrorStatus(grpc.StatusCode.INVALID_ARGUMENT, message, (details,))
 
 
-def quota_exceeded(subject: str, description: str, *, retry_after: float | None = None) -> Refusal:
+def quota_exceeded(subject: str, description: str, *, retry_after: float | None = None) -> ErrorStatus:
     """A quota is used up; `retry_after` seconds, if known, go into a ``RetryInfo``."""
     failure = error_details_pb2.QuotaFailure(
         violations=[error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)]
     )
     details = (failure,) if retry_after is None else (failure, retry_info(retry_after))
-    return Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, description, details)
+    return ErrorStatus(grpc.StatusCode.RESOURCE_EXHAUSTED, description, details)
 
 
 def retry_info(seconds: float) -> error_details_pb2.RetryInfo:

@@ -206,7 +206,7 @@ class Identity:
         with self._lock:
             key = self._keys.get(header.get("kid", ""))
         algorithm = str(header.get("alg"))[:_ALGORITHM_SHOWN]
-        _demand(algorithm == "PS256", f"the JWT is signed by {algorithm}, not by PS256")
+        _require(algorithm == "PS256", f"the JWT is signed by {algorithm}, not by PS256")
         if key is None:
             raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, "the JWT's kid is not the id of a known key")
         try:
@@ -221,22 +221,22 @@ class Identity:
 _SIGNATURE_ONLY: Final[Any] = {f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 
 
-def _demand(holds: bool, otherwise: str) -> None:
+def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, otherwise)
 
 
 def _check_claims(claims: dict[str, Any], account: str) -> None:
     audience = claims.get("aud")
-    _demand(audience == AUDIENCE or audience == [AUDIENCE], f"the JWT's aud is not {AUDIENCE}")
-    _demand(claims.get("iss") == account, "the JWT's iss is not the service account that its key belongs to")
-    now, begin, end = time.time(), _moment(claims, "iat"), _moment(claims, "exp")
-    _demand(begin <= now + LEEWAY, "the JWT's iat is in the future")
-    _demand(end > now, "the JWT's exp is in the past")
-    _demand(end - begin <= JWT_LIFETIME, f"the JWT's exp is more than {JWT_LIFETIME} s after its iat")
+    _require(audience == AUDIENCE or audience == [AUDIENCE], f"the JWT's aud is not {AUDIENCE}")
+    _require(claims.get("iss") == account, "the JWT's iss is not the service account that its key belongs to")
+    now, begin, end = time.time(), _time_claim(claims, "iat"), _time_claim(claims, "exp")
+    _require(begin <= now + LEEWAY, "the JWT's iat is in the future")
+    _require(end > now, "the JWT's exp is in the past")
+    _require(end - begin <= JWT_LIFETIME, f"the JWT's exp is more than {JWT_LIFETIME} s after its iat")
 
 
-def _moment(claims: dict[str, Any], name: str) -> float:
+def _time_claim(claims: dict[str, Any], name: str) -> float:
     value = claims.get(name)
     if not isinstance(value, (int, float)):
         raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, f"the JWT's {name} is not a time")
@@ -261,5 +261,5 @@ class _IamTokenService(iam_grpc.IamTokenServiceServicer):
                 gone.wait(self._identity.delay)
         try:
             return self._identity.exchange(request)
-        except ExchangeError as refusal:
-            context.abort(refusal.code, str(refusal))
+        except ExchangeError as status:
+            context.abort(status.code, str(status))

@@ -43,10 +43,10 @@ def example(schema: Any, name: str = "value") -> Any:
         schema: a JSON Schema as plain dicts and lists; anything else is taken as far as it goes.
         name: what a string in the place of the whole value says.
     """
-    return _Maker(schema).value(schema, name, 0)
+    return _ExampleBuilder(schema).value(schema, name, 0)
 
 
-class _Maker:
+class _ExampleBuilder:
     """Makes the value for one schema.
 
     Args:
@@ -55,37 +55,37 @@ class _Maker:
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._left = _LARGEST
+        self._budget = _LARGEST
 
     def value(self, schema: Any, name: str, depth: int) -> Any:
-        self._left -= 1
+        self._budget -= 1
         if schema is True:
-            return self._spoken(name)
-        if not isinstance(schema, Mapping) or depth > _DEEPEST or self._left <= 0:
+            return self._limited(name)
+        if not isinstance(schema, Mapping) or depth > _DEEPEST or self._budget <= 0:
             return None
-        resolved = self._merged(schema, depth)
+        resolved = self._merge(schema, depth)
         for keyword in ("const", "default"):
             if keyword in resolved:
-                return self._given(resolved[keyword])
+                return self._literal(resolved[keyword])
         for first in _list(resolved.get("enum"))[:1]:
-            return self._given(first)
+            return self._literal(first)
         for keyword in ("anyOf", "oneOf"):
             for first in _list(resolved.get(keyword))[:1]:
                 return self.value(first, name, depth + 1)
         return self._of_type(resolved, name, depth)
 
-    def _merged(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
+    def _merge(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
         """The schema with what its ``$ref`` and ``allOf`` say."""
         parts = [part for part in _list(schema.get("allOf")) if isinstance(part, Mapping)]
         if "$ref" in schema:
-            parts.append(self._referred(schema["$ref"]))
+            parts.append(self._resolve_ref(schema["$ref"]))
         if not parts or depth > _DEEPEST:
             return schema
         merged: dict[str, Any] = {}
-        for part in (*(self._merged(part, depth + 1) for part in parts), schema):
+        for part in (*(self._merge(part, depth + 1) for part in parts), schema):
             properties, required = _mapping(part.get("properties")), _list(part.get("required"))
-            self._left -= len(part) + len(properties) + len(required)
-            if self._left <= 0:
+            self._budget -= len(part) + len(properties) + len(required)
+            if self._budget <= 0:
                 break
             merged.update({keyword: value for keyword, value in part.items() if keyword not in _FOLLOWED})
             if "properties" in part:
@@ -94,7 +94,7 @@ class _Maker:
                 merged["required"] = [*merged.get("required", ()), *required]
         return merged
 
-    def _referred(self, reference: Any) -> Mapping[str, Any]:
+    def _resolve_ref(self, reference: Any) -> Mapping[str, Any]:
         target = self._root
         for step in str(reference).removeprefix("#").split("/")[1:]:
             target = _mapping(target).get(step.replace("~1", "/").replace("~0", "~"))
@@ -108,27 +108,27 @@ class _Maker:
             properties = _mapping(schema.get("properties"))
             required = dict.fromkeys(str(key) for key in _list(schema.get("required")))
             return {
-                self._spoken(key): self.value(properties.get(key, True), key, depth + 1)
+                self._limited(key): self.value(properties.get(key, True), key, depth + 1)
                 for key in required
-                if self._left > 0
+                if self._budget > 0
             }
         if kind == "array":
             items = schema.get("items", True)
             count = _count(schema, "minItems", 0)
-            return [self.value(items, name, depth + 1) for _ in range(count) if self._left > 0]
+            return [self.value(items, name, depth + 1) for _ in range(count) if self._budget > 0]
         if kind in ("integer", "number"):
             return _number(schema, whole=kind == "integer")
         if kind == "boolean":
             return True
-        return None if kind == "null" else self._spoken(_string(schema, name))
+        return None if kind == "null" else self._limited(_string(schema, name))
 
-    def _given(self, value: Any) -> Any:
-        self._left -= len(json.dumps(value))
-        return value if self._left > 0 else None
+    def _literal(self, value: Any) -> Any:
+        self._budget -= len(json.dumps(value))
+        return value if self._budget > 0 else None
 
-    def _spoken(self, text: str) -> str:
-        self._left -= len(text)
-        return text[: max(0, self._left)]
+    def _limited(self, text: str) -> str:
+        self._budget -= len(text)
+        return text[: max(0, self._budget)]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

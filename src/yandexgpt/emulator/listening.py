@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-__all__ = ["address", "bind", "check_free", "is_any_address", "reachable"]
+__all__ = ["address", "bind", "check_free", "connectable_host", "is_any_address"]
 
 _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
 
@@ -14,7 +14,7 @@ def address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def reachable(host: str) -> str:
+def connectable_host(host: str) -> str:
     """The host by which a client on this machine reaches what listens on `host`."""
     return _ANY_ADDRESS.get(host, host)
 

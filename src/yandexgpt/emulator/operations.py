@@ -11,16 +11,16 @@ from google.protobuf.message import Message
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
-from yandexgpt.emulator.answers import Answer, encode
+from yandexgpt.emulator.answers import Answer, encode_answer
 from yandexgpt.emulator.call import Call
 from yandexgpt.emulator.default_answer import default_answer, input_words
-from yandexgpt.emulator.error_status import Refusal, invalid_argument
+from yandexgpt.emulator.error_status import ErrorStatus, invalid_argument
 from yandexgpt.emulator.identity import new_id
 from yandexgpt.emulator.script import Failure
 from yandexgpt.emulator.service import Service
 from yandexgpt.emulator.validation import check_request
 
-__all__ = ["KEPT", "Operations"]
+__all__ = ["RETENTION", "Operations"]
 
 _SUBMISSION = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGenerationAsyncService"].full_name
 _OPERATION = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name
@@ -28,18 +28,18 @@ _ANSWER = f"type.googleapis.com/{text_generation_service_pb2.CompletionResponse.
 
 _ID_SHOWN = 80
 """Characters of an id that are told; what is not one may be long."""
-KEPT = 3 * 24 * 3600.0
+RETENTION = 3 * 24 * 3600.0
 """Seconds that the service keeps a result (source: its documentation)."""
 
 
 @dataclass
-class _Run:
+class _OperationState:
     """One operation: what came of it stands from the beginning, and is shown when its time has come."""
 
     proto: operation_pb2.Operation
     ends_at: float
     outcome: bytes | None = None
-    refusal: Refusal | None = None
+    status: ErrorStatus | None = None
     ended: bool = False
 
 
@@ -57,11 +57,11 @@ class Operations:
 
     def __init__(self, service: Service, *, time: float, delay: float) -> None:
         self.time = time
-        self.kept = KEPT
+        self.kept = RETENTION
         self._service = service
         self.delay = delay
         self._account = new_id("aje")
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, _OperationState] = {}
         self._keys: dict[str, str] = {}
         self._lock = threading.Lock()
 
@@ -85,11 +85,13 @@ class Operations:
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The services for ``grpc.Server.add_generic_rpc_handlers``; their responses are serialized already."""
         service = self._service
-        submit = service.unary(
+        submit = service.unary_handler(
             f"/{_SUBMISSION}/Completion", text_generation_service_pb2.CompletionRequest, self._submit, check_request
         )
-        get = service.unary(f"/{_OPERATION}/Get", operation_service_pb2.GetOperationRequest, self._get, _check_id)
-        cancel = service.unary(
+        get = service.unary_handler(
+            f"/{_OPERATION}/Get", operation_service_pb2.GetOperationRequest, self._get, _check_id
+        )
+        cancel = service.unary_handler(
             f"/{_OPERATION}/Cancel", operation_service_pb2.CancelOperationRequest, self._cancel, _check_id
         )
         return [
@@ -97,7 +99,7 @@ class Operations:
             grpc.method_handlers_generic_handler(_OPERATION, {"Get": get, "Cancel": cancel}),
         ]
 
-    def _submit(self, call: Call, request: text_generation_service_pb2.CompletionRequest) -> Message | Refusal:
+    def _submit(self, call: Call, request: text_generation_service_pb2.CompletionRequest) -> Message | ErrorStatus:
         key = str(call.recorded.metadata.get("idempotency-key", ""))
         with self._lock:
             known = self._current(self._keys.get(key, "")) if key else None
@@ -113,38 +115,38 @@ class Operations:
             if refused is None:
                 return _copy(run.proto)
         call.pause(refused.delay)
-        return refused.refusal
+        return refused.status
 
     def _begin(
         self, request: text_generation_service_pb2.CompletionRequest, failure: Failure | None, answer: Answer | None
-    ) -> _Run:
+    ) -> _OperationState:
         proto = operation_pb2.Operation(id=new_id("d7q"), description="Async GPT Completion", created_by=self._account)
         proto.created_at.GetCurrentTime()
         proto.modified_at.CopyFrom(proto.created_at)
         ends_at = time.monotonic() + self.time
         if failure is not None:
-            return _Run(proto, ends_at + failure.delay, refusal=failure.refusal)
+            return _OperationState(proto, ends_at + failure.delay, status=failure.status)
         if answer is None:
             answer = default_answer(request, self.delay)
-        return _Run(proto, ends_at + answer.delay, encode(answer, input_words(request)).final)
+        return _OperationState(proto, ends_at + answer.delay, encode_answer(answer, input_words(request)).final)
 
-    def _get(self, _call: Call, request: operation_service_pb2.GetOperationRequest) -> Message | Refusal:
+    def _get(self, _call: Call, request: operation_service_pb2.GetOperationRequest) -> Message | ErrorStatus:
         with self._lock:
             current = self._current(request.operation_id)
             return _not_found(request.operation_id) if current is None else current
 
-    def _cancel(self, _call: Call, request: operation_service_pb2.CancelOperationRequest) -> Message | Refusal:
+    def _cancel(self, _call: Call, request: operation_service_pb2.CancelOperationRequest) -> Message | ErrorStatus:
         with self._lock:
             if self._current(request.operation_id) is None:
                 return _not_found(request.operation_id)
             run = self._runs[request.operation_id]
             if not run.ended:
-                run.refusal = Refusal(grpc.StatusCode.CANCELLED, "the operation was cancelled")
+                run.status = ErrorStatus(grpc.StatusCode.CANCELLED, "the operation was cancelled")
                 run.ends_at = time.monotonic()
                 self._end(run, run.ends_at)
             return _copy(run.proto)
 
-    def _known(self, operation_id: str) -> _Run:
+    def _known(self, operation_id: str) -> _OperationState:
         if self._current(operation_id) is None:
             raise KeyError(f"there is no operation {operation_id!r}")
         return self._runs[operation_id]
@@ -163,11 +165,11 @@ class Operations:
         return _copy(run.proto)
 
     @staticmethod
-    def _end(run: _Run, now: float) -> None:
+    def _end(run: _OperationState, now: float) -> None:
         run.ended = run.proto.done = True
         run.proto.modified_at.FromNanoseconds(time.time_ns() - int((now - run.ends_at) * 1e9))
-        if run.refusal is not None:
-            run.proto.error.ParseFromString(run.refusal.status().SerializeToString())
+        if run.status is not None:
+            run.proto.error.ParseFromString(run.status.status().SerializeToString())
         elif run.outcome is not None:
             run.proto.response.type_url = _ANSWER
             run.proto.response.value = run.outcome
@@ -181,9 +183,9 @@ def _copy(proto: operation_pb2.Operation) -> operation_pb2.Operation:
 
 def _check_id(
     request: operation_service_pb2.GetOperationRequest | operation_service_pb2.CancelOperationRequest,
-) -> Refusal | None:
+) -> ErrorStatus | None:
     return None if request.operation_id else invalid_argument([("operation_id", "must not be empty")])
 
 
-def _not_found(operation_id: str) -> Refusal:
-    return Refusal(grpc.StatusCode.NOT_FOUND, f"Operation with id {operation_id[:_ID_SHOWN]} not found")
+def _not_found(operation_id: str) -> ErrorStatus:
+    return ErrorStatus(grpc.StatusCode.NOT_FOUND, f"Operation with id {operation_id[:_ID_SHOWN]} not found")

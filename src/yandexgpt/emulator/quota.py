@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from yandexgpt.emulator.arguments import check_count
-from yandexgpt.emulator.error_status import Refusal, quota_exceeded
+from yandexgpt.emulator.error_status import ErrorStatus, quota_exceeded
 
 __all__ = ["Quota", "Slot", "check_limit"]
 
@@ -40,7 +40,7 @@ class Slot:
         with self._lock:
             quota, self._quota = self._quota, None
         if quota is not None:
-            quota.leave()
+            quota.release()
 
 
 class Quota:
@@ -63,11 +63,11 @@ class Quota:
         self._lock = threading.Lock()
         self._max_concurrent: float | None = None
         self._rate: float | None = None
-        self.limit(max_concurrent=max_concurrent, rate=rate)
+        self.set_limits(max_concurrent=max_concurrent, rate=rate)
         self._in_flight = 0
         self._peak = 0
 
-    def limit(self, **limits: float | None) -> None:
+    def set_limits(self, **limits: float | None) -> None:
         """Set `max_concurrent`, `rate` or both, for the generations to come; arguments and errors of the class."""
         checked = {name: check_limit(name, value) for name, value in limits.items()}
         with self._lock:
@@ -93,8 +93,8 @@ class Quota:
         with self._lock:
             self._peak = self._in_flight
 
-    def enter(self) -> Slot | Refusal:
-        """A place for one more generation, or the words to refuse it with; a refusal uses up no quota."""
+    def acquire(self) -> Slot | ErrorStatus:
+        """A place for one more generation, or the words to refuse it with; a status uses up no quota."""
         with self._lock:
             if self._max_concurrent is not None and self._in_flight >= self._max_concurrent:
                 limit = self._max_concurrent
@@ -114,7 +114,7 @@ class Quota:
             self._peak = max(self._peak, self._in_flight)
         return Slot(self)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """One generation less; :meth:`Slot.release` calls it."""
         with self._lock:
             self._in_flight -= 1

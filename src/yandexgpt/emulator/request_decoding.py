@@ -9,16 +9,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 
-__all__ = ["ReadableOnly"]
+__all__ = ["DecodeErrorInterceptor"]
 
 
-class _Unreadable:
+class _DecodeFailure:
     """In place of a request: its bytes are no message of its type."""
 
 
-class ReadableOnly(grpc.ServerInterceptor):
+class DecodeErrorInterceptor(grpc.ServerInterceptor):
     """Answers INVALID_ARGUMENT to bytes that are no request; gRPC would say INTERNAL, and print a trace of its own."""
 
     def intercept_service(
@@ -36,14 +36,14 @@ class ReadableOnly(grpc.ServerInterceptor):
             try:
                 return deserialize(data)
             except DecodeError:
-                return _Unreadable()
+                return _DecodeFailure()
 
         def checked(respond: Callable[[Any, grpc.ServicerContext], Any]) -> Callable[[Any, grpc.ServicerContext], Any]:
             def handle(request: Any, context: grpc.ServicerContext) -> Any:
-                if isinstance(request, _Unreadable):
-                    refusal = Refusal(grpc.StatusCode.INVALID_ARGUMENT, f"this is no request of {method}")
-                    context.set_trailing_metadata(refusal.trailing_metadata(str(uuid.uuid4())))
-                    context.abort(refusal.code, refusal.message)
+                if isinstance(request, _DecodeFailure):
+                    status = ErrorStatus(grpc.StatusCode.INVALID_ARGUMENT, f"this is no request of {method}")
+                    context.set_trailing_metadata(status.trailing_metadata(str(uuid.uuid4())))
+                    context.abort(status.code, status.message)
                 return respond(request, context)
 
             return handle

@@ -39,7 +39,7 @@ _MATCH_ROLES = (*ROLES, _TOOL)
 
 
 @dataclass(frozen=True)
-class _Match:
+class _RequestMatcher:
     """Which requests a rule is for; what is None is not looked at.
 
     Attributes:
@@ -102,12 +102,12 @@ def make_rule(
         matches=_match({} if match is None else match),
         answer=None if answer is None else _answer({"text": answer} if isinstance(answer, str) else answer, delay),
         failure=scripted_failure,
-        left=math.inf if times is None else check_count("times", times),
-        failures_left=failure_times,
+        remaining=math.inf if times is None else check_count("times", times),
+        failures_remaining=failure_times,
     )
 
 
-def _match(given: Mapping[str, Any]) -> _Match:
+def _match(given: Mapping[str, Any]) -> _RequestMatcher:
     _check_keys("match", given, MATCH_KEYS)
     for name in ("model", "role", "text", "pattern"):
         if not isinstance(given.get(name, ""), str):
@@ -121,7 +121,7 @@ def _match(given: Mapping[str, Any]) -> _Match:
         compiled = None if pattern is None else re.compile(pattern)
     except re.error as error:
         raise ValueError(f"match: pattern {pattern!r} is not a regular expression: {error}") from error
-    return _Match(given.get("model"), role, given.get("text"), compiled, any_message)
+    return _RequestMatcher(given.get("model"), role, given.get("text"), compiled, any_message)
 
 
 def _answer(given: Mapping[str, Any], delay: float) -> Answer:

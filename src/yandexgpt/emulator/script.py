@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import Answer
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 
 __all__ = ["Failure", "Rule", "Script"]
 
@@ -22,13 +22,13 @@ class Failure:
     """A call that is to fail.
 
     Attributes:
-        refusal: the status to end with.
+        status: the status to end with.
         after: partials sent before it.
         delay: seconds before it.
         operation: whether it is what an operation ends in, rather than a call.
     """
 
-    refusal: Refusal
+    status: ErrorStatus
     after: int
     delay: float
     operation: bool = False
@@ -42,25 +42,25 @@ class Rule:
         matches: whether a request is of this kind.
         answer: what it is answered with; None: by the default rule.
         failure: what it fails with.
-        left: how many more of them get it.
-        failures_left: how many more of these fail.
+        remaining: how many more of them get it.
+        failures_remaining: how many more of these fail.
     """
 
     matches: Callable[[text_generation_service_pb2.CompletionRequest], bool]
     answer: Answer | None
     failure: Failure | None
-    left: float
-    failures_left: float
+    remaining: float
+    failures_remaining: float
 
     def take(self, *, submission: bool) -> tuple[Failure | None, Answer | None] | None:
         """What one more generation gets; None if this rule has nothing for it."""
-        failure = self.failure if self.failures_left else None
+        failure = self.failure if self.failures_remaining else None
         if failure is not None and failure.operation and not submission:
             failure = None
-        if not self.left or (failure is None and self.answer is None):
+        if not self.remaining or (failure is None and self.answer is None):
             return None
-        self.left -= 1
-        self.failures_left -= failure is not None
+        self.remaining -= 1
+        self.failures_remaining -= failure is not None
         return failure, self.answer
 
 

@@ -181,6 +181,6 @@ class Scripting:
             return
         read = script_file.read(file, delay=self._generation.delay)
         self._script.add_rules(read.rules)
-        self._quota.limit(**read.quotas)
+        self._quota.set_limits(**read.quotas)
         self._generation.delay = self.operations.delay = read.settings.get("delay", self._generation.delay)
         self.operations.time = read.settings.get("operation_time", self.operations.time)

@@ -16,12 +16,12 @@ from yandexgpt.emulator.arguments import check_count, check_seconds
 from yandexgpt.emulator.certificates import TlsFiles
 from yandexgpt.emulator.discovery import Discovery
 from yandexgpt.emulator.identity import Identity
-from yandexgpt.emulator.listening import address, check_free, reachable
+from yandexgpt.emulator.listening import address, check_free, connectable_host
 from yandexgpt.emulator.operations import Operations
 from yandexgpt.emulator.quota import Quota
-from yandexgpt.emulator.record_replay.backend import source
+from yandexgpt.emulator.record_replay.backend import make_backend
 from yandexgpt.emulator.recording import RecordedRequest, Recorder
-from yandexgpt.emulator.request_decoding import ReadableOnly
+from yandexgpt.emulator.request_decoding import DecodeErrorInterceptor
 from yandexgpt.emulator.script import Script
 from yandexgpt.emulator.scripting import Scripting
 from yandexgpt.emulator.service import Service
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from yandexgpt import AsyncClient, Client
-    from yandexgpt.emulator.http_api.server import Gateway
+    from yandexgpt.emulator.http_api.server import HttpServer
 
 __all__ = ["Emulator"]
 
@@ -147,7 +147,7 @@ class Emulator(Scripting):
         self._serves_tls = bool(tls)
         self._authorization = authorization
         self._recorder = Recorder()
-        self._source = source(
+        self._backend = make_backend(
             upstream=upstream,
             upstream_tls=upstream_tls,
             record=record,
@@ -155,7 +155,7 @@ class Emulator(Scripting):
             replay=replay,
             match=match,
         )
-        self._script = Script() if self._source is None else self._source.script
+        self._script = Script() if self._backend is None else self._backend.script
         self._quota = Quota(max_concurrent, rate)
         self.identity = Identity()
         """The identity service that this emulator plays: keys and tokens that it knows, and faults of its own."""
@@ -169,14 +169,14 @@ class Emulator(Scripting):
         self._server: grpc.Server | None = None
         self._workers: futures.ThreadPoolExecutor | None = None
         self._tls_files: TlsFiles | None = None
-        self._gateway: Gateway | None = None
+        self._http_server: HttpServer | None = None
         self._started = False
 
     def _handlers(self) -> list[grpc.GenericRpcHandler]:
         """The services of this server; another one is added here."""
-        discovery = Discovery(lambda: address(reachable(self._host), self._port))
-        if self._source is not None:
-            return [self._source.handler(self._service, self._quota), discovery.handler()]
+        discovery = Discovery(lambda: address(connectable_host(self._host), self._port))
+        if self._backend is not None:
+            return [self._backend.handler(self._service, self._quota), discovery.handler()]
         return [
             self._generation.handler(),
             *self.operations.handlers(),
@@ -204,12 +204,14 @@ class Emulator(Scripting):
     def _start(self) -> None:
         check_free(self._host, self._port)
         workers = futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="yandexgpt-emulator")
-        server = grpc.server(workers, handlers=self._handlers(), interceptors=[ReadableOnly()], options=self._options)
+        server = grpc.server(
+            workers, handlers=self._handlers(), interceptors=[DecodeErrorInterceptor()], options=self._options
+        )
         try:
-            if self._source is None:
+            if self._backend is None:
                 self.identity.register(server)
             else:
-                self._source.start()
+                self._backend.start()
             listening = address(self._host, self._port)
             if self._serves_tls:
                 self._tls_files = TlsFiles(self._host)
@@ -218,26 +220,26 @@ class Emulator(Scripting):
                 self._port = server.add_insecure_port(listening)
             server.start()
             if self._http_port is not None:
-                self._start_gateway(self._http_port)
+                self._start_http_server(self._http_port)
         except BaseException:
             self._release(server, workers)
             raise
         self._server, self._workers, self._started = server, workers, True
 
-    def _start_gateway(self, port: int) -> None:
+    def _start_http_server(self, port: int) -> None:
         try:
-            from yandexgpt.emulator.http_api.server import Gateway
+            from yandexgpt.emulator.http_api.server import HttpServer
         except ImportError as error:
             raise ImportError(f"http_port needs the package {error.name}: pip install 'yandexgpt[emulator]'") from error
-        self._gateway = Gateway(
-            target=address(reachable(self._host), self._port),
+        self._http_server = HttpServer(
+            target=address(connectable_host(self._host), self._port),
             host=self._host,
             port=port,
             tls=self._tls_files,
             authorization=self._authorization,
         )
-        self._gateway.start()
-        self._http_port = self._gateway.port
+        self._http_server.start()
+        self._http_port = self._http_server.port
 
     def stop(self) -> None:
         """Cancel what is in flight, stop listening, leave no thread and no file behind; once stopped, do nothing."""
@@ -247,13 +249,13 @@ class Emulator(Scripting):
                 self._server = self._workers = None
 
     def _release(self, server: grpc.Server, workers: futures.ThreadPoolExecutor) -> None:
-        if self._gateway is not None:
-            self._gateway.stop()
-            self._gateway = None
+        if self._http_server is not None:
+            self._http_server.stop()
+            self._http_server = None
         server.stop(None if self._quota.in_flight else _GRACE).wait()
         workers.shutdown()
-        if self._source is not None:
-            self._source.stop()
+        if self._backend is not None:
+            self._backend.stop()
         if self._tls_files is not None:
             self._tls_files.close()
             self._tls_files = None
@@ -284,7 +286,7 @@ class Emulator(Scripting):
             RuntimeError: it was never started, so there is no port yet.
         """
         self._check_started()
-        return address(reachable(self._host), self._port)
+        return address(connectable_host(self._host), self._port)
 
     @property
     def http_url(self) -> str:
@@ -296,7 +298,7 @@ class Emulator(Scripting):
         if self._http_port is None:
             raise RuntimeError("the emulator has no HTTP port: use Emulator(http_port=0)")
         self._check_started()
-        return f"{'https' if self._serves_tls else 'http'}://{address(reachable(self._host), self._http_port)}"
+        return f"{'https' if self._serves_tls else 'http'}://{address(connectable_host(self._host), self._http_port)}"
 
     def _check_started(self) -> None:
         if not self._started:

@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.identity import Identity
 from yandexgpt.emulator.recording import Recorder
 from yandexgpt.emulator.script import Script
@@ -36,18 +36,18 @@ class Service:
     identity: Identity
 
     def receive(
-        self, method: str, request: Any, context: grpc.ServicerContext, check: Callable[[Any], Refusal | None]
-    ) -> tuple[Call, Refusal | None]:
+        self, method: str, request: Any, context: grpc.ServicerContext, check: Callable[[Any], ErrorStatus | None]
+    ) -> tuple[Call, ErrorStatus | None]:
         """Note a call, and see whether it is to be refused: for its credential, or for what `check` finds."""
         call = Call(self.recorder, method, request, context)
         return call, check_authorization(call.recorded.metadata, self.authorization, self.identity) or check(request)
 
-    def unary(
+    def unary_handler(
         self,
         method: str,
         request_type: type[Message],
-        respond: Callable[[Call, Any], Message | Refusal],
-        check: Callable[[Any], Refusal | None],
+        respond: Callable[[Call, Any], Message | ErrorStatus],
+        check: Callable[[Any], ErrorStatus | None],
     ) -> grpc.RpcMethodHandler[Any, Any]:
         """The handler of a method with one answer.
 
@@ -56,24 +56,24 @@ class Service:
         Args:
             method: the full name.
             request_type: the class of its requests.
-            respond: what makes the answer, or a refusal.
+            respond: what makes the answer, or a status.
             check: what finds a malformed request.
         """
 
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-            call, refusal = self.receive(method, request, context, check)
-            if refusal is not None:
-                call.refuse(refusal)
+            call, status = self.receive(method, request, context, check)
+            if status is not None:
+                call.fail(status)
                 return
             failure = self.script.take_failure()
             response = None
             if failure is None or failure.after:
                 response = respond(call, request)
-            if isinstance(response, Refusal):
-                call.refuse(response)
+            if isinstance(response, ErrorStatus):
+                call.fail(response)
             elif failure is not None:
                 if call.pause(failure.delay):
-                    call.refuse(failure.refusal)
+                    call.fail(failure.status)
             elif response is not None:
                 call.recorded.sent += 1
                 yield response.SerializeToString()

@@ -9,10 +9,10 @@ from typing import Any
 import grpc
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
-from yandexgpt.emulator.answers import encode
+from yandexgpt.emulator.answers import encode_answer
 from yandexgpt.emulator.call import Call
 from yandexgpt.emulator.default_answer import default_answer, input_words
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.quota import Quota, Slot
 from yandexgpt.emulator.service import Service
 from yandexgpt.emulator.validation import check_request
@@ -38,7 +38,7 @@ class TextGeneration:
         self._service = service
         self._quota = quota
         self.delay = delay
-        self._encode = functools.lru_cache(maxsize=_ANSWERS_KEPT)(encode)
+        self._encode = functools.lru_cache(maxsize=_ANSWERS_KEPT)(encode_answer)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service for ``grpc.Server.add_generic_rpc_handlers``; its responses are serialized already."""
@@ -51,12 +51,12 @@ class TextGeneration:
     def _completion(
         self, request: text_generation_service_pb2.CompletionRequest, context: grpc.ServicerContext
     ) -> Iterator[bytes]:
-        call, refusal = self._service.receive(_COMPLETION, request, context, check_request)
-        admitted = refusal or self._quota.enter()
-        if isinstance(admitted, Refusal):
-            call.refuse(admitted)
+        call, status = self._service.receive(_COMPLETION, request, context, check_request)
+        admitted = status or self._quota.acquire()
+        if isinstance(admitted, ErrorStatus):
+            call.fail(admitted)
             return
-        call.at_end(admitted.release)
+        call.add_done_callback(admitted.release)
         try:
             yield from self._answer(call, request, admitted)
         finally:
@@ -68,7 +68,7 @@ class TextGeneration:
         failure, answer = self._service.script.take(request)
         if failure is not None and not failure.after:
             if call.pause(failure.delay):
-                call.refuse(failure.refusal)
+                call.fail(failure.status)
             return
         if answer is None:
             answer = default_answer(request, self.delay)
@@ -81,7 +81,7 @@ class TextGeneration:
             yield partial
         if failure is not None:
             if call.pause(failure.delay):
-                call.refuse(failure.refusal)
+                call.fail(failure.status)
             return
         if messages.final is not None:
             if not call.pause(answer.delay):

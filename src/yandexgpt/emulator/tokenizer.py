@@ -28,10 +28,10 @@ class Tokenizer:
 
     def handler(self) -> grpc.GenericRpcHandler:
         """The service for ``grpc.Server.add_generic_rpc_handlers``; its responses are serialized already."""
-        tokenize = self._service.unary(
+        tokenize = self._service.unary_handler(
             f"/{_SERVICE}/Tokenize", text_generation_service_pb2.TokenizeRequest, _tokenize, check_tokenize_request
         )
-        tokenize_completion = self._service.unary(
+        tokenize_completion = self._service.unary_handler(
             f"/{_SERVICE}/TokenizeCompletion",
             text_generation_service_pb2.CompletionRequest,
             _tokenize_completion,

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt.emulator.error_status import Refusal, invalid_argument, shown, unauthenticated
+from yandexgpt.emulator.error_status import ErrorStatus, abbreviated, invalid_argument, unauthenticated
 
 if TYPE_CHECKING:
     from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
@@ -27,7 +27,7 @@ def is_authorization(value: str) -> bool:
     return _AUTHORIZATION.fullmatch(value) is not None
 
 
-def check_authorization(metadata: Metadata, expected: str | None, identity: Identity) -> Refusal | None:
+def check_authorization(metadata: Metadata, expected: str | None, identity: Identity) -> ErrorStatus | None:
     """UNAUTHENTICATED, unless ``authorization`` is the expected value or, with None expected, has the right form.
 
     An IAM token that ``identity`` has issued is good for as long as it lives, whatever is expected.
@@ -48,7 +48,7 @@ def check_authorization(metadata: Metadata, expected: str | None, identity: Iden
     return None
 
 
-def check_request(request: text_generation_service_pb2.CompletionRequest) -> Refusal | None:
+def check_request(request: text_generation_service_pb2.CompletionRequest) -> ErrorStatus | None:
     """INVALID_ARGUMENT with a violation for each wrong field (the first ten of them), or None if all is well."""
     violations = [
         *_model(request),
@@ -59,7 +59,7 @@ def check_request(request: text_generation_service_pb2.CompletionRequest) -> Ref
     return invalid_argument(violations[:_VIOLATIONS_SHOWN]) if violations else None
 
 
-def check_tokenize_request(request: text_generation_service_pb2.TokenizeRequest) -> Refusal | None:
+def check_tokenize_request(request: text_generation_service_pb2.TokenizeRequest) -> ErrorStatus | None:
     """INVALID_ARGUMENT with a violation for each wrong field, or None if all is well."""
     violations = [*_model(request), *([] if request.text else [("text", "must not be empty")])]
     return invalid_argument(violations) if violations else None
@@ -71,7 +71,7 @@ def _model(
     if MODEL_URI.fullmatch(request.model_uri):
         return []
     wanted = "must be gpt://<folder>/<model>[/<version>][@<suffix>] or ds://<id>"
-    return [("model_uri", f"{wanted}, not {shown(request.model_uri)}")]
+    return [("model_uri", f"{wanted}, not {abbreviated(request.model_uri)}")]
 
 
 def _options(options: text_common_pb2.CompletionOptions) -> list[tuple[str, str]]:
@@ -91,7 +91,7 @@ def _messages(request: text_generation_service_pb2.CompletionRequest) -> list[tu
     for index, message in enumerate(request.messages):
         if message.role not in ROLES:
             violations.append(
-                (f"messages[{index}].role", f"must be one of {', '.join(ROLES)}, not {shown(message.role)}")
+                (f"messages[{index}].role", f"must be one of {', '.join(ROLES)}, not {abbreviated(message.role)}")
             )
         if message.WhichOneof("Content") is None:
             violations.append((f"messages[{index}]", "must hold text, a tool call list or a tool result list"))
@@ -105,7 +105,7 @@ def _tools(request: text_generation_service_pb2.CompletionRequest) -> list[tuple
     ]
     choice = request.tool_choice
     if choice.WhichOneof("ToolChoice") == "function_name" and choice.function_name not in names:
-        violations.append(("tool_choice.function_name", f"{shown(choice.function_name)} is not among the tools"))
+        violations.append(("tool_choice.function_name", f"{abbreviated(choice.function_name)} is not among the tools"))
     elif choice.mode == text_common_pb2.ToolChoice.REQUIRED and not names:
         violations.append(("tool_choice.mode", "REQUIRED needs tools"))
     return violations

@@ -1,4 +1,4 @@
-"""The faults that the fault proxy can inject."""
+"""The faults that the fault proxy can play."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Point = Literal["connect", "request", "last", "end"]
 
 
 class ErrorCode:
-    """The HTTP/2 error codes that matter for a client (RFC 9113, section 7)."""
+    """The HTTP/2 error codes that matter to a client (RFC 9113, section 7)."""
 
     NO_ERROR: Final = 0
     INTERNAL_ERROR: Final = 2
@@ -23,28 +23,29 @@ class ErrorCode:
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that goes wrong, and where.
+    """A network fault, and the point of a connection or a call at which it is played.
 
-    kind: what happens.
-        "refuse": connections are refused, until `seconds` have passed (0: until `accept` or `clear`).
-        "stall": from the point on, the connection swallows everything in both directions and stays open.
-        "break": the TCP connection is broken: by RST, or with `fin=True` closed in order.
-        "goaway": a GOAWAY frame goes to the client, with `code`, `debug`, `last_stream`; with `close=True` the
+    kind: the kind of the fault.
+        "refuse": new connections are refused for `seconds` (0: until `accept` or `clear`).
+        "stall": from the point on, the connection discards all data in both directions and stays open.
+        "break": the TCP connection is broken: by RST, or with `fin=True` by FIN.
+        "goaway": the client gets a GOAWAY frame with `code`, `debug` and `last_stream`. With `close=True` the
             connection is closed after it.
-        "reset": a RST_STREAM frame with `code` goes to the client, and the call is cancelled at the server.
+        "reset": the client gets a RST_STREAM frame with `code`, and the call is cancelled at the server.
         "drip": from the point to the end of the call (after "connect": of the connection), the client gets at most
             `size` bytes each `seconds`.
-        "delay": what the client is to get is held back by `seconds`.
-    after: the point. "connect": the TCP connection is accepted and nothing was said. "request": the whole request went
-        to the server, and no answer to the client. A number N: the client was sent the response's headers and N
-        messages; a DATA frame that holds more is split. "last": every message was sent, and the trailers were not.
-        "end": the trailers were sent. Faults "after connect" meet connections, all others calls. Means nothing to
-        "refuse"; "goaway" and "reset" have no "connect".
-    seconds: for "refuse", "drip" and "delay" see there; for the others the time from the point to the fault, in which
-        the client is sent nothing more, and can read what it was sent before; `FaultProxy.play` ends that time.
+        "delay": all data for the client is delayed by `seconds`.
+    after: the point. "connect": the TCP connection was accepted, and no data was sent. "request": the whole request was
+        sent to the server, and no response to the client. A number N: the client was sent the response headers and N
+        messages; a DATA frame with more messages is split. "last": all messages were sent, and the trailers were not.
+        "end": the trailers were sent. Faults after "connect" are for connections, all other faults are for calls.
+        "refuse" ignores `after`. "goaway" and "reset" cannot have "connect".
+    seconds: for "refuse", "drip" and "delay" see above. For the other kinds, the time from the point to the fault. In
+        this time the client gets no further data, and can read the data that was sent before. `FaultProxy.play` ends
+        this time.
     code: HTTP/2 error code for "goaway" and "reset", see `ErrorCode`.
-    last_stream: for "goaway", the last stream that is still served; None: every one there is (a graceful end). Calls
-        above it are cancelled at the server.
+    last_stream: for "goaway", the last stream that is still served; None: all existing streams (a graceful shutdown).
+        Calls with a higher stream id are cancelled at the server.
     """
 
     kind: Kind
@@ -58,7 +59,7 @@ class Fault:
     size: int = 1
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be played; raises ValueError."""
+        """Raise ValueError for a fault that cannot be played."""
         if self.kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {', '.join(get_args(Kind))}, not {self.kind!r}")
         if self.after not in get_args(Point) and not (isinstance(self.after, int) and self.after >= 0):
@@ -72,7 +73,7 @@ class Fault:
 
 
 class Played(NamedTuple):
-    """A fault that did happen: to which connection (counted from 1; 0: none) and HTTP/2 stream (0: none)."""
+    """A fault that was played, the number of its connection (from 1; 0: none) and its stream id (0: none)."""
 
     fault: Fault
     connection: int

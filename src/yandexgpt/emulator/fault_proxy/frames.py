@@ -1,4 +1,4 @@
-"""HTTP/2 frames (RFC 9113) and gRPC messages, as far as `wire` has to see them."""
+"""HTTP/2 frames (RFC 9113) and gRPC messages, as far as the fault proxy needs them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PUSH_PROMISE: Final = 0x5
 GOAWAY: Final = 0x7
 WINDOW_UPDATE: Final = 0x8
 OPAQUE: Final = -1
-"""Stands for bytes that are no frame: those of a connection that does not speak plaintext HTTP/2."""
+"""The kind of data from a connection that is not plaintext HTTP/2."""
 
 END_STREAM: Final = 0x1
 END_HEADERS: Final = 0x4

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["CLIENT_CLOSED_REQUEST", "LARGEST_BODY", "Growing", "unless_gone"]
+__all__ = ["CLIENT_CLOSED_REQUEST", "LARGEST_BODY", "StreamedResponse", "cancel_on_disconnect"]
 
 LARGEST_BODY = 16 * 1024 * 1024
 """Bytes of a request; four times what the gRPC face takes, as JSON says in many what protobuf says in one."""
@@ -22,7 +22,7 @@ CLIENT_CLOSED_REQUEST = 499
 _T = TypeVar("_T")
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
+async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
     """Do the work; when the client has gone, cancel it.
 
     Args:
@@ -51,7 +51,7 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class Growing(Response):
+class StreamedResponse(Response):
     """An answer that is sent as the messages of a call come; a client who goes away cancels the call.
 
     Args:
@@ -72,7 +72,7 @@ class Growing(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
         async with aclosing(self.messages):
             try:
-                await unless_gone(receive, self._send(send))
+                await cancel_on_disconnect(receive, self._send(send))
             except (ClientDisconnect, OSError):
                 return  # newer versions of ASGI raise an OSError in `send`
 

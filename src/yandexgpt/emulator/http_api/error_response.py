@@ -8,11 +8,11 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from starlette.responses import Response
 
-from yandexgpt.emulator.http_api.grpc_client import Refused
-from yandexgpt.emulator.http_api.json_validation import Malformed
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
+from yandexgpt.emulator.http_api.json_validation import InvalidRequest
 from yandexgpt.emulator.http_api.transcoding import dump, to_dict
 
-__all__ = ["error_response", "http_status", "of_malformed", "of_refused", "retry_after"]
+__all__ = ["error_response", "from_call_failed", "from_invalid_request", "http_status", "retry_after"]
 
 _CODE = grpc.StatusCode
 _HTTP_STATUSES = {
@@ -62,16 +62,16 @@ def error_response(http: int, status: status_pb2.Status, headers: dict[str, str]
     return Response(dump(to_dict(status)), http, headers, media_type="application/json")
 
 
-def of_refused(refused: Refused) -> Response:
+def from_call_failed(failed: CallFailed) -> Response:
     """What the gRPC face refused a call with, as the whole answer."""
-    headers = {} if refused.request_id is None else {"x-request-id": refused.request_id}
-    return error_response(http_status(refused.code), refused.status, headers)
+    headers = {} if failed.request_id is None else {"x-request-id": failed.request_id}
+    return error_response(http_status(failed.code), failed.status, headers)
 
 
-def of_malformed(malformed: Malformed) -> Response:
+def from_invalid_request(invalid: InvalidRequest) -> Response:
     """A request that cannot be translated, as the whole answer."""
-    status = status_pb2.Status(code=_CODE.INVALID_ARGUMENT.value[0], message=str(malformed))
-    if malformed.field:
-        violation = error_details_pb2.BadRequest.FieldViolation(field=malformed.field, description=malformed.problem)
+    status = status_pb2.Status(code=_CODE.INVALID_ARGUMENT.value[0], message=str(invalid))
+    if invalid.field:
+        violation = error_details_pb2.BadRequest.FieldViolation(field=invalid.field, description=invalid.problem)
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
     return error_response(400, status)

@@ -1,4 +1,4 @@
-"""The gRPC face as the HTTP faces call it: a request in, messages or a refusal out."""
+"""The gRPC face as the HTTP faces call it: a request in, messages or a status out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
-__all__ = ["Core", "Refused"]
+__all__ = ["CallFailed", "GrpcClient"]
 
 _STATUS_DETAILS = "grpc-status-details-bin"
 _REQUEST_ID = "x-request-id"
@@ -19,7 +19,7 @@ _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_l
 _Response = TypeVar("_Response", bound=Message)
 
 
-class Refused(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
+class CallFailed(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
     """The gRPC face ended a call with a status other than OK.
 
     Attributes:
@@ -37,7 +37,7 @@ class Refused(Exception):  # noqa: N818 - an answer to be translated, not an err
         self.request_id = request_id
 
 
-class Core:
+class GrpcClient:
     """A connection to the gRPC face; it belongs to the event loop it is made in.
 
     Args:
@@ -81,7 +81,7 @@ class Core:
             received: takes the initial metadata, such as ``x-request-id``, before the first message is handed on.
 
         Raises:
-            Refused: the call ended with a status other than OK.
+            CallFailed: the call ended with a status other than OK.
         """
         start: grpc.aio.UnaryStreamMultiCallable[Any, _Response] = self._channel.unary_stream(
             method,
@@ -126,15 +126,15 @@ class Core:
         return response
 
 
-def _stopped() -> Refused:
+def _stopped() -> CallFailed:
     return _own(grpc.StatusCode.UNAVAILABLE, "the emulator was stopped")
 
 
-def _own(code: grpc.StatusCode, message: str) -> Refused:
-    return Refused(code, message, status_pb2.Status(code=code.value[0], message=message), None)
+def _own(code: grpc.StatusCode, message: str) -> CallFailed:
+    return CallFailed(code, message, status_pb2.Status(code=code.value[0], message=message), None)
 
 
-def _refused(error: grpc.aio.AioRpcError) -> Refused:
+def _refused(error: grpc.aio.AioRpcError) -> CallFailed:
     code, message = error.code(), error.details() or ""
     status = status_pb2.Status(code=code.value[0], message=message)
     request_id: str | None = None
@@ -143,4 +143,4 @@ def _refused(error: grpc.aio.AioRpcError) -> Refused:
             status = status_pb2.Status.FromString(value if isinstance(value, bytes) else value.encode("latin-1"))
         elif key == _REQUEST_ID:
             request_id = str(value)
-    return Refused(code, message, status, request_id)
+    return CallFailed(code, message, status, request_id)

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-__all__ = ["WELL_KNOWN", "Malformed", "check", "field_named", "is_repeated"]
+__all__ = ["WELL_KNOWN", "InvalidRequest", "check_json", "field_named", "is_repeated"]
 
 WELL_KNOWN = "google.protobuf."
 """What the names of types begin with whose JSON is not that of their fields."""
@@ -32,7 +32,7 @@ _DEEPEST = 30
 """Levels of free JSON: protobuf reads a hundred, and each of these takes three."""
 
 
-class Malformed(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
+class InvalidRequest(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
     """A request that is no message of its method.
 
     Args:
@@ -63,16 +63,16 @@ def is_repeated(field: FieldDescriptor) -> bool:
     return isinstance(field.default_value, list)
 
 
-def check(value: Any, descriptor: Descriptor, path: str) -> None:
+def check_json(value: Any, descriptor: Descriptor, path: str) -> None:
     """Refuse what protobuf's parser takes, such as arrays for objects, or complains of at length: unknown names."""
     if not isinstance(value, dict):
-        raise Malformed(path, f"an object is wanted, not {_kind(value)}")
+        raise InvalidRequest(path, f"an object is wanted, not {_describe(value)}")
     for name, item in value.items():
         where = f"{path}.{name}" if path else name
         field = field_named(descriptor, name)
         if field is None:
             known = ", ".join(each.json_name for each in descriptor.fields)
-            raise Malformed(where, f"there is no such field; there are {known}")
+            raise InvalidRequest(where, f"there is no such field; there are {known}")
         if item is None:
             continue
         if not is_repeated(field):
@@ -81,7 +81,7 @@ def check(value: Any, descriptor: Descriptor, path: str) -> None:
             for index, each in enumerate(item):
                 _check_item(each, field, f"{where}[{index}]")
         else:
-            raise Malformed(where, f"an array is wanted, not {_kind(item)}")
+            raise InvalidRequest(where, f"an array is wanted, not {_describe(item)}")
 
 
 def _check_item(item: Any, field: FieldDescriptor, where: str) -> None:
@@ -89,11 +89,11 @@ def _check_item(item: Any, field: FieldDescriptor, where: str) -> None:
     if inner is None:
         _check_scalar(item, field, where)
     elif not inner.full_name.startswith(WELL_KNOWN):
-        check(item, inner, where)
+        check_json(item, inner, where)
     elif "value" in inner.fields_by_name:
         _check_scalar(item, inner.fields_by_name["value"], where)
     elif not isinstance(item, dict):
-        raise Malformed(where, f"an object is wanted, not {_kind(item)}")
+        raise InvalidRequest(where, f"an object is wanted, not {_describe(item)}")
     else:
         _check_free(item, where, 1)
 
@@ -101,7 +101,7 @@ def _check_item(item: Any, field: FieldDescriptor, where: str) -> None:
 def _check_scalar(item: Any, field: FieldDescriptor, where: str) -> None:
     wanted = _WANTED.get(field.cpp_type, "an integer")
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        right = isinstance(item, str) and _is_text(item)
+        right = isinstance(item, str) and _is_valid_text(item)
     elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
         right = isinstance(item, bool)
     elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
@@ -112,13 +112,13 @@ def _check_scalar(item: Any, field: FieldDescriptor, where: str) -> None:
     else:
         right = _is_integer(item, _BITS.get(field.cpp_type, 0))
     if not right:
-        raise Malformed(where, f"{wanted} is wanted, not {_kind(item)}")
+        raise InvalidRequest(where, f"{wanted} is wanted, not {_describe(item)}")
 
 
 def _check_free(item: Any, where: str, level: int) -> None:
     """Refuse what no ``google.protobuf.Struct`` holds."""
     if level > _DEEPEST and isinstance(item, (dict, list)):
-        raise Malformed(where, f"there are more than {_DEEPEST} levels of objects and arrays")
+        raise InvalidRequest(where, f"there are more than {_DEEPEST} levels of objects and arrays")
     if isinstance(item, dict):
         for name, each in item.items():
             _check_free(name, where, level)
@@ -126,11 +126,13 @@ def _check_free(item: Any, where: str, level: int) -> None:
     elif isinstance(item, list):
         for index, each in enumerate(item):
             _check_free(each, f"{where}[{index}]", level + 1)
-    elif not (_is_text(item) if isinstance(item, str) else item is None or isinstance(item, bool) or _is_number(item)):
-        raise Malformed(where, f"a value that UTF-8 and a double can hold is wanted, not {_kind(item)}")
+    elif not (
+        _is_valid_text(item) if isinstance(item, str) else item is None or isinstance(item, bool) or _is_number(item)
+    ):
+        raise InvalidRequest(where, f"a value that UTF-8 and a double can hold is wanted, not {_describe(item)}")
 
 
-def _is_text(value: str) -> bool:
+def _is_valid_text(value: str) -> bool:
     """Whether it holds no half of a surrogate pair, which ``\\ud800`` puts there."""
     return not _SURROGATE.search(value)
 
@@ -147,7 +149,7 @@ def _is_integer(value: Any, bits: int) -> bool:
     return _is_number(value) and value == int(value) and -(1 << bits - 1) <= value < 1 << bits - 1
 
 
-def _kind(value: Any) -> str:
+def _describe(value: Any) -> str:
     """The value, or what kind of one it is."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "an array"

@@ -19,10 +19,15 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 )
 from yandexgpt._proto.yandex.cloud.operation.operation_pb2 import Operation
 from yandexgpt.emulator.http_api import openapi
-from yandexgpt.emulator.http_api.disconnect import CLIENT_CLOSED_REQUEST, LARGEST_BODY, Growing, unless_gone
-from yandexgpt.emulator.http_api.error_response import error_response, of_malformed, of_refused
-from yandexgpt.emulator.http_api.grpc_client import Core, Refused
-from yandexgpt.emulator.http_api.json_validation import Malformed
+from yandexgpt.emulator.http_api.disconnect import (
+    CLIENT_CLOSED_REQUEST,
+    LARGEST_BODY,
+    StreamedResponse,
+    cancel_on_disconnect,
+)
+from yandexgpt.emulator.http_api.error_response import error_response, from_call_failed, from_invalid_request
+from yandexgpt.emulator.http_api.grpc_client import CallFailed, GrpcClient
+from yandexgpt.emulator.http_api.json_validation import InvalidRequest
 from yandexgpt.emulator.http_api.transcoding import Binding, bindings, dump, to_dict
 
 __all__ = ["http_error", "routes"]
@@ -68,11 +73,11 @@ def _endpoint(binding: Binding) -> Callable[[Request], Awaitable[Response]]:
         try:
             body = await _body(request)
             message = binding.request(request.path_params, request.query_params.multi_items(), body)
-            return await unless_gone(request.receive, _answer(request, binding, message))
-        except Malformed as malformed:
-            return of_malformed(malformed)
-        except Refused as refused:
-            return of_refused(refused)
+            return await cancel_on_disconnect(request.receive, _answer(request, binding, message))
+        except InvalidRequest as invalid:
+            return from_invalid_request(invalid)
+        except CallFailed as failed:
+            return from_call_failed(failed)
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
@@ -80,15 +85,15 @@ def _endpoint(binding: Binding) -> Callable[[Request], Awaitable[Response]]:
 
 
 async def _answer(request: Request, binding: Binding, message: Message) -> Response:
-    core: Core = request.app.state.core
+    grpc_client: GrpcClient = request.app.state.grpc_client
     received: dict[str, str] = {}
     call = (binding.full_name, message, binding.response_type, _metadata(request))
     if isinstance(message, CompletionRequest) and binding.method.server_streaming and message.completion_options.stream:
-        messages = core.stream(*call, received=received)
+        messages = grpc_client.stream(*call, received=received)
         first = await anext(messages, None)
         media_type = _NDJSON if _NDJSON in request.headers.get("accept", "") else "application/json"
         return _Lines(messages, first, _ids(received), media_type)
-    response = await core.unary(*call, received=received)
+    response = await grpc_client.unary(*call, received=received)
     data = to_dict(response)
     if isinstance(response, Operation) and not response.done:
         data.setdefault("metadata", None)
@@ -124,16 +129,16 @@ def _metadata(request: Request) -> list[tuple[str, str]]:
     for name in _PASSED_ON:
         for value in request.headers.getlist(name):
             if not _PRINTABLE.fullmatch(value):
-                raise Malformed(f"the header {name}", "it holds a character that is not printable ASCII")
+                raise InvalidRequest(f"the header {name}", "it holds a character that is not printable ASCII")
             passed.append((name, value))
     return passed
 
 
-class _Lines(Growing):
+class _Lines(StreamedResponse):
     """A stream of messages as lines of ``{"result": ...}``, each sent as it comes; an error is the last of them.
 
     Args:
-        messages, headers, media_type: as for :class:`Growing`.
+        messages, headers, media_type: as for :class:`StreamedResponse`.
         first: the first message; None if there was none.
     """
 
@@ -149,8 +154,8 @@ class _Lines(Growing):
         try:
             async for message in self.messages:
                 yield _line({"result": to_dict(message)})
-        except Refused as refused:
-            yield _line({"error": to_dict(refused.status)})
+        except CallFailed as failed:
+            yield _line({"error": to_dict(failed.status)})
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -17,21 +17,21 @@ from starlette.responses import Response
 
 from yandexgpt.emulator.certificates import TlsFiles
 from yandexgpt.emulator.http_api import openai, rest
-from yandexgpt.emulator.http_api.grpc_client import Core
-from yandexgpt.emulator.http_api.openai.errors import Problem
+from yandexgpt.emulator.http_api.grpc_client import GrpcClient
+from yandexgpt.emulator.http_api.openai.errors import ApiError
 from yandexgpt.emulator.listening import bind
 
-__all__ = ["Gateway"]
+__all__ = ["HttpServer"]
 
 _OPENAI = "/v1/"
 _GRACE = 0.5
 """Seconds for requests that only have to send how they end; after that their connections are cut."""
 
 
-class Gateway:
-    """The HTTP faces of an emulator, on one port.
+class HttpServer:
+    """The HTTP server of an emulator: REST and the OpenAI API on one port.
 
-    Handlers find the gRPC face in ``request.app.state.core``, and in ``request.app.state.authorization`` the only
+    The gRPC client is ``request.app.state.grpc_client``. ``request.app.state.authorization`` is the only
     ``authorization`` that the emulator accepts, or None.
 
     Args:
@@ -97,10 +97,10 @@ class Gateway:
         self._thread.start()
         started.result()
 
-    def _connect(self) -> Core:
-        core = Core(self._target, None if self._tls is None else self._tls.authority.read_bytes())
-        self._app.state.core = core
-        return core
+    def _connect(self) -> GrpcClient:
+        grpc_client = GrpcClient(self._target, None if self._tls is None else self._tls.authority.read_bytes())
+        self._app.state.grpc_client = grpc_client
+        return grpc_client
 
     def stop(self) -> None:
         """Stop listening, and end what is in flight with UNAVAILABLE; leaves no thread and no socket behind."""
@@ -115,8 +115,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         error = HTTPException(500, f"the emulator failed: {error!r}")
     if request.url.path.startswith(_OPENAI):
-        problem = Problem(error.status_code, error.detail, headers=dict(error.headers or {}))
-        return problem.response()
+        api_error = ApiError(error.status_code, error.detail, headers=dict(error.headers or {}))
+        return api_error.response()
     return rest.http_error(request, error)
 
 
@@ -129,7 +129,7 @@ class _Server(uvicorn.Server):
         started: is set once it serves.
     """
 
-    def __init__(self, config: uvicorn.Config, connect: Callable[[], Core], started: Future[None]) -> None:
+    def __init__(self, config: uvicorn.Config, connect: Callable[[], GrpcClient], started: Future[None]) -> None:
         super().__init__(config)
         self._connect = connect
         self._serves = started
@@ -137,7 +137,7 @@ class _Server(uvicorn.Server):
         self._wake: Callable[[], object] = self._stopping.set
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        self._core = self._connect()
+        self._grpc_client = self._connect()
         await super().startup(sockets)
         loop = asyncio.get_running_loop()
         self._wake = lambda: loop.call_soon_threadsafe(self._stopping.set)
@@ -166,7 +166,7 @@ class _Server(uvicorn.Server):
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
-        await self._core.close()
+        await self._grpc_client.close()
         if state.tasks:
             await asyncio.wait(state.tasks, timeout=_GRACE)
         for connection in list(state.connections):

@@ -20,7 +20,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 
 import yandexgpt._proto
-from yandexgpt.emulator.http_api.json_validation import WELL_KNOWN, Malformed, check, field_named, is_repeated
+from yandexgpt.emulator.http_api.json_validation import WELL_KNOWN, InvalidRequest, check_json, field_named, is_repeated
 
 __all__ = ["Binding", "bindings", "bindings_of", "dump", "to_dict"]
 
@@ -74,7 +74,7 @@ class Binding:
             body: the body; an empty one is an empty object.
 
         Raises:
-            Malformed: it is no such message.
+            InvalidRequest: it is no such message.
         """
         descriptor = self.method.input_type
         data: dict[str, Any] = {}
@@ -87,12 +87,12 @@ class Binding:
                 _put(data, descriptor, name, value)
         for name, value in variables.items():
             _put(data, descriptor, name, value)
-        check(data, descriptor, "")
+        check_json(data, descriptor, "")
         message = self.request_type()
         try:
             json_format.ParseDict(data, message, descriptor_pool=_POOLS)
         except json_format.ParseError as error:
-            raise Malformed("", _AROUND.sub("", str(error)).rstrip(".")) from None
+            raise InvalidRequest("", _AROUND.sub("", str(error)).rstrip(".")) from None
         return message
 
 
@@ -161,16 +161,16 @@ def _load(body: bytes) -> Any:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
-        raise Malformed("", f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise InvalidRequest("", f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant) if text.strip() else {}
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise Malformed("", f"the body is not JSON: {error.msg} at {where}") from None
+        raise InvalidRequest("", f"the body is not JSON: {error.msg} at {where}") from None
     except ValueError as error:  # an integer of thousands of digits
-        raise Malformed("", f"the body is not JSON: {error}") from None
+        raise InvalidRequest("", f"the body is not JSON: {error}") from None
     except RecursionError:
-        raise Malformed("", "the body is nested too deeply") from None
+        raise InvalidRequest("", "the body is nested too deeply") from None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -178,12 +178,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed(twice, "the key stands twice in one object")
+        raise InvalidRequest(twice, "the key stands twice in one object")
     return made
 
 
 def _no_constant(name: str) -> Any:
-    raise Malformed("", f"the body is not JSON: {name} is no value of JSON")
+    raise InvalidRequest("", f"the body is not JSON: {name} is no value of JSON")
 
 
 def _put(data: dict[str, Any], descriptor: Descriptor, name: str, value: str) -> None:
@@ -192,12 +192,12 @@ def _put(data: dict[str, Any], descriptor: Descriptor, name: str, value: str) ->
     for part in messages:
         inner = field_named(descriptor, part)
         if inner is None or inner.message_type is None or is_repeated(inner):
-            raise Malformed(name, "the parameter names no field of the request")
+            raise InvalidRequest(name, "the parameter names no field of the request")
         descriptor = inner.message_type
         data = data.setdefault(inner.json_name, {})
     field = field_named(descriptor, last)
     if field is None or (field.message_type is not None and not field.message_type.full_name.startswith(WELL_KNOWN)):
-        raise Malformed(name, "the parameter names no field of the request")
+        raise InvalidRequest(name, "the parameter names no field of the request")
     parsed = {"true": True, "false": False}.get(value, value) if field.type == FieldDescriptor.TYPE_BOOL else value
     if is_repeated(field):
         data.setdefault(field.json_name, []).append(parsed)

@@ -7,33 +7,33 @@ from pathlib import Path
 from typing import get_args
 
 from yandexgpt.emulator.record_replay.forwarder import Forwarder
-from yandexgpt.emulator.record_replay.matching import Match
+from yandexgpt.emulator.record_replay.matching import MatchMode
 from yandexgpt.emulator.record_replay.replayer import Replayer
-from yandexgpt.emulator.record_replay.writer import Writer
+from yandexgpt.emulator.record_replay.writer import RecordingWriter
 from yandexgpt.settings import is_loopback, parse_endpoint
 
-__all__ = ["Source", "source"]
+__all__ = ["Backend", "make_backend"]
 
-Source = Forwarder | Replayer
+Backend = Forwarder | Replayer
 _PathLike = str | os.PathLike[str]
 
 
-def source(
+def make_backend(
     *,
     upstream: str | None,
     upstream_tls: bool | _PathLike,
     record: _PathLike | None,
     record_texts: bool,
     replay: _PathLike | None,
-    match: Match,
-) -> Source | None:
+    match: MatchMode,
+) -> Backend | None:
     """What the arguments of :class:`Emulator` ask for; None: nothing.
 
     Raises:
         ValueError: they cannot be, or do not go together; the message names the argument.
     """
-    if match not in get_args(Match):
-        raise ValueError(f"match must be one of {', '.join(get_args(Match))}, not {match!r}")
+    if match not in get_args(MatchMode):
+        raise ValueError(f"match must be one of {', '.join(get_args(MatchMode))}, not {match!r}")
     if replay is None and match != "request":
         raise ValueError(f"match={match!r} needs replay, the recording in which answers are found so")
     if replay is not None and (upstream is not None or record is not None):
@@ -52,7 +52,9 @@ def source(
         raise ValueError(
             f"upstream_tls=False would send credentials to {endpoint} unencrypted; plaintext is for loopback only"
         )
-    return Forwarder(endpoint, None if record is None else Writer(_path("record", record), texts=bool(record_texts)))
+    return Forwarder(
+        endpoint, None if record is None else RecordingWriter(_path("record", record), texts=bool(record_texts))
+    )
 
 
 def _path(name: str, value: _PathLike) -> Path:

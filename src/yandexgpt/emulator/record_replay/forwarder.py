@@ -11,20 +11,20 @@ from typing import Any
 import grpc
 
 from yandexgpt.emulator.call import Call, time_left
-from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, Refusal
+from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, ErrorStatus
 from yandexgpt.emulator.quota import Quota, Slot
-from yandexgpt.emulator.record_replay.methods import Given, Handlers, Method
+from yandexgpt.emulator.record_replay.methods import AllMethodsHandler, Method, RawRequest
 from yandexgpt.emulator.record_replay.recording_file import (
     PUSHBACK_KEY,
-    Entry,
-    RecordedRefusal,
-    Response,
-    kept_metadata,
+    RecordedCall,
+    RecordedResponse,
+    RecordedStatus,
+    select_metadata,
 )
 from yandexgpt.emulator.record_replay.redaction import without_secrets
-from yandexgpt.emulator.record_replay.restricted_script import Unscripted
+from yandexgpt.emulator.record_replay.restricted_script import RestrictedScript
 from yandexgpt.emulator.record_replay.upstream import Upstream
-from yandexgpt.emulator.record_replay.writer import Writer
+from yandexgpt.emulator.record_replay.writer import RecordingWriter
 from yandexgpt.emulator.recording import Metadata, RecordedRequest
 from yandexgpt.emulator.service import Service
 from yandexgpt.emulator.validation import check_authorization
@@ -53,12 +53,12 @@ class Forwarder:
         writer: what writes the calls down; None: nothing does.
     """
 
-    def __init__(self, upstream: Endpoint, writer: Writer | None) -> None:
+    def __init__(self, upstream: Endpoint, writer: RecordingWriter | None) -> None:
         self._upstream = upstream
         self._writer = writer
         self._upstreams: dict[Endpoint, Upstream] = {}
         self._lock = threading.Lock()
-        self.script = Unscripted(f"the upstream {upstream}", fails=False)
+        self.script = RestrictedScript(f"the upstream {upstream}", fails=False)
 
     def start(self) -> None:
         """Open the recording; raises ValueError if it cannot be written."""
@@ -77,24 +77,24 @@ class Forwarder:
     def handler(self, service: Service, quota: Quota) -> grpc.GenericRpcHandler:
         """All services, for ``grpc.Server.add_generic_rpc_handlers``."""
 
-        def serve(method: Method, given: Given, context: grpc.ServicerContext) -> Iterator[bytes]:
-            return self._serve(service, quota, method, given, context)
+        def serve(method: Method, request: RawRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
+            return self._serve(service, quota, method, request, context)
 
-        return Handlers(serve)
+        return AllMethodsHandler(serve)
 
     def _serve(
-        self, service: Service, quota: Quota, method: Method, given: Given, context: grpc.ServicerContext
+        self, service: Service, quota: Quota, method: Method, request: RawRequest, context: grpc.ServicerContext
     ) -> Iterator[bytes]:
-        refusal: Refusal | None = None
-        if service.authorization is not None and method.authorized:
+        status: ErrorStatus | None = None
+        if service.authorization is not None and method.needs_credentials:
             metadata = Metadata(context.invocation_metadata())
-            refusal = check_authorization(metadata, service.authorization, service.identity)
-        admitted = refusal or (quota.enter() if method.generates else None)
-        if isinstance(admitted, Refusal):
-            Call(service.recorder, method.path, without_secrets(given.message), context).refuse(admitted)
+            status = check_authorization(metadata, service.authorization, service.identity)
+        admitted = status or (quota.acquire() if method.is_generation else None)
+        if isinstance(admitted, ErrorStatus):
+            Call(service.recorder, method.path, without_secrets(request.message), context).fail(admitted)
             return
         endpoint = self.endpoint(method)
-        exchange = _Exchange(method, given, context, endpoint, self._writer, admitted)
+        exchange = _ForwardedCall(method, request, context, endpoint, self._writer, admitted)
         service.recorder.add(exchange.recorded)
         exchange.watch()
         with self._connect(endpoint).channel() as channel:
@@ -113,7 +113,7 @@ class Forwarder:
             return self._upstreams[endpoint]
 
 
-class _Exchange:
+class _ForwardedCall:
     """One call on its way to the upstream and back.
 
     Its line is written before its status is sent, so that whoever has seen a call end finds it in the recording. It is
@@ -123,14 +123,14 @@ class _Exchange:
     def __init__(
         self,
         method: Method,
-        given: Given,
+        request: RawRequest,
         context: grpc.ServicerContext,
         endpoint: Endpoint,
-        writer: Writer | None,
+        writer: RecordingWriter | None,
         slot: Slot | None,
     ) -> None:
         self._method = method
-        self._given = given
+        self._given = request
         self._context = context
         self._endpoint = endpoint
         self._writer = writer
@@ -138,7 +138,7 @@ class _Exchange:
         self._sent = context.invocation_metadata()
         self.recorded = RecordedRequest(
             method.path,
-            without_secrets(given.message),
+            without_secrets(request.message),
             Metadata(self._sent),
             deadline=time_left(context),
             peer=context.peer(),
@@ -148,7 +148,7 @@ class _Exchange:
         self._began = datetime.now(timezone.utc)
         self._last = time.monotonic()
         self._received: list[tuple[str, Any]] = []
-        self._responses: list[Response] = []
+        self._responses: list[RecordedResponse] = []
         self._call: Any = None
         self._status: str | None = None
         self._lock = threading.Lock()
@@ -171,7 +171,7 @@ class _Exchange:
                 if not self._responses:
                     # Not before: to wait for them alone would keep the call from being cancelled.
                     self._hand_on_initial_metadata()
-                self._responses.append(Response(self._since_last(), content))
+                self._responses.append(RecordedResponse(self._since_last(), content))
                 self.recorded.sent += 1
                 yield content
         except grpc.RpcError:
@@ -204,14 +204,14 @@ class _Exchange:
             message = f"upstream {self._endpoint}: {message}"
         left = time_left(self._context)
         at_deadline = code is grpc.StatusCode.DEADLINE_EXCEEDED and left is not None and left < _ROUNDING
-        refusal: RecordedRefusal | None = None
+        status: RecordedStatus | None = None
         if code is not grpc.StatusCode.OK:
             packed = next((value for key, value in trailing if key == STATUS_DETAILS_KEY), None)
-            refusal = RecordedRefusal(code, message, after=self._since_last(), packed=packed)
+            status = RecordedStatus(code, message, after=self._since_last(), packed=packed)
             self._context.set_details(message)
             self._context.set_code(code)
         self._context.set_trailing_metadata(_passed(trailing))
-        if self._write(None if at_deadline else refusal, unfinished=at_deadline) and not at_deadline:
+        if self._write(None if at_deadline else status, unfinished=at_deadline) and not at_deadline:
             self._status = code.name
         self._release()
 
@@ -228,7 +228,7 @@ class _Exchange:
             self._release()
             self.recorded.end(self._status or "CANCELLED")
 
-    def _write(self, refusal: RecordedRefusal | None, *, unfinished: bool) -> bool:
+    def _write(self, status: RecordedStatus | None, *, unfinished: bool) -> bool:
         """Write the line, unless it is written; returns whether it was not."""
         with self._lock:
             if self._over:
@@ -236,13 +236,13 @@ class _Exchange:
             self._over = True
             if self._writer is not None:
                 self._writer.write(
-                    Entry(
+                    RecordedCall(
                         method=self._method,
                         request=self._given.message,
                         responses=tuple(self._responses),
-                        refusal=refusal,
+                        status=status,
                         unfinished=unfinished,
-                        metadata=kept_metadata((*self._sent, *self._received)),
+                        metadata=select_metadata((*self._sent, *self._received)),
                         began=self._began.isoformat(timespec="microseconds").replace("+00:00", "Z"),
                     ),
                     secrets=[str(value) for key, value in self._sent if key == "authorization"],

@@ -12,19 +12,19 @@ from typing import Any, Literal
 import grpc
 from google.protobuf.message import Message
 
-from yandexgpt.emulator.error_status import Refusal
-from yandexgpt.emulator.record_replay.message_encoding import canonical
+from yandexgpt.emulator.error_status import ErrorStatus
+from yandexgpt.emulator.record_replay.message_encoding import canonical_bytes
 from yandexgpt.emulator.record_replay.methods import Method
-from yandexgpt.emulator.record_replay.recording_file import Entry
+from yandexgpt.emulator.record_replay.recording_file import RecordedCall
 from yandexgpt.emulator.record_replay.redaction import without_secrets, without_texts
 
-__all__ = ["Match", "Recorded", "differences", "nearest"]
+__all__ = ["MatchMode", "RecordedCalls", "differences", "nearest"]
 
-Match = Literal["request", "order"]
+MatchMode = Literal["request", "order"]
 
 _Group = tuple[str, bytes, bool]
 """A method, a request, and whether its texts are there: calls that have these in common take turns."""
-_Leaves = Mapping[str, str]
+_Fields = Mapping[str, str]
 _FOLDER = re.compile(r"\Agpt://[^/]+/")
 _SHOWN = 40
 """Characters of a value that are shown: a status travels in metadata, which peers limit to 8 KiB, and a Cyrillic letter
@@ -36,7 +36,7 @@ _ANY_DIFFERENCE = 0.1
 """What even the smallest difference weighs."""
 
 
-class Recorded:
+class RecordedCalls:
     """The calls of a recording, handed out one after the other. Thread-safe.
 
     Args:
@@ -47,11 +47,11 @@ class Recorded:
             asks for, and each once.
     """
 
-    def __init__(self, path: Path, entries: Iterable[Entry], match: Match) -> None:
+    def __init__(self, path: Path, entries: Iterable[RecordedCall], match: MatchMode) -> None:
         self._name = path.name
         self._entries = list(entries)
         self._match = match
-        self._groups: dict[_Group, list[Entry]] = {}
+        self._groups: dict[_Group, list[RecordedCall]] = {}
         for entry in self._entries:
             self._groups.setdefault(self._group(entry.method, entry.request, entry.texts), []).append(entry)
         self._used: Counter[_Group] = Counter()
@@ -59,10 +59,12 @@ class Recorded:
 
     def _group(self, method: Method, request: Message, texts: bool) -> _Group:
         return (
-            (method.name, canonical(_neutral(request)), texts) if self._match == "request" else (method.name, b"", True)
+            (method.name, canonical_bytes(_normalized(request)), texts)
+            if self._match == "request"
+            else (method.name, b"", True)
         )
 
-    def take(self, method: Method, request: Message) -> Entry | Refusal:
+    def take(self, method: Method, request: Message) -> RecordedCall | ErrorStatus:
         """The answer to one more call, or the words of a miss."""
         request = without_secrets(request)
         group = self._group(method, request, True)
@@ -74,7 +76,7 @@ class Recorded:
             if entries and (used < len(entries) or self._match == "request"):
                 self._used[group] += 1
                 return entries[min(used, len(entries) - 1)]
-        return Refusal(grpc.StatusCode.FAILED_PRECONDITION, self._miss(method, request, used))
+        return ErrorStatus(grpc.StatusCode.FAILED_PRECONDITION, self._miss(method, request, used))
 
     def _miss(self, method: Method, request: Message, used: int) -> str:
         if used:
@@ -94,20 +96,20 @@ class Recorded:
         )
 
 
-def nearest(entries: Sequence[Entry], request: Message) -> tuple[Entry, list[str]]:
+def nearest(entries: Sequence[RecordedCall], request: Message) -> tuple[RecordedCall, list[str]]:
     """The entry whose request is most like this one, and in what they differ; of equals the first.
 
     Args:
         entries: one or more.
         request: what came, secrets removed.
     """
-    leaves = {True: _leaves(request), False: _leaves(without_texts(request))}
-    compared = [(entry, _leaves(entry.request), leaves[entry.texts]) for entry in entries]
+    leaves = {True: _flatten(request), False: _flatten(without_texts(request))}
+    compared = [(entry, _flatten(entry.request), leaves[entry.texts]) for entry in entries]
     entry, recorded, got = min(compared, key=lambda each: _distance(each[1], each[2]))
     return entry, differences(recorded, got)
 
 
-def differences(recorded: _Leaves, got: _Leaves) -> list[str]:
+def differences(recorded: _Fields, got: _Fields) -> list[str]:
     """In which fields two messages differ, and how; what weighs most comes first."""
     paths = [path for path in dict.fromkeys((*recorded, *got)) if recorded.get(path) != got.get(path)]
     paths.sort(key=lambda path: _weight(recorded.get(path), got.get(path)), reverse=True)
@@ -119,7 +121,7 @@ def differences(recorded: _Leaves, got: _Leaves) -> list[str]:
     return found
 
 
-def _distance(recorded: _Leaves, got: _Leaves) -> float:
+def _distance(recorded: _Fields, got: _Fields) -> float:
     """How far apart two messages are."""
     return sum(_weight(recorded.get(path), got.get(path)) for path in recorded.keys() | got.keys())
 
@@ -148,7 +150,7 @@ def _cut(value: str | None, begin: int) -> str:
     return f"{'...' if begin else ''}{value[begin:end]}{'...' if len(value) > end else ''}"
 
 
-def _neutral(request: Message) -> Message:
+def _normalized(request: Message) -> Message:
     """The request without what makes no difference: whose folder it is, and options that hold none."""
     copy: Any = type(request)()
     copy.CopyFrom(request)
@@ -160,8 +162,8 @@ def _neutral(request: Message) -> Message:
     return result
 
 
-def _leaves(message: Message) -> dict[str, str]:
-    return dict(_walk("", _neutral(message)))
+def _flatten(message: Message) -> dict[str, str]:
+    return dict(_walk("", _normalized(message)))
 
 
 def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped] # noqa:
 
 from yandexgpt._proto import POOL
 
-__all__ = ["canonical", "children", "from_base64", "from_json", "packed", "to_base64", "unpack"]
+__all__ = ["canonical_bytes", "child_messages", "encode_fields", "from_base64", "from_json", "to_base64", "unpack_any"]
 
 _ANY = any_pb2.Any.DESCRIPTOR.full_name
 _Message = TypeVar("_Message", bound=Message)
@@ -45,7 +45,7 @@ def _to_json(message: Message) -> tuple[Any, bool]:
         again = from_json(data, type(message))
     except (json_format.Error, DecodeError, TypeError, ValueError):
         return None, False
-    return data, canonical(again) == canonical(message)
+    return data, canonical_bytes(again) == canonical_bytes(message)
 
 
 def from_json(data: Any, message_type: type[_Message]) -> _Message:
@@ -77,22 +77,22 @@ def from_base64(text: object) -> bytes:
         raise ValueError(f"must be base64: {error}") from error
 
 
-def packed(name: str, raw_name: str, message: Message) -> dict[str, Any]:
+def encode_fields(name: str, raw_name: str, message: Message) -> dict[str, Any]:
     """The message under `name`, and its bytes under `raw_name` if JSON cannot hold all of it."""
     data, exact = _to_json(message)
     found = {} if data is None else {name: data}
     return found if exact else {**found, raw_name: to_base64(message.SerializeToString(deterministic=True))}
 
 
-def canonical(message: Message) -> bytes:
+def canonical_bytes(message: Message) -> bytes:
     """Bytes that are the same for messages that are the same: maps in order, also inside of ``Any``."""
     copy = type(message)()
     copy.CopyFrom(message)
-    _settle(copy)
+    _canonicalize(copy)
     return copy.SerializeToString(deterministic=True)
 
 
-def unpack(message: Any) -> Message | None:
+def unpack_any(message: Any) -> Message | None:
     """What an ``Any`` of any pool holds, or None if its type is unknown or its bytes are not of that type."""
     try:
         inner = message_factory.GetMessageClass(_TYPES.FindMessageTypeByName(message.type_url.rpartition("/")[2]))()
@@ -102,18 +102,18 @@ def unpack(message: Any) -> Message | None:
     return inner
 
 
-def _settle(message: Message) -> None:
+def _canonicalize(message: Message) -> None:
     if message.DESCRIPTOR.full_name == _ANY:
-        inner = unpack(message)
+        inner = unpack_any(message)
         if inner is not None:
-            _settle(inner)
+            _canonicalize(inner)
             message.value = inner.SerializeToString(deterministic=True)  # type: ignore[attr-defined]
         return
-    for each in children(message):
-        _settle(each)
+    for each in child_messages(message):
+        _canonicalize(each)
 
 
-def children(message: Message) -> list[Any]:
+def child_messages(message: Message) -> list[Any]:
     """The messages in the fields of a message, but for those in maps."""
     found: list[Any] = []
     for field, value in message.ListFields():

@@ -14,7 +14,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2
 from yandexgpt._proto.yandex.cloud.operation import operation_service_pb2
 
-__all__ = ["Given", "Handlers", "Method", "find", "methods"]
+__all__ = ["AllMethodsHandler", "Method", "RawRequest", "find_method", "methods"]
 
 _FILES = (text_generation_service_pb2, operation_service_pb2, iam_token_service_pb2)
 
@@ -39,12 +39,12 @@ class Method(NamedTuple):
         return self.name.partition("/")[0]
 
     @property
-    def generates(self) -> bool:
+    def is_generation(self) -> bool:
         """Whether its answers are written while the caller waits."""
         return self.service == "TextGenerationService"
 
     @property
-    def authorized(self) -> bool:
+    def needs_credentials(self) -> bool:
         """Whether its calls carry a credential."""
         return self.service != "IamTokenService"
 
@@ -66,20 +66,20 @@ def methods() -> Mapping[str, Method]:
     return {method.path: method for method in found}
 
 
-def find(name: str) -> Method | None:
+def find_method(name: str) -> Method | None:
     """The method of this name, short (``OperationService/Get``) or full, with or without the slash in front."""
     wanted = name.removeprefix("/")
     return next((each for each in methods().values() if wanted in (each.name, each.path[1:])), None)
 
 
-class Given(NamedTuple):
+class RawRequest(NamedTuple):
     """A request as it came, and what it says."""
 
     data: bytes
     message: Message
 
 
-class Handlers(grpc.GenericRpcHandler):
+class AllMethodsHandler(grpc.GenericRpcHandler):
     """Every method, served by one function.
 
     Each is a stream on the wire: there a single answer is a stream of one message.
@@ -88,7 +88,7 @@ class Handlers(grpc.GenericRpcHandler):
         serve: takes the method, the request and gRPC's context, and makes the serialized messages of the answer.
     """
 
-    def __init__(self, serve: Callable[[Method, Given, grpc.ServicerContext], Iterator[bytes]]) -> None:
+    def __init__(self, serve: Callable[[Method, RawRequest, grpc.ServicerContext], Iterator[bytes]]) -> None:
         self._serve = serve
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
@@ -98,6 +98,6 @@ class Handlers(grpc.GenericRpcHandler):
             return None
         handler: grpc.RpcMethodHandler[Any, Any] = grpc.unary_stream_rpc_method_handler(
             functools.partial(self._serve, method),
-            request_deserializer=lambda data: Given(data, method.request_type.FromString(data)),
+            request_deserializer=lambda data: RawRequest(data, method.request_type.FromString(data)),
         )
         return handler

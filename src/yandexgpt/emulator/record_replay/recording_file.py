@@ -14,12 +14,21 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from yandexgpt.emulator.arguments import check_seconds
-from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, Refusal
-from yandexgpt.emulator.record_replay.message_encoding import from_base64, from_json, packed, to_base64
-from yandexgpt.emulator.record_replay.methods import Method, find, methods
+from yandexgpt.emulator.error_status import STATUS_DETAILS_KEY, ErrorStatus
+from yandexgpt.emulator.record_replay.message_encoding import encode_fields, from_base64, from_json, to_base64
+from yandexgpt.emulator.record_replay.methods import Method, find_method, methods
 from yandexgpt.emulator.record_replay.redaction import without_secrets
 
-__all__ = ["PUSHBACK_KEY", "VERSION", "Entry", "RecordedRefusal", "Response", "kept_metadata", "read", "written"]
+__all__ = [
+    "PUSHBACK_KEY",
+    "VERSION",
+    "RecordedCall",
+    "RecordedResponse",
+    "RecordedStatus",
+    "encode_call",
+    "read_recording",
+    "select_metadata",
+]
 
 VERSION = 1
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
@@ -42,7 +51,7 @@ _STATUS_KEYS = ("after", "code", "message", "details", "raw")
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
-class Response(NamedTuple):
+class RecordedResponse(NamedTuple):
     """A message of an answer.
 
     Attributes:
@@ -55,7 +64,7 @@ class Response(NamedTuple):
 
 
 @dataclass(frozen=True)
-class RecordedRefusal(Refusal):
+class RecordedStatus(ErrorStatus):
     """A status other than OK, with just the details that came with it.
 
     Attributes:
@@ -72,14 +81,14 @@ class RecordedRefusal(Refusal):
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecordedCall:
     """A recorded call.
 
     Attributes:
         method: what was called.
         request: what with, secrets removed.
         responses: the messages of the answer.
-        refusal: the status that it ended with; None: OK, or nothing at all.
+        status: the status that it ended with; None: OK, or nothing at all.
         unfinished: whether the client ended it, by cancelling it or at its deadline, before the service did.
         texts: whether the texts are there; False: their outlines.
         metadata: what of :data:`METADATA` came with it; None: not recorded, as in a line written by hand.
@@ -89,8 +98,8 @@ class Entry:
 
     method: Method
     request: Message
-    responses: Sequence[Response] = ()
-    refusal: RecordedRefusal | None = None
+    responses: Sequence[RecordedResponse] = ()
+    status: RecordedStatus | None = None
     unfinished: bool = False
     texts: bool = True
     metadata: Mapping[str, str] | None = None
@@ -98,7 +107,7 @@ class Entry:
     where: str = ""
 
 
-def kept_metadata(metadata: Iterable[tuple[str, Any]]) -> dict[str, str]:
+def select_metadata(metadata: Iterable[tuple[str, Any]]) -> dict[str, str]:
     """What is kept of the metadata of a call, both ways."""
     return {key: value for key, value in metadata if key in METADATA and _fits(value)}
 
@@ -107,58 +116,58 @@ def _fits(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
-def written(entry: Entry) -> bytes:
+def encode_call(entry: RecordedCall) -> bytes:
     """The call as a line, its end included."""
     line: dict[str, Any] = {"version": VERSION}
     if entry.began:
         line["began"] = entry.began
     line["method"] = entry.method.name
-    line.update(packed("request", "request_raw", entry.request))
+    line.update(encode_fields("request", "request_raw", entry.request))
     if not entry.texts:
         line["texts"] = False
     if entry.metadata is not None:
         line["metadata"] = dict(entry.metadata)
     line["responses"] = [_response_line(entry.method, each) for each in entry.responses]
-    if entry.refusal is not None:
-        line["status"] = _status_line(entry.refusal)
+    if entry.status is not None:
+        line["status"] = _status_line(entry.status)
     if entry.unfinished:
         line["unfinished"] = True
     return json.dumps(line, ensure_ascii=False).encode() + b"\n"
 
 
-def _response_line(method: Method, response: Response) -> dict[str, Any]:
+def _response_line(method: Method, response: RecordedResponse) -> dict[str, Any]:
     line: dict[str, Any] = {"after": _rounded(response.after)}
     try:
         message = method.response_type.FromString(response.content)
     except DecodeError:
         return {**line, "raw": to_base64(response.content)}
-    return {**line, **packed("message", "raw", message)}
+    return {**line, **encode_fields("message", "raw", message)}
 
 
-def _status_line(refusal: RecordedRefusal) -> dict[str, Any]:
+def _status_line(recorded: RecordedStatus) -> dict[str, Any]:
     line: dict[str, Any] = {
-        "after": _rounded(refusal.after),
-        "code": refusal.code.name,
-        "message": refusal.message,
+        "after": _rounded(recorded.after),
+        "code": recorded.code.name,
+        "message": recorded.message,
     }
-    if refusal.packed is None:
+    if recorded.packed is None:
         return line
     try:
-        status = status_pb2.Status.FromString(refusal.packed)
+        status = status_pb2.Status.FromString(recorded.packed)
     except DecodeError:
-        return {**line, "raw": to_base64(refusal.packed)}
-    found = packed("status", "raw", status)
-    described = found.get("status", {})
-    if "raw" in found or (status.code, status.message) != (refusal.code.value[0], refusal.message):
-        line["raw"] = to_base64(refusal.packed)
-    return {**line, "details": described.get("details", [])}
+        return {**line, "raw": to_base64(recorded.packed)}
+    encoded = encode_fields("status", "raw", status)
+    details = encoded.get("status", {}).get("details", [])
+    if "raw" in encoded or (status.code, status.message) != (recorded.code.value[0], recorded.message):
+        line["raw"] = to_base64(recorded.packed)
+    return {**line, "details": details}
 
 
 def _rounded(seconds: float) -> float:
     return round(seconds, 4)
 
 
-def read(path: Path, name: str) -> list[Entry]:
+def read_recording(path: Path, name: str) -> list[RecordedCall]:
     """The calls of a recording, in the order in which they began; one without a time stays behind the line before it.
 
     Args:
@@ -172,7 +181,7 @@ def read(path: Path, name: str) -> list[Entry]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise ValueError(f"{name}: {path}: {error.strerror or error}") from error
-    entries = [_Line(f"{path}:{number}", line).entry() for number, line in enumerate(lines, 1) if line.strip()]
+    entries = [_LineParser(f"{path}:{number}", line).entry() for number, line in enumerate(lines, 1) if line.strip()]
     moments: list[str] = []
     for entry in entries:
         # Without the Z, times with and without fractions are in the order of their letters.
@@ -180,8 +189,8 @@ def read(path: Path, name: str) -> list[Entry]:
     return [entry for _, entry in sorted(zip(moments, entries, strict=True), key=lambda pair: pair[0])]
 
 
-class _Line:
-    """One line on its way to an :class:`Entry`."""
+class _LineParser:
+    """One line on its way to an :class:`RecordedCall`."""
 
     def __init__(self, where: str, line: bytes) -> None:
         self._where = where
@@ -193,20 +202,20 @@ class _Line:
             self._fail(f"not JSON: {error}")
         self._data = self._mapping("the line", data, _KEYS)
 
-    def entry(self) -> Entry:
+    def entry(self) -> RecordedCall:
         version = self._data.get("version", VERSION)
         if version != VERSION or isinstance(version, bool):
             self._fail(f"version must be {VERSION}, not {version!r}")
         method = self._method()
         if not self._data.keys() & {"responses", "status", "unfinished"}:
             self._fail("a call needs responses, a status or unfinished")
-        return Entry(
+        return RecordedCall(
             method=method,
             request=without_secrets(self._request(method)),
             responses=tuple(self._responses(method)),
-            refusal=self._refusal(),
+            status=self._refusal(),
             unfinished=self._unfinished(),
-            texts=self._truth("texts", default=True),
+            texts=self._boolean("texts", default=True),
             metadata=self._metadata(),
             began=self._began(),
             where=self._where,
@@ -227,7 +236,7 @@ class _Line:
 
     def _mapping(self, what: str, data: object, keys: Iterable[str]) -> dict[str, Any]:
         if not isinstance(data, dict):
-            self._fail(f"{what} must be an object, not {_shown(data)}")
+            self._fail(f"{what} must be an object, not {_abbreviated(data)}")
         for key in data:
             if key not in keys:
                 self._fail(f"{what} has no key {key!r}; its keys are {', '.join(keys)}")
@@ -235,10 +244,10 @@ class _Line:
 
     def _method(self) -> Method:
         name = self._data.get("method")
-        method = find(name) if isinstance(name, str) else None
+        method = find_method(name) if isinstance(name, str) else None
         if method is None:
             known = ", ".join(each.name for each in methods().values())
-            self._fail(f"method must be one of {known}, not {_shown(name)}")
+            self._fail(f"method must be one of {known}, not {_abbreviated(name)}")
         return method
 
     def _request(self, method: Method) -> Message:
@@ -254,7 +263,7 @@ class _Line:
 
     def _message(self, what: str, data: object, message_type: type[Message]) -> Message:
         if not isinstance(data, dict):
-            self._fail(f"{what} must be an object, not {_shown(data)}")
+            self._fail(f"{what} must be an object, not {_abbreviated(data)}")
         try:
             return from_json(data, message_type)
         except ValueError as error:
@@ -272,11 +281,11 @@ class _Line:
         except ValueError as error:
             self._fail(str(error))
 
-    def _responses(self, method: Method) -> Iterable[Response]:
+    def _responses(self, method: Method) -> Iterable[RecordedResponse]:
         responses = self._data.get("responses", [])
         if not isinstance(responses, list):
-            self._fail(f"responses must be a list, not {_shown(responses)}")
-        if len(responses) > 1 and not method.generates:
+            self._fail(f"responses must be a list, not {_abbreviated(responses)}")
+        if len(responses) > 1 and not method.is_generation:
             self._fail(f"{method.name} has one answer, not {len(responses)}")
         for index, each in enumerate(responses):
             what = f"responses[{index}]"
@@ -284,23 +293,23 @@ class _Line:
             fields = {"message": each} if bare else self._mapping(what, each, sorted(_RESPONSE_KEYS))
             after = self._seconds(f"{what}.after", fields.get("after", 0.0))
             if "raw" in fields:
-                yield Response(after, self._raw(f"{what}.raw", fields["raw"]))
+                yield RecordedResponse(after, self._raw(f"{what}.raw", fields["raw"]))
             elif "message" in fields:
                 message = self._message(f"{what}.message", fields["message"], method.response_type)
-                yield Response(after, message.SerializeToString(deterministic=True))
+                yield RecordedResponse(after, message.SerializeToString(deterministic=True))
             else:
                 self._fail(f"{what} needs a message")
 
-    def _refusal(self) -> RecordedRefusal | None:
+    def _refusal(self) -> RecordedStatus | None:
         if "status" not in self._data:
             return None
         status = self._mapping("status", self._data["status"], _STATUS_KEYS)
         name, message = status.get("code"), status.get("message", "")
         if not isinstance(name, str) or name == "OK" or name not in grpc.StatusCode.__members__:
             known = ", ".join(each for each in grpc.StatusCode.__members__ if each != "OK")
-            self._fail(f"status.code must be one of {known}, not {_shown(name)}")
+            self._fail(f"status.code must be one of {known}, not {_abbreviated(name)}")
         if not isinstance(message, str):
-            self._fail(f"status.message must be a string, not {_shown(message)}")
+            self._fail(f"status.message must be a string, not {_abbreviated(message)}")
         code = grpc.StatusCode[name]
         details: bytes | None = None
         if "raw" in status:
@@ -309,7 +318,7 @@ class _Line:
             whole = {"code": code.value[0], "message": message, "details": status["details"]}
             details = self._message("status", whole, status_pb2.Status).SerializeToString(deterministic=True)
         pushback = (self._metadata() or {}).get(PUSHBACK_KEY)
-        return RecordedRefusal(
+        return RecordedStatus(
             code,
             message,
             metadata=() if pushback is None else ((PUSHBACK_KEY, pushback),),
@@ -318,15 +327,15 @@ class _Line:
         )
 
     def _unfinished(self) -> bool:
-        unfinished = self._truth("unfinished", default=False)
+        unfinished = self._boolean("unfinished", default=False)
         if unfinished and "status" in self._data:
             self._fail("a call has either a status or is unfinished")
         return unfinished
 
-    def _truth(self, key: str, *, default: bool) -> bool:
+    def _boolean(self, key: str, *, default: bool) -> bool:
         value = self._data.get(key, default)
         if not isinstance(value, bool):
-            self._fail(f"{key} must be true or false, not {_shown(value)}")
+            self._fail(f"{key} must be true or false, not {_abbreviated(value)}")
         return value
 
     def _metadata(self) -> Mapping[str, str] | None:
@@ -335,16 +344,16 @@ class _Line:
         metadata = self._mapping("metadata", self._data["metadata"], METADATA)
         for key, value in metadata.items():
             if not _fits(value):
-                self._fail(f"metadata.{key} must be a string of printable ASCII, not {_shown(value)}")
+                self._fail(f"metadata.{key} must be a string of printable ASCII, not {_abbreviated(value)}")
         return metadata
 
     def _began(self) -> str:
         began = self._data.get("began", "")
         if began and not (isinstance(began, str) and _MOMENT.fullmatch(began)):
-            self._fail(f"began must be a time such as 2026-11-20T09:30:00.25Z, not {_shown(began)}")
+            self._fail(f"began must be a time such as 2026-11-20T09:30:00.25Z, not {_abbreviated(began)}")
         return str(began)
 
 
-def _shown(value: object) -> str:
+def _abbreviated(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from yandexgpt.emulator.record_replay.message_encoding import children, unpack
+from yandexgpt.emulator.record_replay.message_encoding import child_messages, unpack_any
 
-__all__ = ["REMOVED", "secrets_of", "without_secrets", "without_texts"]
+__all__ = ["REMOVED", "find_secrets", "without_secrets", "without_texts"]
 
 REMOVED = "removed"
 """Stands for a secret."""
@@ -52,7 +52,7 @@ _CHARACTER = re.compile("[^\\s\ufffd]")
 _Message = TypeVar("_Message", bound=Message)
 
 
-def secrets_of(message: Message) -> list[str]:
+def find_secrets(message: Message) -> list[str]:
     """The tokens and keys that the message holds."""
     if not message.DESCRIPTOR.full_name.startswith(_IAM):
         return []
@@ -94,7 +94,7 @@ def _strip(message: Any) -> None:
     if message.DESCRIPTOR.full_name in _WHOLE:
         return
     if message.DESCRIPTOR.full_name == "google.protobuf.Any":
-        inner = unpack(message)
+        inner = unpack_any(message)
         message.value = b"" if inner is None else without_texts(inner).SerializeToString(deterministic=True)
         return
     for field, value in message.ListFields():
@@ -102,10 +102,10 @@ def _strip(message: Any) -> None:
         if name == "Token.id":
             message.id = 0
         elif field.type == FieldDescriptor.TYPE_STRING and name not in _KEPT:
-            setattr(message, field.name, _outline(value))
+            setattr(message, field.name, _mask(value))
         elif field.message_type is not None and field.message_type.full_name == "google.protobuf.Struct":
             _strip_struct(value, schema=name in _SCHEMAS)
-    for each in children(message):
+    for each in child_messages(message):
         if each.DESCRIPTOR.full_name != "google.protobuf.Struct":
             _strip(each)
 
@@ -129,12 +129,12 @@ def _strip_value(value: Any, keyword: str | None) -> None:
         for each in value.list_value.values:
             _strip_value(each, keyword)
     elif kind == "string_value" and (keyword is None or keyword in _WORDS):
-        value.string_value = _outline(value.string_value)
+        value.string_value = _mask(value.string_value)
     elif kind == "number_value" and keyword is None:
         value.number_value = 0
     elif kind == "bool_value" and keyword is None:
         value.bool_value = False
 
 
-def _outline(text: str) -> str:
+def _mask(text: str) -> str:
     return _CHARACTER.sub("x", text)

@@ -10,15 +10,15 @@ import grpc
 
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.error_status import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.identity import Identity
 from yandexgpt.emulator.quota import Quota
 from yandexgpt.emulator.record_replay import recording_file
-from yandexgpt.emulator.record_replay.matching import Match, Recorded
-from yandexgpt.emulator.record_replay.methods import Given, Handlers, Method
-from yandexgpt.emulator.record_replay.recording_file import Entry
+from yandexgpt.emulator.record_replay.matching import MatchMode, RecordedCalls
+from yandexgpt.emulator.record_replay.methods import AllMethodsHandler, Method, RawRequest
+from yandexgpt.emulator.record_replay.recording_file import RecordedCall
 from yandexgpt.emulator.record_replay.redaction import REMOVED, without_secrets
-from yandexgpt.emulator.record_replay.restricted_script import Unscripted
+from yandexgpt.emulator.record_replay.restricted_script import RestrictedScript
 from yandexgpt.emulator.recording import Metadata
 from yandexgpt.emulator.script import Failure
 from yandexgpt.emulator.service import Service
@@ -37,24 +37,24 @@ class Replayer:
 
     Args:
         path: the recording.
-        match: see :class:`Recorded`.
+        match: see :class:`RecordedCalls`.
 
     Raises:
         ValueError: it is no recording, or there is no call in it.
     """
 
-    def __init__(self, path: Path, match: Match) -> None:
+    def __init__(self, path: Path, match: MatchMode) -> None:
         self._path = path
         self._match = match
-        self._entries = recording_file.read(path, "replay")
+        self._entries = recording_file.read_recording(path, "replay")
         if not self._entries:
             raise ValueError(f"replay: {path} holds no call")
-        self._recorded = Recorded(path, self._entries, match)
-        self.script = Unscripted(str(path), fails=True)
+        self._recorded = RecordedCalls(path, self._entries, match)
+        self.script = RestrictedScript(str(path), fails=True)
 
     def start(self) -> None:
         """Begin at the beginning of the recording, also after :meth:`stop`."""
-        self._recorded = Recorded(self._path, self._entries, self._match)
+        self._recorded = RecordedCalls(self._path, self._entries, self._match)
 
     def stop(self) -> None:
         """There is nothing to close."""
@@ -62,47 +62,47 @@ class Replayer:
     def handler(self, service: Service, quota: Quota) -> grpc.GenericRpcHandler:
         """All services, for ``grpc.Server.add_generic_rpc_handlers``."""
 
-        def serve(method: Method, given: Given, context: grpc.ServicerContext) -> Iterator[bytes]:
-            return self._serve(service, quota, method, given, context)
+        def serve(method: Method, request: RawRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
+            return self._serve(service, quota, method, request, context)
 
-        return Handlers(serve)
+        return AllMethodsHandler(serve)
 
     def _serve(
-        self, service: Service, quota: Quota, method: Method, given: Given, context: grpc.ServicerContext
+        self, service: Service, quota: Quota, method: Method, request: RawRequest, context: grpc.ServicerContext
     ) -> Iterator[bytes]:
         failure: Failure | None = None
-        found: Entry | Refusal | None = None
-        if method.authorized:
+        found: RecordedCall | ErrorStatus | None = None
+        if method.needs_credentials:
             metadata = Metadata(context.invocation_metadata())
             found = check_authorization(metadata, service.authorization, service.identity)
-        slot = quota.enter() if method.generates and found is None else None
-        if isinstance(slot, Refusal):
+        slot = quota.acquire() if method.is_generation and found is None else None
+        if isinstance(slot, ErrorStatus):
             found, slot = slot, None
         if found is None:
             failure = self.script.take_failure()
             if failure is None or failure.after:
-                found = self._recorded.take(method, given.message)
-        ids = _ids(found) if isinstance(found, Entry) else None
-        call = Call(service.recorder, method.path, without_secrets(given.message), context, ids)
+                found = self._recorded.take(method, request.message)
+        ids = _ids(found) if isinstance(found, RecordedCall) else None
+        call = Call(service.recorder, method.path, without_secrets(request.message), context, ids)
         release = slot.release if slot is not None else _nothing
-        call.at_end(release)
+        call.add_done_callback(release)
         try:
-            if isinstance(found, Entry):
+            if isinstance(found, RecordedCall):
                 yield from _answer(service.identity, call, found, failure, release)
-            if isinstance(found, Refusal):
-                call.refuse(found)
+            if isinstance(found, ErrorStatus):
+                call.fail(found)
             elif failure is not None and call.pause(failure.delay):
-                call.refuse(failure.refusal)
+                call.fail(failure.status)
         finally:
             release()
 
 
 def _answer(
-    identity: Identity, call: Call, entry: Entry, failure: Failure | None, release: Callable[[], None]
+    identity: Identity, call: Call, entry: RecordedCall, failure: Failure | None, release: Callable[[], None]
 ) -> Iterator[bytes]:
     """What was recorded, as far as the failure lets it come; the failure itself is left to be sent."""
     responses = entry.responses if failure is None else entry.responses[:-1][: failure.after]
-    succeeds = failure is None and entry.refusal is None and not entry.unfinished
+    succeeds = failure is None and entry.status is None and not entry.unfinished
     for index, response in enumerate(responses, 1):
         if not call.pause(response.after):
             return
@@ -112,14 +112,14 @@ def _answer(
         yield _with_token(identity, entry, response.content)
     if succeeds:
         call.finish()
-    elif failure is None and entry.refusal is not None:
-        if call.pause(entry.refusal.after):
-            call.refuse(entry.refusal)
+    elif failure is None and entry.status is not None:
+        if call.pause(entry.status.after):
+            call.fail(entry.status)
     elif failure is None:
         call.pause(threading.TIMEOUT_MAX)
 
 
-def _with_token(identity: Identity, entry: Entry, content: bytes) -> bytes:
+def _with_token(identity: Identity, entry: RecordedCall, content: bytes) -> bytes:
     """The message with a token of this emulator's own, where one was removed."""
     if entry.method.response_type is not iam.CreateIamTokenResponse:
         return content
@@ -131,7 +131,7 @@ def _with_token(identity: Identity, entry: Entry, content: bytes) -> bytes:
     return response.SerializeToString()
 
 
-def _ids(entry: Entry) -> list[tuple[str, str]] | None:
+def _ids(entry: RecordedCall) -> list[tuple[str, str]] | None:
     """What is sent back as ids; None: it is not known, and new ones will do."""
     if entry.metadata is None:
         return None

@@ -8,10 +8,10 @@ from typing import NoReturn
 from yandexgpt.emulator.answers import Answer
 from yandexgpt.emulator.script import Failure, Rule, Script
 
-__all__ = ["Unscripted"]
+__all__ = ["RestrictedScript"]
 
 
-class Unscripted(Script):
+class RestrictedScript(Script):
     """A script that takes no answers.
 
     Args:

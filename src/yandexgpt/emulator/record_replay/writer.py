@@ -12,16 +12,16 @@ from google.protobuf.message import DecodeError, Message
 from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from yandexgpt.emulator.record_replay import recording_file
-from yandexgpt.emulator.record_replay.recording_file import Entry, RecordedRefusal, Response
-from yandexgpt.emulator.record_replay.redaction import REMOVED, secrets_of, without_secrets, without_texts
+from yandexgpt.emulator.record_replay.recording_file import RecordedCall, RecordedResponse, RecordedStatus
+from yandexgpt.emulator.record_replay.redaction import REMOVED, find_secrets, without_secrets, without_texts
 
-__all__ = ["Writer"]
+__all__ = ["RecordingWriter"]
 
 _LEAST_SECRET = 16
 """Characters: anything shorter may stand in the service's words by chance. Real keys and tokens are far longer."""
 
 
-class Writer:
+class RecordingWriter:
     """Appends calls to a file. Thread-safe.
 
     Args:
@@ -39,7 +39,7 @@ class Writer:
         self._lock = threading.Lock()
         if path.exists():
             try:
-                recording_file.read(path, "record")
+                recording_file.read_recording(path, "record")
             except ValueError as error:
                 raise ValueError(f"{error}; only a recording is gone on with: name another file for record") from error
 
@@ -64,39 +64,41 @@ class Writer:
                 os.close(self._file)
                 self._file = None
 
-    def write(self, entry: Entry, secrets: Iterable[str]) -> None:
+    def write(self, entry: RecordedCall, secrets: Iterable[str]) -> None:
         """Append a call.
 
         Args:
             entry: the call as it was, secrets and texts included.
             secrets: the values of ``authorization`` that it came with.
         """
-        line = recording_file.written(self._cleaned(entry, secrets))
+        line = recording_file.encode_call(self._cleaned(entry, secrets))
         with self._lock:
             if self._file is not None:
                 while line:
                     line = line[os.write(self._file, line) :]
 
-    def _cleaned(self, entry: Entry, secrets: Iterable[str]) -> Entry:
+    def _cleaned(self, entry: RecordedCall, secrets: Iterable[str]) -> RecordedCall:
         """The call without secrets, and without texts if they are not wanted."""
         found = {secret for value in secrets for secret in (value, value.partition(" ")[2])}
-        found.update(secrets_of(entry.request))
+        found.update(find_secrets(entry.request))
         responses = []
         for after, content in entry.responses:
             try:
                 message = entry.method.response_type.FromString(content)
             except DecodeError:
-                responses.append(Response(after, content if self._texts and entry.method.authorized else b""))
+                responses.append(
+                    RecordedResponse(after, content if self._texts and entry.method.needs_credentials else b"")
+                )
                 continue
-            found.update(secrets_of(message))
-            responses.append(Response(after, self._removed(message).SerializeToString(deterministic=True)))
+            found.update(find_secrets(message))
+            responses.append(RecordedResponse(after, self._removed(message).SerializeToString(deterministic=True)))
         hidden = [secret for secret in sorted(found, key=len, reverse=True) if len(secret) >= _LEAST_SECRET]
         metadata = {key: _scrubbed(value, hidden) for key, value in (entry.metadata or {}).items()}
         return dataclasses.replace(
             entry,
             request=self._removed(entry.request),
             responses=tuple(responses),
-            refusal=entry.refusal and _scrubbed_refusal(entry.refusal, hidden),
+            status=entry.status and _scrubbed_refusal(entry.status, hidden),
             texts=self._texts,
             metadata=metadata,
         )
@@ -112,11 +114,11 @@ def _scrubbed(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _scrubbed_refusal(refusal: RecordedRefusal, secrets: Sequence[str]) -> RecordedRefusal:
-    packed = refusal.packed
+def _scrubbed_refusal(status: RecordedStatus, secrets: Sequence[str]) -> RecordedStatus:
+    packed = status.packed
     if packed is not None and any(secret.encode() in packed for secret in secrets):
         packed = _scrubbed_status(packed, secrets)
-    return dataclasses.replace(refusal, message=_scrubbed(refusal.message, secrets), packed=packed)
+    return dataclasses.replace(status, message=_scrubbed(status.message, secrets), packed=packed)
 
 
 def _scrubbed_status(packed: bytes, secrets: Sequence[str]) -> bytes | None:

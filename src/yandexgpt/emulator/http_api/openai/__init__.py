@@ -21,23 +21,23 @@ from starlette.routing import BaseRoute, Route
 
 from yandexgpt.emulator.http_api.openai import chat
 from yandexgpt.emulator.http_api.openai.endpoint import endpoint
-from yandexgpt.emulator.http_api.openai.errors import Problem, json_response
-from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
-from yandexgpt.emulator.http_api.openai.response_store import Store
+from yandexgpt.emulator.http_api.openai.errors import ApiError, json_response
+from yandexgpt.emulator.http_api.openai.response_store import ResponseStore
 from yandexgpt.emulator.http_api.openai.responses import Responses
+from yandexgpt.emulator.http_api.openai.service_client import ServiceClient
 
 __all__ = ["routes"]
 
 _MODELS = ("yandexgpt", "yandexgpt-lite")
 _VERSIONS = ("latest", "rc", "deprecated")
 _ANY_FOLDER = "emulator"
-"""The folder of the models where a caller names none."""
+"""The folder of the models where a client names none."""
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def routes() -> list[BaseRoute]:
     """The routes, with a memory of their own for responses."""
-    responses = Responses(Store())
+    responses = Responses(ResponseStore())
     return [
         Route("/v1/chat/completions", endpoint(chat.create), methods=["POST"]),
         Route(
@@ -54,12 +54,12 @@ def routes() -> list[BaseRoute]:
 
 async def _models(request: Request, _raw: bytes) -> Response:
     """Some models of the folder; the service has no list of them."""
-    caller = Caller(request)
-    if caller.authorization is None:
-        raise Problem(401, "the header Authorization is missing: send 'Bearer <API key>'", code="invalid_api_key")
+    client = ServiceClient(request)
+    if client.authorization is None:
+        raise ApiError(401, "the header Authorization is missing: send 'Bearer <API key>'", code="invalid_api_key")
     models = [
         {
-            "id": caller.model_uri(f"gpt://{caller.folder or _ANY_FOLDER}/{model}/{version}"),
+            "id": client.model_uri(f"gpt://{client.folder or _ANY_FOLDER}/{model}/{version}"),
             "object": "model",
             "created": 0,
             "owned_by": "yandex",
@@ -67,8 +67,8 @@ async def _models(request: Request, _raw: bytes) -> Response:
         for model in _MODELS
         for version in _VERSIONS
     ]
-    return json_response({"object": "list", "data": models}, headers=caller.headers)
+    return json_response({"object": "list", "data": models}, headers=client.headers)
 
 
 async def _unknown(request: Request, _raw: bytes) -> Response:
-    raise Problem(404, f"there is no {request.method} {request.url.path} here", code="unknown_url")
+    raise ApiError(404, f"there is no {request.method} {request.url.path} here", code="unknown_url")

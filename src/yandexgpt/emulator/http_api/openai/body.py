@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from yandexgpt.emulator.http_api.openai.errors import bad_request
 
-__all__ = ["Body", "read_body", "shown"]
+__all__ = ["Body", "abbreviated", "parse_body"]
 
 _T = TypeVar("_T")
 _SHOWN = 80
@@ -17,11 +17,11 @@ _SHOWN = 80
 _LARGEST_INT64 = 2**63 - 1
 
 
-def read_body(raw: bytes) -> Body:
+def parse_body(raw: bytes) -> Body:
     """The body of a request, which must be a JSON object.
 
     Raises:
-        Problem: it is not.
+        ApiError: it is not.
     """
     try:
         value = json.loads(raw, parse_constant=_not_json)
@@ -30,11 +30,11 @@ def read_body(raw: bytes) -> Body:
     except (ValueError, RecursionError) as error:
         raise bad_request(f"the body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):
-        raise bad_request(f"the body must be a JSON object, not {shown(value)}", code="invalid_json")
+        raise bad_request(f"the body must be a JSON object, not {abbreviated(value)}", code="invalid_json")
     return Body(value)
 
 
-def shown(value: object) -> str:
+def abbreviated(value: object) -> str:
     """A wrong value for a message, as JSON; shortened if it is long."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
@@ -62,7 +62,7 @@ class Body:
         """A string."""
         return self._of_type(name, str, "a string")
 
-    def flag(self, name: str) -> bool | None:
+    def boolean(self, name: str) -> bool | None:
         """A boolean."""
         return self._of_type(name, bool, "true or false")
 
@@ -91,7 +91,7 @@ class Body:
             raise _wrong(name, "a number", value)
         return float(value)
 
-    def whole(self, name: str) -> int | None:
+    def integer(self, name: str) -> int | None:
         """A whole number of 64 bits."""
         value = self.get(name)
         if value is None:
@@ -111,11 +111,11 @@ class Body:
             if name in known:
                 continue
             if name not in neutral:
-                raise bad_request(f"unknown parameter: {shown(name)}", name, "unknown_parameter")
+                raise bad_request(f"unknown parameter: {abbreviated(name)}", name, "unknown_parameter")
             if not any(type(value) is type(each) and value == each for each in neutral[name]):
-                allowed = "".join(f", or give {shown(each)}" for each in neutral[name])
+                allowed = "".join(f", or give {abbreviated(each)}" for each in neutral[name])
                 raise bad_request(
-                    f"{name}={shown(value)} cannot be honoured over gRPC: leave it out{allowed}",
+                    f"{name}={abbreviated(value)} cannot be honoured over gRPC: leave it out{allowed}",
                     name,
                     "unsupported_parameter",
                 )
@@ -135,4 +135,4 @@ def _fits_double(value: float) -> bool:
 
 
 def _wrong(name: str, wanted: str, value: object) -> Exception:
-    return bad_request(f"{name} must be {wanted}, not {shown(value)}", name, "invalid_type")
+    return bad_request(f"{name} must be {wanted}, not {abbreviated(value)}", name, "invalid_type")

@@ -15,18 +15,18 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
     CompletionRequest,
 )
 from yandexgpt.completion import Completion, CompletionResponse, Status, Usage
-from yandexgpt.emulator.http_api.grpc_client import Refused
-from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
-from yandexgpt.emulator.http_api.openai.body import Body, read_body
-from yandexgpt.emulator.http_api.openai.chat_messages import Prompt, response_format, tool_choice, tools
-from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request, json_response, of_refused
-from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
-from yandexgpt.emulator.http_api.openai.request import completion_request, named
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
+from yandexgpt.emulator.http_api.openai.append_only import AppendOnlyText, TextRetracted
+from yandexgpt.emulator.http_api.openai.body import Body, parse_body
+from yandexgpt.emulator.http_api.openai.chat_messages import ChatMessages, response_format, tool_choice, tools
+from yandexgpt.emulator.http_api.openai.errors import ApiError, bad_request, from_call_failed, json_response
+from yandexgpt.emulator.http_api.openai.request import completion_request, translated_errors
+from yandexgpt.emulator.http_api.openai.service_client import ServiceClient
 from yandexgpt.emulator.http_api.openai.sse import event
 
 __all__ = ["create"]
 
-_READ = (
+_SUPPORTED = (
     "model",
     "messages",
     "stream",
@@ -40,7 +40,7 @@ _READ = (
     "response_format",
     "reasoning_effort",
 )
-_WITHOUT_EFFECT = (
+_IGNORED = (
     "metadata",
     "prompt_cache_key",
     "prompt_cache_options",
@@ -50,7 +50,7 @@ _WITHOUT_EFFECT = (
     "user",
 )
 """Parameters that change nothing about an answer."""
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "frequency_penalty": (0, 0.0),
     "function_call": (),
@@ -77,7 +77,7 @@ _FINISH_REASONS = {
 }
 
 
-class _Asked(NamedTuple):
+class _ChatRequest(NamedTuple):
     request: CompletionRequest
     stream: bool
     include_usage: bool
@@ -87,20 +87,20 @@ async def create(request: Request, raw: bytes) -> Response:
     """Answer, whole or as a stream of chunks.
 
     Raises:
-        Problem, Refused: there is no answer.
+        ApiError, CallFailed: there is no answer.
     """
-    caller = Caller(request)
-    asked = _asked(read_body(raw), caller)
-    frame = _Frame(asked.request.model_uri)
+    client = ServiceClient(request)
+    asked = _parse(parse_body(raw), client)
+    frame = _Envelope(asked.request.model_uri)
     if asked.stream:
-        return await caller.stream(asked.request, lambda: _Chunks(frame, include_usage=asked.include_usage))
-    answer = await caller.generate(asked.request)
-    return json_response(frame.whole(Completion(answer)), headers=caller.headers)
+        return await client.stream(asked.request, lambda: _Chunks(frame, include_usage=asked.include_usage))
+    answer = await client.generate(asked.request)
+    return json_response(frame.whole(Completion(answer)), headers=client.headers)
 
 
-def _asked(body: Body, caller: Caller) -> _Asked:
-    body.allow_only(frozenset((*_READ, *_WITHOUT_EFFECT)), _NEUTRAL)
-    stream = body.flag("stream") or False
+def _parse(body: Body, client: ServiceClient) -> _ChatRequest:
+    body.allow_only(frozenset((*_SUPPORTED, *_IGNORED)), _UNSUPPORTED)
+    stream = body.boolean("stream") or False
     options = Body(body.mapping("stream_options") or {})
     options.allow_only(frozenset(("include_usage",)), {"include_obfuscation": (False,)})
     if body.get("stream_options") is not None and not stream:
@@ -109,11 +109,11 @@ def _asked(body: Body, caller: Caller) -> _Asked:
     if messages is None:
         raise bad_request("messages must be given", "messages")
     effort = body.string("reasoning_effort")
-    prompt = Prompt(messages)
-    with named(prompt.rename):
+    prompt = ChatMessages(messages)
+    with translated_errors(prompt.rename):
         request = completion_request(
             prompt.items,
-            model_uri=caller.model_uri(body.string("model")),
+            model_uri=client.model_uri(body.string("model")),
             stream=stream,
             temperature=body.number("temperature"),
             max_tokens=_max_tokens(body),
@@ -121,19 +121,19 @@ def _asked(body: Body, caller: Caller) -> _Asked:
             text=response_format(body.mapping("response_format")),
             tools=tools(body.objects("tools")),
             tool_choice=tool_choice(body.get("tool_choice")),
-            parallel_tool_calls=body.flag("parallel_tool_calls"),
+            parallel_tool_calls=body.boolean("parallel_tool_calls"),
         )
-    return _Asked(request, stream, options.flag("include_usage") or False)
+    return _ChatRequest(request, stream, options.boolean("include_usage") or False)
 
 
 def _max_tokens(body: Body) -> int | None:
-    old, new = body.whole("max_tokens"), body.whole("max_completion_tokens")
+    old, new = body.integer("max_tokens"), body.integer("max_completion_tokens")
     if old is not None and new is not None and old != new:
         raise bad_request(f"max_tokens={old} and max_completion_tokens={new} must be the same", "max_tokens")
     return old if new is None else new
 
 
-class _Frame:
+class _Envelope:
     """What all objects of one answer have in common."""
 
     def __init__(self, model: str) -> None:
@@ -149,7 +149,7 @@ class _Frame:
         """The answer in one piece.
 
         Raises:
-            Problem: it has no end.
+            ApiError: it has no end.
         """
         message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
         if completion.tool_calls:
@@ -177,25 +177,25 @@ class _Chunks:
     the whole answer.
     """
 
-    def __init__(self, frame: _Frame, *, include_usage: bool) -> None:
+    def __init__(self, frame: _Envelope, *, include_usage: bool) -> None:
         self._frame = frame
         self._include_usage = include_usage
-        self._appended = Appended()
+        self._answer = AppendOnlyText()
 
     def start(self) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""})
 
     def push(self, message: CompletionResponse) -> Iterator[bytes]:
-        yield from self._content(self._appended.push(message))
+        yield from self._content(self._answer.push(message))
 
     def end(self) -> Iterator[bytes]:
-        completion = Completion(self._appended.response)
+        completion = Completion(self._answer.response)
         try:
             reason = _finish_reason(completion.status)
             if not completion.filtered:
-                yield from self._content(self._appended.end())
-        except (TakenBack, Problem) as error:
-            yield from self._content(self._appended.rest())
+                yield from self._content(self._answer.end())
+        except (TextRetracted, ApiError) as error:
+            yield from self._content(self._answer.flush())
             yield event(_problem(str(error)).body)
             return
         calls = self._frame.tool_calls(completion)
@@ -208,9 +208,9 @@ class _Chunks:
             yield event({**chunk, "usage": _usage(completion.usage)})
         yield event("[DONE]")
 
-    def fail(self, refused: Refused) -> Iterator[bytes]:
-        yield from self._content(self._appended.rest())
-        yield event(of_refused(refused).body)
+    def fail(self, failed: CallFailed) -> Iterator[bytes]:
+        yield from self._content(self._answer.flush())
+        yield event(from_call_failed(failed).body)
 
     def _content(self, piece: str) -> Iterator[bytes]:
         if piece:
@@ -220,8 +220,8 @@ class _Chunks:
         return event(self._frame.object("chat.completion.chunk", [{"index": 0, "delta": delta, **more}]))
 
 
-def _problem(message: str) -> Problem:
-    return Problem(500, message, code="internal")
+def _problem(message: str) -> ApiError:
+    return ApiError(500, message, code="internal")
 
 
 def _finish_reason(status: Status) -> str:

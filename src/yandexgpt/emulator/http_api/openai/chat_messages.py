@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from yandexgpt.emulator.http_api.openai.body import shown
+from yandexgpt.emulator.http_api.openai.body import abbreviated
 from yandexgpt.emulator.http_api.openai.errors import bad_request
 
-__all__ = ["Prompt", "response_format", "tool_choice", "tools"]
+__all__ = ["ChatMessages", "response_format", "tool_choice", "tools"]
 
 _ROLES = ("system", "developer", "user", "assistant", "tool")
 _ITEM = re.compile(r"input\[(\d+)\]")
@@ -17,14 +17,14 @@ _TOOL = re.compile(r"tools\[\d+\](?=\.)")
 _FORMATS = ("text", "json_object", "json_schema")
 
 
-class Prompt:
+class ChatMessages:
     """The messages of a request.
 
     Attributes:
         items: the same as items.
 
     Raises:
-        Problem: a message that has no such form.
+        ApiError: a message that has no such form.
     """
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
@@ -45,14 +45,16 @@ class Prompt:
     def _add(self, message: dict[str, Any], where: str) -> None:
         role = message.get("role")
         if role not in _ROLES:
-            raise bad_request(f"{where}.role must be one of {', '.join(_ROLES)}, not {shown(role)}", f"{where}.role")
+            raise bad_request(
+                f"{where}.role must be one of {', '.join(_ROLES)}, not {abbreviated(role)}", f"{where}.role"
+            )
         if role == "tool":
             _only(message, where, "role", "content", "tool_call_id")
             output = _content(message.get("content"), f"{where}.content")
             call_id = _string(message, "tool_call_id", where)
             if call_id not in self._calls:
                 raise bad_request(
-                    f"{where}.tool_call_id must be that of a call in a message before it, not {shown(call_id)}",
+                    f"{where}.tool_call_id must be that of a call in a message before it, not {abbreviated(call_id)}",
                     f"{where}.tool_call_id",
                 )
             self._item({"type": "function_call_output", "call_id": call_id, "output": output}, where)
@@ -67,7 +69,7 @@ class Prompt:
         _only(message, where, "role", "content", "refusal", "tool_calls", "parsed")
         calls = message.get("tool_calls") or []
         if not isinstance(calls, list):
-            raise bad_request(f"{where}.tool_calls must be an array, not {shown(calls)}", f"{where}.tool_calls")
+            raise bad_request(f"{where}.tool_calls must be an array, not {abbreviated(calls)}", f"{where}.tool_calls")
         spoken = [each for each in (message.get("content"), message.get("refusal")) if each]
         for each in spoken if calls or spoken else [message.get("content")]:
             self._item({"role": "assistant", "content": _content(each, f"{where}.content")}, where)
@@ -76,11 +78,13 @@ class Prompt:
 
     def _add_call(self, call: Any, where: str) -> None:
         if not isinstance(call, dict) or call.get("type", "function") != "function":
-            raise bad_request(f'{where} must be {{"id", "type": "function", "function"}}, not {shown(call)}', where)
+            raise bad_request(
+                f'{where} must be {{"id", "type": "function", "function"}}, not {abbreviated(call)}', where
+            )
         _only(call, where, "id", "type", "function", "index")
         function = call.get("function")
         if not isinstance(function, dict):
-            raise bad_request(f"{where}.function must be an object, not {shown(function)}", f"{where}.function")
+            raise bad_request(f"{where}.function must be an object, not {abbreviated(function)}", f"{where}.function")
         _only(function, f"{where}.function", "name", "arguments", "parsed_arguments")
         item = {
             "type": "function_call",
@@ -100,14 +104,14 @@ def tools(given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
     """The tools as the Responses API has them: name and parameters beside the type.
 
     Raises:
-        Problem: one that is no function.
+        ApiError: one that is no function.
     """
     return None if given is None else [_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function" or not isinstance(tool.get("function"), dict):
-        raise bad_request(f'{where} must be {{"type": "function", "function": ...}}, not {shown(tool)}', where)
+        raise bad_request(f'{where} must be {{"type": "function", "function": ...}}, not {abbreviated(tool)}', where)
     _only(tool, where, "type", "function")
     return {**tool["function"], "type": "function"}
 
@@ -116,7 +120,7 @@ def tool_choice(given: Any) -> str | dict[str, Any] | None:
     """The choice as the Responses API has it.
 
     Raises:
-        Problem: it is neither a mode nor a function.
+        ApiError: it is neither a mode nor a function.
     """
     if given is None or given in ("none", "auto", "required"):
         return given  # type: ignore[no-any-return]
@@ -124,7 +128,7 @@ def tool_choice(given: Any) -> str | dict[str, Any] | None:
     if not isinstance(name, dict) or not isinstance(name.get("name"), str):
         raise bad_request(
             'tool_choice must be "none", "auto", "required" or {"type": "function", "function": {"name"}}, not '
-            f"{shown(given)}",
+            f"{abbreviated(given)}",
             "tool_choice",
         )
     return {"type": "function", "name": name["name"]}
@@ -134,14 +138,14 @@ def response_format(given: dict[str, Any] | None) -> dict[str, Any] | None:
     """The format as ``text`` of the Responses API.
 
     Raises:
-        Problem: it has no such form.
+        ApiError: it has no such form.
     """
     if given is None:
         return None
     if given.get("type") != "json_schema":
         if given.get("type") not in _FORMATS:
             raise bad_request(
-                f"response_format.type must be one of {', '.join(_FORMATS)}, not {shown(given.get('type'))}",
+                f"response_format.type must be one of {', '.join(_FORMATS)}, not {abbreviated(given.get('type'))}",
                 "response_format.type",
             )
         _only(given, "response_format", "type")
@@ -150,7 +154,7 @@ def response_format(given: dict[str, Any] | None) -> dict[str, Any] | None:
     schema = given.get("json_schema")
     if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
         raise bad_request(
-            f"response_format.json_schema must be an object with a schema, not {shown(schema)}",
+            f"response_format.json_schema must be an object with a schema, not {abbreviated(schema)}",
             "response_format.json_schema",
         )
     _only(schema, "response_format.json_schema", "name", "schema", "strict")
@@ -161,7 +165,9 @@ def _content(content: Any, where: str) -> Any:
     """A string as it is, parts of text as parts of an item; what is neither is for the item's own checks."""
     if not isinstance(content, list):
         if not isinstance(content, str):
-            raise bad_request(f"{where} must be a string or an array of parts of text, not {shown(content)}", where)
+            raise bad_request(
+                f"{where} must be a string or an array of parts of text, not {abbreviated(content)}", where
+            )
         return content
     return [_part(part, f"{where}[{index}]") for index, part in enumerate(content)]
 
@@ -169,7 +175,9 @@ def _content(content: Any, where: str) -> Any:
 def _part(part: Any, where: str) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind not in ("text", "refusal"):
-        raise bad_request(f'{where} must be {{"type": "text", "text"}}: gRPC carries text, not {shown(part)}', where)
+        raise bad_request(
+            f'{where} must be {{"type": "text", "text"}}: gRPC carries text, not {abbreviated(part)}', where
+        )
     _only(part, where, "type", kind)
     return {"type": "input_text", "text": _string(part, kind, where)}
 
@@ -177,7 +185,7 @@ def _part(part: Any, where: str) -> dict[str, Any]:
 def _string(value: Mapping[str, Any], key: str, where: str) -> str:
     given = value.get(key)
     if not isinstance(given, str):
-        raise bad_request(f"{where}.{key} must be a string, not {shown(given)}", f"{where}.{key}")
+        raise bad_request(f"{where}.{key} must be a string, not {abbreviated(given)}", f"{where}.{key}")
     return given
 
 

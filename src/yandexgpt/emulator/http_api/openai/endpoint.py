@@ -8,9 +8,9 @@ from typing import Any
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from yandexgpt.emulator.http_api.disconnect import CLIENT_CLOSED_REQUEST, LARGEST_BODY, unless_gone
-from yandexgpt.emulator.http_api.grpc_client import Refused
-from yandexgpt.emulator.http_api.openai.errors import Problem, of_refused
+from yandexgpt.emulator.http_api.disconnect import CLIENT_CLOSED_REQUEST, LARGEST_BODY, cancel_on_disconnect
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
+from yandexgpt.emulator.http_api.openai.errors import ApiError, from_call_failed
 
 __all__ = ["endpoint"]
 
@@ -22,17 +22,17 @@ def endpoint(
 
     Args:
         handle: what answers a request with its body.
-        parameters: as for :func:`~yandexgpt.emulator.http_api.openai.errors.of_refused`.
+        parameters: as for :func:`~yandexgpt.emulator.http_api.openai.errors.from_call_failed`.
     """
 
     async def answer(request: Request) -> Response:
         try:
             body = await _body(request)
-            return await unless_gone(request.receive, handle(request, body))
-        except Problem as problem:
-            return problem.response()
-        except Refused as refused:
-            return of_refused(refused, parameters).response()
+            return await cancel_on_disconnect(request.receive, handle(request, body))
+        except ApiError as error:
+            return error.response()
+        except CallFailed as failed:
+            return from_call_failed(failed, parameters).response()
         except ClientDisconnect:
             return Response(status_code=CLIENT_CLOSED_REQUEST)
 
@@ -44,5 +44,5 @@ async def _body(request: Request) -> bytes:
     async for piece in request.stream():
         body += piece
         if len(body) > LARGEST_BODY:
-            raise Problem(413, f"the body is larger than {LARGEST_BODY} bytes", code="too_large")
+            raise ApiError(413, f"the body is larger than {LARGEST_BODY} bytes", code="too_large")
     return bytes(body)

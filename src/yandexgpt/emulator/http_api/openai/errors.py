@@ -12,9 +12,9 @@ from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from starlette.responses import Response
 
 from yandexgpt.emulator.http_api.error_response import http_status, retry_after
-from yandexgpt.emulator.http_api.grpc_client import Refused
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
 
-__all__ = ["Problem", "bad_request", "generation_error", "json_response", "of_refused"]
+__all__ = ["ApiError", "bad_request", "from_call_failed", "generation_error", "json_response"]
 
 _CODES = {
     grpc.StatusCode.INVALID_ARGUMENT: "invalid_value",
@@ -35,7 +35,7 @@ _PARAMETERS = {
 _GENERATION_CODES = {"RESOURCE_EXHAUSTED": "rate_limit_exceeded", "INVALID_ARGUMENT": "invalid_prompt"}
 
 
-class Problem(Exception):  # noqa: N818 - an answer to be sent, not an error of the program
+class ApiError(Exception):
     """A request that ends in an error.
 
     Args:
@@ -78,12 +78,12 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
     return Response(content, status, headers, media_type="application/json")
 
 
-def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> Problem:
+def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
     """The request cannot be taken as it is."""
-    return Problem(400, message, param=param, code=code)
+    return ApiError(400, message, param=param, code=code)
 
 
-def of_refused(refused: Refused, parameters: dict[str, str] | None = None) -> Problem:
+def from_call_failed(failed: CallFailed, parameters: dict[str, str] | None = None) -> ApiError:
     """What the gRPC face refused a call with.
 
     Args:
@@ -91,22 +91,22 @@ def of_refused(refused: Refused, parameters: dict[str, str] | None = None) -> Pr
         parameters: names of this request's parameters that are others than elsewhere, by the gRPC request's fields.
     """
     headers: dict[str, str] = {}
-    if refused.request_id is not None:
-        headers["x-request-id"] = refused.request_id
-    seconds = retry_after(refused.status)
+    if failed.request_id is not None:
+        headers["x-request-id"] = failed.request_id
+    seconds = retry_after(failed.status)
     if seconds is not None:
         headers["retry-after"] = str(max(0, math.ceil(seconds)))
         headers["retry-after-ms"] = str(max(0, math.ceil(seconds * 1000)))
-    field = _first_field(refused)
+    field = _first_field(failed)
     param = None if field is None else {**_PARAMETERS, **(parameters or {})}.get(field, field)
-    code = _CODES.get(refused.code, refused.code.name.lower())
-    message = refused.message or refused.code.name
-    return Problem(http_status(refused.code), message, param=param, code=code, headers=headers)
+    code = _CODES.get(failed.code, failed.code.name.lower())
+    message = failed.message or failed.code.name
+    return ApiError(http_status(failed.code), message, param=param, code=code, headers=headers)
 
 
-def _first_field(refused: Refused) -> str | None:
+def _first_field(failed: CallFailed) -> str | None:
     """The field of the gRPC request that is to blame, if one is."""
-    for detail in refused.status.details:
+    for detail in failed.status.details:
         found = error_details_pb2.BadRequest()
         if detail.Unpack(found):
             return next((violation.field for violation in found.field_violations), None)

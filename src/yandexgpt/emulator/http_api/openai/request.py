@@ -17,7 +17,7 @@ from yandexgpt.emulator.http_api.openai.errors import bad_request
 from yandexgpt.responses_request import prompt_and_options
 from yandexgpt.structs import checked, encodable
 
-__all__ = ["completion_request", "named"]
+__all__ = ["completion_request", "translated_errors"]
 
 _PLACE = re.compile(r"(?:[a-z_]+(?:\['[^']*'\]|\[\d+\]|\.\w+)*)?")
 _REASONING_MODES = {
@@ -34,14 +34,14 @@ _KEY = re.compile(r"\['([^']*)'\]")
 
 
 @contextmanager
-def named(rename: Callable[[str], str]) -> Iterator[None]:
+def translated_errors(rename: Callable[[str], str]) -> Iterator[None]:
     """Tell a ValueError of the package's own checks, which begins with the place, in the words of the request.
 
     Args:
         rename: the place as the request has it, for one such as ``input[0].content``.
 
     Raises:
-        Problem: there was a ValueError, or something is nested deeper than protobuf allows.
+        ApiError: there was a ValueError, or something is nested deeper than protobuf allows.
     """
     try:
         yield
@@ -71,7 +71,7 @@ def completion_request(
     """The request. The ranges of numbers and the form of the model's URI are the service's to check.
 
     Raises:
-        ValueError: something has no form that gRPC could carry; see :func:`named`.
+        ValueError: something has no form that gRPC could carry; see :func:`translated_errors`.
     """
     prompt, options = prompt_and_options(
         input=items,

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from yandexgpt.completion import Completion, CompletionResponse
-from yandexgpt.emulator.http_api.grpc_client import Refused
-from yandexgpt.emulator.http_api.openai.append_only import Appended, TakenBack
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
+from yandexgpt.emulator.http_api.openai.append_only import AppendOnlyText, TextRetracted
 from yandexgpt.emulator.http_api.openai.errors import generation_error
 from yandexgpt.emulator.http_api.openai.sse import event
 
-__all__ = ["Events"]
+__all__ = ["ResponseEvents"]
 
 
-class Events:
+class ResponseEvents:
     """The messages of a stream, in; events, out. A message is open from its first text on.
 
     Where the content filter has taken back what was said, its own words come as a part of the type ``refusal``.
@@ -31,7 +31,7 @@ class Events:
         self._response = response
         self._keep = keep
         self._numbers = itertools.count()
-        self._appended = Appended()
+        self._answer = AppendOnlyText()
         self._output: list[dict[str, Any]] = []
         self._message: dict[str, Any] | None = None
 
@@ -41,14 +41,14 @@ class Events:
         yield self._event("response.in_progress", response=response)
 
     def push(self, message: CompletionResponse) -> Iterator[bytes]:
-        yield from self._text(self._appended.push(message))
+        yield from self._text(self._answer.push(message))
 
     def end(self) -> Iterator[bytes]:
-        completion = Completion(self._appended.response)
+        completion = Completion(self._answer.response)
         refusal: str | None = None
         try:
-            yield from self._text(self._appended.end())
-        except TakenBack as error:
+            yield from self._text(self._answer.end())
+        except TextRetracted as error:
             if not completion.filtered:
                 yield from self._failed("INTERNAL", str(error))
                 return
@@ -63,9 +63,9 @@ class Events:
         self._keep(response)
         yield self._event(f"response.{response['status']}", response=response)
 
-    def fail(self, refused: Refused) -> Iterator[bytes]:
-        yield from self._text(self._appended.rest())
-        yield from self._failed(refused.code.name, refused.message)
+    def fail(self, failed: CallFailed) -> Iterator[bytes]:
+        yield from self._text(self._answer.flush())
+        yield from self._failed(failed.code.name, failed.message)
 
     def _failed(self, status_name: str, message: str) -> Iterator[bytes]:
         yield from self._close("incomplete", None)
@@ -95,7 +95,7 @@ class Events:
     def _close(self, status: str, refusal: str | None) -> Iterator[bytes]:
         if self._message is None:
             return
-        text = self._appended.said
+        text = self._answer.sent_text
         content = [_output_text(text)]
         yield self._of_part("response.output_text.done", 0, text=text, logprobs=[])
         yield self._of_part("response.content_part.done", 0, part=content[0])

@@ -10,10 +10,10 @@ import grpc
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2
 from yandexgpt.completion import Completion, CompletionResponse
 from yandexgpt.emulator.http_api.openai.body import Body
-from yandexgpt.emulator.http_api.openai.errors import Problem, generation_error
+from yandexgpt.emulator.http_api.openai.errors import ApiError, generation_error
 from yandexgpt.response import Response, ResponseError
 
-__all__ = ["echo", "of_completion", "of_operation", "operation_id", "response_id"]
+__all__ = ["echoed_parameters", "operation_id", "response_from_completion", "response_from_operation", "response_id"]
 
 _PREFIX = "resp_"
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -31,7 +31,7 @@ def operation_id(response_id: str) -> str:
     return response_id.removeprefix(_PREFIX)
 
 
-def echo(body: Body) -> dict[str, Any]:
+def echoed_parameters(body: Body) -> dict[str, Any]:
     """What a response repeats of its request, with the defaults of what was left out."""
     defaults: dict[str, Any] = {
         "instructions": None,
@@ -52,7 +52,7 @@ def echo(body: Body) -> dict[str, Any]:
     return {name: default if body.get(name) is None else body.get(name) for name, default in defaults.items()}
 
 
-def of_completion(
+def response_from_completion(
     completion: Completion | None,
     *,
     id: str,  # noqa: A002
@@ -67,21 +67,23 @@ def of_completion(
         id: the response's.
         model: the model's URI.
         created_at: seconds since 1970 (UTC).
-        said: see :func:`echo`.
+        said: see :func:`echoed_parameters`.
     """
     return _json(Response(id=id, created_at=created_at, model=model, background=False, completion=completion), said)
 
 
-def of_operation(operation: operation_pb2.Operation, *, model: str | None, said: Mapping[str, Any]) -> dict[str, Any]:
+def response_from_operation(
+    operation: operation_pb2.Operation, *, model: str | None, said: Mapping[str, Any]
+) -> dict[str, Any]:
     """A response of the background.
 
     Args:
         operation: how it stands.
         model: the model's URI; None if it is not known (any more).
-        said: see :func:`echo`.
+        said: see :func:`echoed_parameters`.
 
     Raises:
-        Problem: the operation is none of text generation.
+        ApiError: the operation is none of text generation.
     """
     error: ResponseError | None = None
     completion: Completion | None = None
@@ -91,7 +93,7 @@ def of_operation(operation: operation_pb2.Operation, *, model: str | None, said:
     elif operation.done:
         answer = CompletionResponse()
         if not operation.response.Unpack(answer):
-            raise Problem(404, f"operation {operation.id} is not of text generation", code="not_found")
+            raise ApiError(404, f"operation {operation.id} is not of text generation", code="not_found")
         completion = Completion(answer)
     response = Response(
         id=response_id(operation.id),

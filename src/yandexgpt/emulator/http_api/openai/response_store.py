@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Kept", "Store"]
+__all__ = ["ResponseStore", "StoredResponse"]
 
 _LARGEST = 64 * 2**20
 """Bytes of JSON that are kept; a response of a short talk has two thousand."""
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredResponse:
     """A response and the conversation that led to it.
 
     Attributes:
@@ -31,7 +31,7 @@ class Kept:
     folder: str | None
 
 
-class Store:
+class ResponseStore:
     """Keeps the newest responses. For one event loop.
 
     Args:
@@ -40,13 +40,13 @@ class Store:
 
     def __init__(self, largest: int = _LARGEST) -> None:
         self._largest = largest
-        self._kept: OrderedDict[str, tuple[Kept, int]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[StoredResponse, int]] = OrderedDict()
         self._size = 0
 
     def __len__(self) -> int:
         return len(self._kept)
 
-    def put(self, kept: Kept) -> None:
+    def put(self, kept: StoredResponse) -> None:
         """Keep a response under its id."""
         response_id = kept.response["id"]
         self._size -= self._kept.pop(response_id, (kept, 0))[1]
@@ -57,8 +57,8 @@ class Store:
             _, (_, freed) = self._kept.popitem(last=False)
             self._size -= freed
 
-    def get(self, response_id: str, authorization: str | None, folder: str | None) -> Kept | None:
-        """The response of that id, if it is kept and the caller may see it."""
+    def get(self, response_id: str, authorization: str | None, folder: str | None) -> StoredResponse | None:
+        """The response of that id, if it is kept and the client may see it."""
         found = self._kept.get(response_id)
         if found is None or (found[0].authorization, found[0].folder) != (authorization, folder):
             return None

@@ -15,18 +15,23 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
     CompletionRequest,
 )
 from yandexgpt.completion import Completion
-from yandexgpt.emulator.http_api.grpc_client import Refused
-from yandexgpt.emulator.http_api.openai.body import Body, read_body, shown
-from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request, json_response
-from yandexgpt.emulator.http_api.openai.grpc_calls import Caller
-from yandexgpt.emulator.http_api.openai.request import completion_request, named
-from yandexgpt.emulator.http_api.openai.response_events import Events
-from yandexgpt.emulator.http_api.openai.response_json import echo, of_completion, of_operation, operation_id
-from yandexgpt.emulator.http_api.openai.response_store import Kept, Store
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
+from yandexgpt.emulator.http_api.openai.body import Body, abbreviated, parse_body
+from yandexgpt.emulator.http_api.openai.errors import ApiError, bad_request, json_response
+from yandexgpt.emulator.http_api.openai.request import completion_request, translated_errors
+from yandexgpt.emulator.http_api.openai.response_events import ResponseEvents
+from yandexgpt.emulator.http_api.openai.response_json import (
+    echoed_parameters,
+    operation_id,
+    response_from_completion,
+    response_from_operation,
+)
+from yandexgpt.emulator.http_api.openai.response_store import ResponseStore, StoredResponse
+from yandexgpt.emulator.http_api.openai.service_client import ServiceClient
 
 __all__ = ["Responses"]
 
-_READ = (
+_SUPPORTED = (
     "background",
     "input",
     "instructions",
@@ -43,7 +48,7 @@ _READ = (
     "tool_choice",
     "tools",
 )
-_WITHOUT_EFFECT = (
+_IGNORED = (
     "metadata",
     "prompt_cache_key",
     "prompt_cache_options",
@@ -52,7 +57,7 @@ _WITHOUT_EFFECT = (
     "user",
 )
 """Parameters that change nothing about an answer."""
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "context_management": ([],),
     "conversation": (),
     "include": ([],),
@@ -70,117 +75,124 @@ _NOT_KNOWN = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 class Responses:
     """The handlers, and the responses that they keep."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ResponseStore) -> None:
         self._store = store
 
     async def create(self, request: Request, raw: bytes) -> Response:
         """Answer, whole, as a stream of events, or with a response that is to be retrieved.
 
         Raises:
-            Problem, Refused: there is no answer.
+            ApiError, CallFailed: there is no answer.
         """
-        caller = Caller(request)
-        body = read_body(raw)
+        client = ServiceClient(request)
+        body = parse_body(raw)
         stream, background, store = _modes(body)
-        before = await self._before(body.string("previous_response_id"), caller)
+        before = await self._before(body.string("previous_response_id"), client)
         new = _input(body)
-        asked = _asked(body, caller, [*before, *new], len(before), stream=stream)
-        said = echo(body)
+        asked = _parse(body, client, [*before, *new], len(before), stream=stream)
+        said = echoed_parameters(body)
 
         def keep(response: Mapping[str, Any]) -> None:
             if store:
-                self._store.put(Kept(response, [*before, *new], caller.authorization, caller.folder))
+                self._store.put(StoredResponse(response, [*before, *new], client.authorization, client.folder))
 
         if background:
-            operation = await caller.submit(asked)
-            response = of_operation(operation, model=asked.model_uri, said=said)
+            operation = await client.submit(asked)
+            response = response_from_operation(operation, model=asked.model_uri, said=said)
             if response["status"] == "in_progress":
                 response["status"] = "queued"
             keep(response)
-            return json_response(response, headers=caller.headers)
+            return json_response(response, headers=client.headers)
 
         response_id, created_at = f"resp_{uuid.uuid4().hex}", int(time.time())
 
         def make(completion: Completion | None) -> dict[str, Any]:
-            return of_completion(completion, id=response_id, model=asked.model_uri, created_at=created_at, said=said)
+            return response_from_completion(
+                completion, id=response_id, model=asked.model_uri, created_at=created_at, said=said
+            )
 
         if stream:
-            return await caller.stream(asked, lambda: Events(make, keep))
-        response = make(Completion(await caller.generate(asked)))
+            return await client.stream(asked, lambda: ResponseEvents(make, keep))
+        response = make(Completion(await client.generate(asked)))
         keep(response)
-        return json_response(response, headers=caller.headers)
+        return json_response(response, headers=client.headers)
 
     async def retrieve(self, request: Request, _raw: bytes) -> Response:
         """How a response stands.
 
         Raises:
-            Problem, Refused: it is not known.
+            ApiError, CallFailed: it is not known.
         """
         for name, value in request.query_params.items():
             if (name, value) not in (("stream", "false"), ("include_obfuscation", "false")):
                 raise bad_request(
                     f"{name}={value} cannot be honoured over gRPC: leave it out", name, "unsupported_parameter"
                 )
-        caller = Caller(request)
-        return json_response(await self._retrieve(request.path_params["id"], caller), headers=caller.headers)
+        client = ServiceClient(request)
+        return json_response(await self._retrieve(request.path_params["id"], client), headers=client.headers)
 
     async def cancel(self, request: Request, _raw: bytes) -> Response:
         """End a background response; one that has ended stays as it is.
 
         Raises:
-            Problem, Refused: it is not known, or not of the background.
+            ApiError, CallFailed: it is not known, or not of the background.
         """
-        caller, response_id = Caller(request), request.path_params["id"]
-        kept = self._store.get(response_id, caller.authorization, caller.folder)
+        client, response_id = ServiceClient(request), request.path_params["id"]
+        kept = self._store.get(response_id, client.authorization, client.folder)
         if kept is not None and not kept.response["background"]:
             raise bad_request("only a background response can be cancelled", "response_id")
-        response = await self._look_up(response_id, caller, kept, cancel=True)
-        return json_response(response, headers=caller.headers)
+        response = await self._look_up(response_id, client, kept, cancel=True)
+        return json_response(response, headers=client.headers)
 
-    async def _retrieve(self, response_id: str, caller: Caller) -> Mapping[str, Any]:
-        kept = self._store.get(response_id, caller.authorization, caller.folder)
+    async def _retrieve(self, response_id: str, client: ServiceClient) -> Mapping[str, Any]:
+        kept = self._store.get(response_id, client.authorization, client.folder)
         if kept is not None and not kept.response["background"]:
             return kept.response
-        return await self._look_up(response_id, caller, kept)
+        return await self._look_up(response_id, client, kept)
 
     async def _look_up(
-        self, response_id: str, caller: Caller, kept: Kept | None, *, cancel: bool = False
+        self, response_id: str, client: ServiceClient, kept: StoredResponse | None, *, cancel: bool = False
     ) -> Mapping[str, Any]:
         """A background response; another process may have made it, and then what it was asked is not known."""
         try:
-            operation = await caller.operation(operation_id(response_id), cancel=cancel)
-        except Refused as refused:
-            if refused.code not in _NOT_KNOWN:
+            operation = await client.operation(operation_id(response_id), cancel=cancel)
+        except CallFailed as failed:
+            if failed.code not in _NOT_KNOWN:
                 raise
-            raise Problem(
-                404, f"there is no response {shown(response_id)} (any more)", param="response_id", code="not_found"
-            ) from refused
-        asked: Mapping[str, Any] = echo(Body({}))
+            raise ApiError(
+                404,
+                f"there is no response {abbreviated(response_id)} (any more)",
+                param="response_id",
+                code="not_found",
+            ) from failed
+        asked: Mapping[str, Any] = echoed_parameters(Body({}))
         if kept is not None:
             asked = {name: kept.response[name] for name in asked}
-        return of_operation(operation, model=None if kept is None else kept.response["model"], said=asked)
+        return response_from_operation(operation, model=None if kept is None else kept.response["model"], said=asked)
 
-    async def _before(self, response_id: str | None, caller: Caller) -> list[Mapping[str, Any]]:
+    async def _before(self, response_id: str | None, client: ServiceClient) -> list[Mapping[str, Any]]:
         """The conversation up to a response, its answer included; that needs one which is kept."""
         if response_id is None:
             return []
         name = "previous_response_id"
-        kept = self._store.get(response_id, caller.authorization, caller.folder)
+        kept = self._store.get(response_id, client.authorization, client.folder)
         if kept is None:
             raise bad_request(
-                f"{name}: there is no response {shown(response_id)} (any more)", name, "previous_response_not_found"
+                f"{name}: there is no response {abbreviated(response_id)} (any more)",
+                name,
+                "previous_response_not_found",
             )
-        response = await self._retrieve(response_id, caller)
+        response = await self._retrieve(response_id, client)
         if not response["output"]:
-            raise bad_request(f"{name}: the response {shown(response_id)} is {response['status']}", name)
+            raise bad_request(f"{name}: the response {abbreviated(response_id)} is {response['status']}", name)
         return [*kept.conversation, *response["output"]]
 
 
 def _modes(body: Body) -> tuple[bool, bool, bool]:
     """Whether to stream, to answer in the background, and to keep the response."""
-    body.allow_only(frozenset((*_READ, *_WITHOUT_EFFECT)), _NEUTRAL)
-    stream, background = body.flag("stream") or False, body.flag("background") or False
-    store = body.flag("store") is not False
+    body.allow_only(frozenset((*_SUPPORTED, *_IGNORED)), _UNSUPPORTED)
+    stream, background = body.boolean("stream") or False, body.boolean("background") or False
+    store = body.boolean("store") is not False
     if stream and background:
         raise bad_request(
             "stream=true cannot be honoured over gRPC for a background response: leave one of them out",
@@ -208,8 +220,8 @@ def _input(body: Body) -> list[Mapping[str, Any]]:
     return list(items)
 
 
-def _asked(
-    body: Body, caller: Caller, items: list[Mapping[str, Any]], before: int, *, stream: bool
+def _parse(
+    body: Body, client: ServiceClient, items: list[Mapping[str, Any]], before: int, *, stream: bool
 ) -> CompletionRequest:
     def rename(place: str) -> str:
         head, bracket, tail = place.partition("]")
@@ -217,19 +229,19 @@ def _asked(
 
     choice = body.get("tool_choice")
     if not isinstance(choice, str | dict | None):
-        raise bad_request(f"tool_choice must be a string or an object, not {shown(choice)}", "tool_choice")
+        raise bad_request(f"tool_choice must be a string or an object, not {abbreviated(choice)}", "tool_choice")
     body.mapping("metadata")
-    with named(rename):
+    with translated_errors(rename):
         return completion_request(
             items,
-            model_uri=caller.model_uri(body.string("model")),
+            model_uri=client.model_uri(body.string("model")),
             stream=stream,
             instructions=body.string("instructions"),
             temperature=body.number("temperature"),
-            max_tokens=body.whole("max_output_tokens"),
+            max_tokens=body.integer("max_output_tokens"),
             reasoning=body.mapping("reasoning"),
             text=body.mapping("text"),
             tools=body.objects("tools"),
             tool_choice=choice,
-            parallel_tool_calls=body.flag("parallel_tool_calls"),
+            parallel_tool_calls=body.boolean("parallel_tool_calls"),
         )

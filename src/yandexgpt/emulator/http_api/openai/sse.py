@@ -7,13 +7,13 @@ from collections.abc import AsyncGenerator, Iterable
 from typing import Any, Protocol
 
 from yandexgpt.completion import CompletionResponse
-from yandexgpt.emulator.http_api.disconnect import Growing
-from yandexgpt.emulator.http_api.grpc_client import Refused
+from yandexgpt.emulator.http_api.disconnect import StreamedResponse
+from yandexgpt.emulator.http_api.grpc_client import CallFailed
 
-__all__ = ["EventStream", "Writer", "event"]
+__all__ = ["EventStream", "EventWriter", "event"]
 
 
-class Writer(Protocol):
+class EventWriter(Protocol):
     """What makes the events of a stream of the service's messages."""
 
     def start(self) -> Iterable[bytes]:
@@ -25,7 +25,7 @@ class Writer(Protocol):
     def end(self) -> Iterable[bytes]:
         """When the stream has ended well."""
 
-    def fail(self, refused: Refused) -> Iterable[bytes]:
+    def fail(self, failed: CallFailed) -> Iterable[bytes]:
         """When it has not."""
 
 
@@ -35,11 +35,11 @@ def event(data: Any, name: str | None = None) -> bytes:
     return (f"data: {text}\n\n" if name is None else f"event: {name}\ndata: {text}\n\n").encode()
 
 
-class EventStream(Growing):
+class EventStream(StreamedResponse):
     """Server-sent events made of a stream of the service's messages.
 
     Args:
-        messages, headers: as for :class:`~yandexgpt.emulator.http_api.disconnect.Growing`.
+        messages, headers: as for :class:`~yandexgpt.emulator.http_api.disconnect.StreamedResponse`.
         first: the first message.
         writer: what makes the events.
     """
@@ -48,7 +48,7 @@ class EventStream(Growing):
         self,
         messages: AsyncGenerator[CompletionResponse, None],
         first: CompletionResponse,
-        writer: Writer,
+        writer: EventWriter,
         headers: dict[str, str],
     ) -> None:
         super().__init__(messages, {"cache-control": "no-cache", **headers}, "text/event-stream")
@@ -61,7 +61,7 @@ class EventStream(Growing):
         try:
             async for message in self.messages:
                 yield b"".join(writer.push(message))
-        except Refused as refused:
-            yield b"".join(writer.fail(refused))
+        except CallFailed as failed:
+            yield b"".join(writer.fail(failed))
         else:
             yield b"".join(writer.end())

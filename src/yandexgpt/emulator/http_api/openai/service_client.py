@@ -16,12 +16,12 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 )
 from yandexgpt._proto.yandex.cloud.operation import operation_pb2, operation_service_pb2
 from yandexgpt.completion import CompletionResponse
-from yandexgpt.emulator.http_api.grpc_client import Core
-from yandexgpt.emulator.http_api.openai.body import shown
-from yandexgpt.emulator.http_api.openai.errors import Problem, bad_request
-from yandexgpt.emulator.http_api.openai.sse import EventStream, Writer
+from yandexgpt.emulator.http_api.grpc_client import GrpcClient
+from yandexgpt.emulator.http_api.openai.body import abbreviated
+from yandexgpt.emulator.http_api.openai.errors import ApiError, bad_request
+from yandexgpt.emulator.http_api.openai.sse import EventStream, EventWriter
 
-__all__ = ["Caller"]
+__all__ = ["ServiceClient"]
 
 _SERVICES = text_generation_service_pb2.DESCRIPTOR.services_by_name
 _GENERATE = f"/{_SERVICES['TextGenerationService'].full_name}/Completion"
@@ -34,7 +34,7 @@ _Response = TypeVar("_Response", bound=Message)
 _IAM_TOKEN = "t1."  # noqa: S105 - how one begins
 
 
-class Caller:
+class ServiceClient:
     """A request's sender, as the gRPC face gets to see it.
 
     OpenAI's clients send every credential as ``Bearer``: one that begins with ``t1.`` is an IAM token and stays so, and
@@ -45,25 +45,25 @@ class Caller:
         folder: the one of the header ``OpenAI-Project``, or else of ``x-folder-id``; None without them.
 
     Raises:
-        Problem: a header holds what gRPC metadata cannot carry.
+        ApiError: a header holds what gRPC metadata cannot carry.
     """
 
     def __init__(self, request: Request) -> None:
-        self._core: Core = request.app.state.core
+        self._grpc_client: GrpcClient = request.app.state.grpc_client
         self.folder = _header(request, "openai-project") or _header(request, "x-folder-id") or None
         given = _header(request, "authorization")
         self.authorization = None if given is None else _authorization(given, request.app.state.authorization)
-        named = {"authorization": self.authorization, "x-folder-id": self.folder}
-        named.update((name, _header(request, name)) for name in _PASSED_ON)
+        translated_errors = {"authorization": self.authorization, "x-folder-id": self.folder}
+        translated_errors.update((name, _header(request, name)) for name in _PASSED_ON)
         self._received: dict[str, str] = {}
         self._metadata = [("x-emulator-face", "openai")]
-        self._metadata.extend((name, value) for name, value in named.items() if value is not None)
+        self._metadata.extend((name, value) for name, value in translated_errors.items() if value is not None)
 
     def model_uri(self, model: str | None) -> str:
         """The model's URI: a name is completed with the folder; whether there is such a model is the service's to say.
 
         Raises:
-            Problem: none was given, or a name without a folder.
+            ApiError: none was given, or a name without a folder.
         """
         if not model:
             raise bad_request("model must be given: a name such as yandexgpt-lite, or gpt://<folder>/<model>", "model")
@@ -71,7 +71,7 @@ class Caller:
             return model
         if self.folder is None:
             raise bad_request(
-                f"the model {shown(model)} needs a folder: send it as the header OpenAI-Project (project=... of "
+                f"the model {abbreviated(model)} needs a folder: send it as the header OpenAI-Project (project=... of "
                 "openai's client), or give the model as gpt://<folder>/<model>",
                 "model",
             )
@@ -86,27 +86,29 @@ class Caller:
         """The whole answer.
 
         Raises:
-            Refused: there is none.
+            CallFailed: there is none.
         """
         return await self._unary(_GENERATE, request, CompletionResponse)
 
-    async def stream(self, request: CompletionRequest, writer: Callable[[], Writer]) -> EventStream:
+    async def stream(self, request: CompletionRequest, writer: Callable[[], EventWriter]) -> EventStream:
         """The answer as it comes, once its first message is there.
 
         Raises:
-            Refused, Problem: there is none.
+            CallFailed, ApiError: there is none.
         """
-        messages = self._core.stream(_GENERATE, request, CompletionResponse, self._metadata, received=self._received)
+        messages = self._grpc_client.stream(
+            _GENERATE, request, CompletionResponse, self._metadata, received=self._received
+        )
         first = await anext(messages, None)
         if first is None:
-            raise Problem(500, "the service sent no answer", code="internal")
+            raise ApiError(500, "the service sent no answer", code="internal")
         return EventStream(messages, first, writer(), self.headers)
 
     async def submit(self, request: CompletionRequest) -> operation_pb2.Operation:
         """The operation of an answer that is to come in the background.
 
         Raises:
-            Refused: there is none.
+            CallFailed: there is none.
         """
         return await self._unary(_SUBMIT, request, operation_pb2.Operation)
 
@@ -118,14 +120,14 @@ class Caller:
             cancel: end it before.
 
         Raises:
-            Refused: it cannot be told.
+            CallFailed: it cannot be told.
         """
         kind = operation_service_pb2.CancelOperationRequest if cancel else operation_service_pb2.GetOperationRequest
         method = f"/{_OPERATIONS}/{'Cancel' if cancel else 'Get'}"
         return await self._unary(method, kind(operation_id=operation_id), operation_pb2.Operation)
 
     async def _unary(self, method: str, request: Message, response_type: type[_Response]) -> _Response:
-        return await self._core.unary(method, request, response_type, self._metadata, received=self._received)
+        return await self._grpc_client.unary(method, request, response_type, self._metadata, received=self._received)
 
 
 def _authorization(given: str, accepted: str | None) -> str:
