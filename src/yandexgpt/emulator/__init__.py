@@ -1,4 +1,4 @@
-"""A stand-in for the service on loopback: a real gRPC server to test against, without an account or the network.
+"""An emulator of the YandexGPT service: a real gRPC server on loopback, for tests without an account or a network.
 
 ::
 
@@ -10,13 +10,13 @@
         ...
         emulator.requests
 
-A broken network is played by a :class:`FaultProxy` in front of it::
+A :class:`FaultProxy` in front of the emulator plays network faults::
 
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         client = emulator.client(endpoint=proxy.endpoint)
-        proxy.inject(Fault("break", after=2))               # cut the connection after two messages
+        proxy.inject(Fault("break", after=2))               # break the connection after two messages
 
-See :class:`Emulator` for what it answers when nothing is scripted.
+See :class:`Emulator` for its default answers.
 """
 
 from yandexgpt.emulator.fault_proxy.faults import ErrorCode, Fault

@@ -1,4 +1,4 @@
-"""Checks and conversion of the arguments of :class:`Emulator`, its methods and its script files."""
+"""Validation and conversion of arguments of :class:`Emulator`, of its methods and of script files."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def make_answer(
     model_version: str,
     final: bool,
 ) -> Answer:
-    """The arguments of :meth:`Emulator.reply` as an :class:`Answer`.
+    """Convert the arguments of :meth:`Emulator.reply`.
 
     Raises:
-        ValueError: one of them is out of the question; the message names it.
+        ValueError: an argument is invalid; the message names it.
     """
     if alternatives is None:
         made: tuple[AnswerAlternative, ...] = (_alternative("reply", text, status, tool_calls, "assistant"),)
@@ -74,10 +74,10 @@ def make_failure(
     delay: float,
     operation: bool = False,
 ) -> Failure:
-    """The arguments of :meth:`Emulator.fail` as a :class:`Failure`.
+    """Convert the arguments of :meth:`Emulator.fail`.
 
     Raises:
-        ValueError: one of them is out of the question; the message names it.
+        ValueError: an argument is invalid; the message names it.
     """
     status = code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.__members__.get(str(code))
     if status is None or status is grpc.StatusCode.OK:
@@ -104,14 +104,14 @@ def make_failure(
 
 
 def check_seconds(name: str, value: float) -> float:
-    """`value`, if it is a finite time of zero seconds or more."""
+    """Return `value` if it is a finite number of seconds, 0 or more."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
         raise ValueError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
     return float(value)
 
 
 def check_count(name: str, value: int, *, least: int = 1) -> int:
-    """`value`, if it is a whole number, `least` or more."""
+    """Return `value` if it is an integer, `least` or more."""
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST_INT64:
         raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
     return value

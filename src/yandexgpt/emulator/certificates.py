@@ -1,4 +1,4 @@
-"""A certificate authority and a server certificate, made on the spot and forgotten with the emulator."""
+"""A certificate authority and a server certificate, created for one run of the emulator."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ __all__ = ["Certificates", "TlsFiles", "issue"]
 
 _LIFETIME = datetime.timedelta(days=365)
 _CLOCK_SKEW = datetime.timedelta(hours=1)
-"""How far the clock of a client on another machine may be behind."""
+"""How far the clock of a client may be behind."""
 _NAMES = ("localhost", "127.0.0.1", "::1", "*.api.cloud.yandex.net")
-"""The service's own hosts are for clients that call no others: a hosts file or a proxy leads those here."""
+"""The hosts of the service are for clients with fixed addresses. A hosts file or a proxy redirects these clients."""
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM data: the authority that clients are to trust, and the server's own chain and key."""
+    """PEM data: the certificate of the authority, and the certificate and key of the server."""
 
     authority: bytes
     server: bytes
@@ -32,13 +32,13 @@ class Certificates:
 
 
 def issue(names: Iterable[str] = ()) -> Certificates:
-    """A new authority, and a certificate from it for localhost, the service's own hosts, and the names given.
+    """Create an authority and a server certificate for localhost, the hosts of the service and the given names.
 
     Args:
         names: further host names or IP addresses.
 
     Raises:
-        ImportError: ``cryptography`` is not installed; the extra ``yandexgpt[emulator]`` brings it.
+        ImportError: ``cryptography`` is not installed; the extra ``yandexgpt[emulator]`` installs it.
     """
     try:
         from cryptography import x509
@@ -114,14 +114,14 @@ def issue(names: Iterable[str] = ()) -> Certificates:
 
 
 class TlsFiles:
-    """A certificate for a host, signed by an authority of its own, in a temporary folder.
+    """A server certificate and its authority as files in a temporary directory.
 
     Args:
-        host: the name or address to be certified, besides localhost, 127.0.0.1, ::1 and the service's own hosts.
+        host: a further host name or IP address for the certificate, see :func:`issue`.
 
     Attributes:
-        authority: the file that clients are to trust.
-        certificate, key: the server's own.
+        authority: the file that clients must trust.
+        certificate, key: the files of the server.
 
     Raises:
         ImportError: the extra ``yandexgpt[emulator]`` is not installed.
@@ -141,9 +141,9 @@ class TlsFiles:
             raise
 
     def credentials(self) -> grpc.ServerCredentials:
-        """The certificate for a gRPC server."""
+        """The credentials of a gRPC server."""
         return grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
 
     def close(self) -> None:
-        """Remove the files."""
+        """Delete the files."""
         self._folder.cleanup()

@@ -1,4 +1,4 @@
-"""What the emulator answers when nothing is scripted."""
+"""The default answers, for requests without a scripted answer."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from yandexgpt.structs import to_python
 __all__ = ["default_answer", "input_texts", "input_words", "last_text"]
 
 _PARTIALS_SIZE = 8_000_000
-"""Twice the characters that the partials of an answer may have together."""
+"""Twice the maximum number of characters of all partials of an answer."""
 _FINAL = text_common_pb2.Alternative.ALTERNATIVE_STATUS_FINAL
 _TRUNCATED = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TRUNCATED_FINAL
 _TOOL_CALLS = text_common_pb2.Alternative.ALTERNATIVE_STATUS_TOOL_CALLS
 
 _PromptKey = tuple[tuple[str, str], ...]
-"""Roles and texts of the system and user messages: what tells one prompt from another."""
+"""Roles and texts of the system and user messages. They identify a prompt."""
 
 
 @dataclass(frozen=True)
 class _GuideAnswer:
-    """An answer guide_answer in one of Yandex Cloud's guides. Counts are None where the guide prints none."""
+    """An answer printed in a guide of Yandex Cloud. Counts are None if the guide prints none."""
 
     model: str
     prompt_key: _PromptKey
@@ -50,7 +50,7 @@ class _GuideAnswer:
 
 
 def default_answer(request: text_generation_service_pb2.CompletionRequest, delay: float) -> Answer:
-    """The answer by the rule that :class:`Emulator` documents, `delay` seconds before each message."""
+    """The answer by the rule that :class:`Emulator` documents, with `delay` seconds before each message."""
     tool = _required_tool(request)
     results = _tool_results(request)
     if tool is not None and results is None:
@@ -72,12 +72,12 @@ def default_answer(request: text_generation_service_pb2.CompletionRequest, delay
 
 
 def input_words(request: text_generation_service_pb2.CompletionRequest) -> int:
-    """The words of every text and every tool result of a prompt."""
+    """The number of words in all texts and tool results of a prompt."""
     return sum(map(count_words, input_texts(request)))
 
 
 def input_texts(request: text_generation_service_pb2.CompletionRequest) -> Iterator[str]:
-    """Every text and every tool result of a prompt."""
+    """All texts and tool results of a prompt."""
     for message in request.messages:
         yield message.text
         for result in message.tool_result_list.tool_results:
@@ -90,7 +90,7 @@ def _text_answer(
     delay: float,
     guide_answer: _GuideAnswer | None = None,
 ) -> Answer:
-    """The text word by word, cut at ``max_tokens``."""
+    """An answer with this text, streamed word by word and truncated to ``max_tokens``."""
     words = count_words(text)
     tokens = words
     partials = _growing_partials(text)
@@ -119,14 +119,14 @@ def _text_answer(
 
 
 def _growing_partials(text: str) -> list[str]:
-    """The text after each word; after every second, third, ... if it is so long that they would fill the memory."""
+    """The text after each word. For a long text, only after every second (third, ...) word, to limit the memory."""
     ends = word_ends(text)
     step = 1 + len(ends) * len(text) // _PARTIALS_SIZE
     return [text[:end] for end in ends[step - 1 :: step]]
 
 
 def _required_tool(request: text_generation_service_pb2.CompletionRequest) -> text_common_pb2.FunctionTool | None:
-    """The tool that the request demands: the named one, or the first where any will do."""
+    """The tool that the request requires: the named tool, or the first one for ``REQUIRED``."""
     choice = request.tool_choice
     if choice.WhichOneof("ToolChoice") == "function_name":
         return next(tool.function for tool in request.tools if tool.function.name == choice.function_name)
@@ -134,7 +134,9 @@ def _required_tool(request: text_generation_service_pb2.CompletionRequest) -> te
 
 
 def _tool_results(request: text_generation_service_pb2.CompletionRequest) -> str | None:
-    """The contents of the tool results that end the prompt, a line each; None if it ends in something else."""
+    """The contents of the tool results at the end of the prompt, one per line; None if the prompt ends with something
+    else.
+    """
     last = request.messages[-1]
     if last.WhichOneof("Content") != "tool_result_list":
         return None
@@ -142,13 +144,13 @@ def _tool_results(request: text_generation_service_pb2.CompletionRequest) -> str
 
 
 def last_text(request: text_generation_service_pb2.CompletionRequest) -> str:
-    """The text of the last user message that has any; without one, of the last message."""
+    """The text of the last user message with text. If there is none, the text of the last message."""
     texts = [message.text for message in request.messages if message.role == "user" and message.text]
     return texts[-1] if texts else request.messages[-1].text
 
 
 def _find_guide_answer(request: text_generation_service_pb2.CompletionRequest) -> _GuideAnswer | None:
-    """What a guide prints for these system and user messages; where two do, the one for the model asked."""
+    """The guides' answer to these system and user messages. If there are several, the one for the requested model."""
     prompt_key = _prompt_key([(message.role, message.text) for message in request.messages])
     candidates = [answer for answer in _guide_answers() if answer.prompt_key == prompt_key]
     model = request.model_uri.split("/")[3:4]

@@ -1,4 +1,4 @@
-"""A call that fails, as the service would put it: a status, and ``google.rpc`` details in the trailing metadata."""
+"""Error statuses in the form of the service: a gRPC status, with ``google.rpc`` details in the trailing metadata."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 __all__ = ["ErrorStatus", "abbreviated", "invalid_argument", "quota_exceeded", "retry_info", "unauthenticated"]
 
 _VALUE_SHOWN = 80
-"""Characters of a wrong value that are quoted back."""
+"""Maximum length of a wrong value in an error message."""
 _ROOM = 6 * 1024
-"""Bytes for what is wrong with a request, of the 8 KiB."""
+"""Bytes for the violations of a request. Peers limit metadata to 8 KiB by default."""
 STATUS_DETAILS_KEY = "grpc-status-details-bin"
 
 
 @dataclass(frozen=True)
 class ErrorStatus:
-    """A status to end a call with.
+    """A status other than OK, which ends a call.
 
     Attributes:
-        code: any status but ``OK``.
-        message: the words for the client.
-        details: ``google.rpc`` detail messages, packed into ``grpc-status-details-bin``.
-        metadata: more trailing metadata.
+        code: any status code but ``OK``.
+        message: the status message.
+        details: ``google.rpc`` detail messages for ``grpc-status-details-bin``.
+        metadata: further trailing metadata.
     """
 
     code: grpc.StatusCode
@@ -37,7 +37,7 @@ class ErrorStatus:
     metadata: tuple[tuple[str, str], ...] = ()
 
     def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
-        """Everything for the trailing metadata; a ``RequestInfo`` with this request id is added to the details."""
+        """The trailing metadata; a ``RequestInfo`` with this request id is added to the details."""
         status = self.status(error_details_pb2.RequestInfo(request_id=request_id))
         return (*self.metadata, (STATUS_DETAILS_KEY, status.SerializeToString()))
 
@@ -52,25 +52,26 @@ class ErrorStatus:
 
 
 def abbreviated(value: str) -> str:
-    """A wrong value as a message quotes it: not all of a long one."""
+    """The ``repr`` of a wrong value for an error message. A long value is cut."""
     quoted = repr(value)
     return quoted if len(quoted) <= _VALUE_SHOWN else f"{quoted[:_VALUE_SHOWN]}..."
 
 
 def _size(text: str) -> int:
-    """Bytes that a part of a message takes: percent-encoded once, in Base64 twice."""
+    """Bytes of a text in the metadata: percent-encoded once (the status message) and in Base64 twice (the details)."""
     return len(quote(text)) + 3 * len(text.encode())
 
 
 def unauthenticated(message: str) -> ErrorStatus:
-    """The credential is missing or wrong."""
+    """The credential is missing or invalid."""
     return ErrorStatus(grpc.StatusCode.UNAUTHENTICATED, message)
 
 
 def invalid_argument(violations: Iterable[tuple[str, str]]) -> ErrorStatus:
-    """The request is malformed: pairs of a field's path and what is wrong with it, the first of them if they are many.
+    """The request is invalid.
 
-    Status and details travel in trailing metadata, which peers limit to 8 KiB by default.
+    Args:
+        violations: pairs of a field path and a description. Those that do not fit into the metadata are left out.
     """
     pairs: list[tuple[str, str]] = []
     room = _ROOM
@@ -90,7 +91,7 @@ def invalid_argument(violations: Iterable[tuple[str, str]]) -> ErrorStatus:
 
 
 def quota_exceeded(subject: str, description: str, *, retry_after: float | None = None) -> ErrorStatus:
-    """A quota is used up; `retry_after` seconds, if known, go into a ``RetryInfo``."""
+    """A quota is exceeded; `retry_after` (seconds), if given, is sent as a ``RetryInfo``."""
     failure = error_details_pb2.QuotaFailure(
         violations=[error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)]
     )
@@ -99,7 +100,7 @@ def quota_exceeded(subject: str, description: str, *, retry_after: float | None 
 
 
 def retry_info(seconds: float) -> error_details_pb2.RetryInfo:
-    """The service's word on when to try again."""
+    """A detail message that tells the client when to retry."""
     info = error_details_pb2.RetryInfo()
     info.retry_delay.FromNanoseconds(round(seconds * 1e9))
     return info

@@ -1,15 +1,15 @@
-"""What stands in for Yandex Cloud's identity services: IAM tokens for keys, for OAuth tokens, and for a machine.
+"""The identity service: exchanges service-account keys and OAuth tokens for IAM tokens.
 
 ::
 
     identity = Identity(token_lifetime=2.0)
-    identity.register(server)                       # IamTokenService on a grpc.Server
-    key = identity.service_account_key()            # what `yc iam key create` writes into a file
+    identity.register(server)                       # adds IamTokenService to a grpc.Server
+    key = identity.service_account_key()            # the content of a key file, as written by `yc iam key create`
     with MetadataServer(identity) as metadata:
         ...
-    identity.why_invalid(token)                     # None, or why the service refuses the token
+    identity.why_invalid(token)                     # None, or the reason why the token is rejected
 
-Checking a service account's JWT and making its key need the extra `auth`; nothing else does.
+Only the creation of service-account keys and the check of their JWTs need the extra `auth`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc as iam_grpc
 
 AUDIENCE: Final = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
-"""What a JWT for the exchange has to be made out to."""
+"""The required `aud` claim of a JWT."""
 TOKEN_LIFETIME: Final = 12 * 3600.0
-"""Seconds that the real service's tokens live at most."""
+"""Maximum lifetime of a token of the real service in seconds."""
 JWT_LIFETIME: Final = 3600
-"""Seconds that the service lets a JWT live at most."""
+"""Maximum lifetime of a JWT in seconds."""
 LEEWAY: Final = 5.0
-"""Seconds by which the clock of the one who signed may be ahead."""
+"""Seconds by which the clock of the signer may be ahead."""
 KEY_BITS: Final = 2048
 _ALGORITHM_SHOWN: Final = 20
-"""Characters of an algorithm's name that are told; a token may hold anything."""
+"""Maximum length of an algorithm name in an error message."""
 NO_AUTH: Final = "PyJWT and cryptography are needed for service-account keys: pip install 'yandexgpt[auth]'"
 
 
 class ExchangeError(Exception):
-    """An exchange that is refused, in the words the client is to see; `code` is the gRPC status."""
+    """A rejected token exchange; `code` is the gRPC status code."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        """Refuse with a status and a message."""
+        """Create an error with a status code and a message for the client."""
         super().__init__(message)
         self.code = code
 
@@ -57,14 +57,14 @@ class _Key:
 
 
 class Identity:
-    """The state behind the identity services: tokens issued, keys and OAuth tokens known. Thread-safe.
+    """The state of the identity service: issued tokens, keys and OAuth tokens. Thread-safe.
 
-    token_lifetime: seconds that tokens live which are issued from now on; fractions are fine. May be set at any time.
-    delay: seconds that an exchange takes. May be set at any time.
+    token_lifetime: lifetime of new tokens in seconds, may be a fraction. May be set at any time.
+    delay: duration of an exchange in seconds. May be set at any time.
     """
 
     def __init__(self, *, token_lifetime: float = TOKEN_LIFETIME) -> None:
-        """Begin without tokens."""
+        """No token is issued yet."""
         self.token_lifetime = token_lifetime
         self.delay = 0.0
         self._lock = threading.Lock()
@@ -77,39 +77,39 @@ class Identity:
 
     @property
     def issued(self) -> list[str]:
-        """Every IAM token issued so far, in order."""
+        """All IAM tokens issued so far, in order."""
         with self._lock:
             return list(self._expiry)
 
     @property
     def exchanges(self) -> int:
-        """How many calls of `IamTokenService.Create` came in, refused ones included."""
+        """The number of calls of `IamTokenService.Create`, including failed calls."""
         with self._lock:
             return self._exchanges
 
     def issue(self, lifetime: float | None = None) -> str:
-        """Return a new IAM token that lives `lifetime` seconds (None: `token_lifetime`; 0 or less: it has expired)."""
+        """Return a new IAM token with a lifetime in seconds (None: `token_lifetime`; 0 or less: it has expired)."""
         token = f"t1.{secrets.token_urlsafe(48)}"
         with self._lock:
             self._expiry[token] = time.time() + (self.token_lifetime if lifetime is None else lifetime)
         return token
 
     def expires_at(self, token: str) -> float:
-        """Return when a token ends or ended, in seconds since the epoch; raises KeyError for one not issued here."""
+        """Return the expiry time of a token in seconds since the epoch; raises KeyError for an unknown token."""
         with self._lock:
             return self._expiry[token]
 
     def knows(self, token: str) -> bool:
-        """Tell whether a token was issued here, however long ago."""
+        """Return whether the token was issued here, even if it has expired."""
         with self._lock:
             return token in self._expiry
 
     def is_valid(self, token: str) -> bool:
-        """Tell whether the service is to accept a token."""
+        """Return whether the service accepts the token."""
         return self.why_invalid(token) is None
 
     def why_invalid(self, token: str) -> str | None:
-        """Return why a token is refused, as a phrase that does not hold it, or None if it is good."""
+        """Return the reason why a token is rejected, without the token itself, or None if it is valid."""
         with self._lock:
             if token not in self._expiry:
                 return "the token is unknown"
@@ -118,30 +118,32 @@ class Identity:
             return "the token has expired" if time.time() >= self._expiry[token] else None
 
     def revoke(self, token: str) -> None:
-        """Make a token invalid; raises KeyError for one not issued here."""
+        """Make a token invalid; raises KeyError for an unknown token."""
         with self._lock:
             if token not in self._expiry:
                 raise KeyError("the token is unknown")
             self._revoked.add(token)
 
     def fail(self, code: str | grpc.StatusCode, times: int = 1, *, message: str = "ordered to fail") -> None:
-        """Let the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for no such name."""
+        """Make the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for an unknown
+        name.
+        """
         status = code if isinstance(code, grpc.StatusCode) else grpc.StatusCode[code]
         with self._lock:
             self._failures += [(status, message)] * times
 
     def oauth_token(self) -> str:
-        """Return a new OAuth token of a user, which can be exchanged."""
+        """Return a new OAuth token of a user. It can be exchanged for an IAM token."""
         token = f"y0_{secrets.token_urlsafe(40)}"
         with self._lock:
             self._oauth.add(token)
         return token
 
     def service_account_key(self) -> dict[str, str]:
-        """Create a service account's authorized key and return its file's content, the private half included.
+        """Create an authorized key of a service account, and return the content of its file with the private key.
 
-        Keys: id, service_account_id, created_at, key_algorithm, public_key, private_key. As in Yandex's files a line
-        of warning stands before the private key's PEM block. Raises ImportError without the extra `auth`.
+        Keys: id, service_account_id, created_at, key_algorithm, public_key, private_key. As in the files of Yandex
+        Cloud, a warning line precedes the PEM block of the private key. Raises ImportError without the extra `auth`.
         """
         try:
             from cryptography.hazmat.primitives import serialization
@@ -168,11 +170,11 @@ class Identity:
         }
 
     def register(self, server: grpc.Server) -> None:
-        """Add `IamTokenService`, of which `Create` works, to a server that has not started yet."""
+        """Add `IamTokenService` to a server that has not started yet. Only its method `Create` works."""
         iam_grpc.add_IamTokenServiceServicer_to_server(_IamTokenService(self), server)
 
     def exchange(self, request: iam.CreateIamTokenRequest) -> iam.CreateIamTokenResponse:
-        """Exchange a JWT or an OAuth token for an IAM token; raises `ExchangeError` with what the client is told."""
+        """Exchange a JWT or an OAuth token for an IAM token; raises `ExchangeError` with the message for the client."""
         with self._lock:
             self._exchanges += 1
             failure = self._failures.pop(0) if self._failures else None
@@ -244,7 +246,7 @@ def _time_claim(claims: dict[str, Any], name: str) -> float:
 
 
 def new_id(prefix: str) -> str:
-    """Return three letters and seventeen more letters and digits, as the cloud's ids are."""
+    """Return a new id in the format of the cloud: three letters and seventeen more letters and digits."""
     return prefix + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(17))
 
 

@@ -1,4 +1,4 @@
-"""A small JSON value that satisfies a JSON Schema, made by a rule that a reader can predict."""
+"""Makes an example value for a JSON Schema. The rule is simple, so that tests can predict the value."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 __all__ = ["example"]
 
 _DEEPEST = 32
-"""Nesting beyond which a schema is taken for one without a finite value; null stands there."""
+"""Maximum nesting. A deeper value is replaced by null, because the schema may have no finite value."""
 _LARGEST = 100_000
-"""Characters and steps that a value may take; when they are used up, null stands for the rest of it."""
+"""Maximum size of a value in characters and steps. The rest of a larger value is null."""
 
 _FORMATS = {
     "date-time": "2024-01-18T12:00:00Z",
@@ -31,26 +31,26 @@ _FOLLOWED = {"allOf", "$ref", "properties", "required"}
 
 
 def example(schema: Any, name: str = "value") -> Any:
-    """The value.
+    """An example value for a schema.
 
-    ``const``, ``default``, the first of ``enum``, the first of ``anyOf`` or ``oneOf``, in this order; ``allOf`` and a
-    local ``$ref`` are followed. An object has its required properties, an array as many items as it must. A string is
-    the property's own name, or a fixed sample of its ``format``, cut or filled with ``"x"`` to its length; a number is
-    0, or where its range excludes that, the bound nearest to it; a boolean is true. ``pattern`` and other keywords are
-    not looked at, nor is a keyword whose value is of the wrong kind.
+    The first of these that exists: ``const``, ``default``, the first of ``enum``, the first of ``anyOf`` or
+    ``oneOf``. ``allOf`` and local ``$ref`` are resolved. An object has its required properties. An array has its
+    minimum number of items. A string is the name of its property, or a fixed sample of its ``format``, cut or padded
+    with ``"x"`` to its length limits. A number is 0, or the nearest bound if 0 is out of range. A boolean is true.
+    ``pattern`` and other keywords are ignored, and so are keywords with a value of the wrong type.
 
     Args:
-        schema: a JSON Schema as plain dicts and lists; anything else is taken as far as it goes.
-        name: what a string in the place of the whole value says.
+        schema: a JSON Schema as plain dicts and lists. Any other value is accepted as far as possible.
+        name: the text of a string that is the whole value.
     """
     return _ExampleBuilder(schema).value(schema, name, 0)
 
 
 class _ExampleBuilder:
-    """Makes the value for one schema.
+    """Builds the value for one schema.
 
     Args:
-        root: what a ``$ref`` refers to.
+        root: the schema that a ``$ref`` refers to.
     """
 
     def __init__(self, root: Any) -> None:
@@ -75,7 +75,7 @@ class _ExampleBuilder:
         return self._of_type(resolved, name, depth)
 
     def _merge(self, schema: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
-        """The schema with what its ``$ref`` and ``allOf`` say."""
+        """The schema with its ``$ref`` and ``allOf`` resolved."""
         parts = [part for part in _list(schema.get("allOf")) if isinstance(part, Mapping)]
         if "$ref" in schema:
             parts.append(self._resolve_ref(schema["$ref"]))
@@ -169,7 +169,7 @@ def _number(schema: Mapping[str, Any], *, whole: bool) -> int | float:
 
 
 def _multiples(candidate: float, step: float) -> tuple[float, ...]:
-    """The multiples of the step on either side; the number itself where there is no step, or one lost beside it."""
+    """The nearest multiples of the step, or the number itself if there is no step or the step is too small."""
     if not step or not math.isfinite(candidate / step):
         return (candidate,)
     return math.ceil(candidate / step) * step, candidate // step * step

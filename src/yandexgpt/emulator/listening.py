@@ -1,4 +1,4 @@
-"""Where the emulator listens: addresses, free ports, and the certificates it serves TLS with."""
+"""Listening sockets: addresses and free ports."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ _ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared wi
 
 
 def address(host: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets."""
+    """``host:port``; an IPv6 address is in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def connectable_host(host: str) -> str:
-    """The host by which a client on this machine reaches what listens on `host`."""
+    """The host that a client on this machine can connect to if the server listens on `host`."""
     return _ANY_ADDRESS.get(host, host)
 
 
 def is_any_address(host: str) -> bool:
-    """Whether `host` means every address of this machine."""
+    """Whether `host` is the wildcard address, which means all addresses of this machine."""
     return host in _ANY_ADDRESS
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address, to be listened on.
+    """A socket bound to the address. It does not listen yet.
 
     Raises:
-        OSError: it cannot be; ``filename`` is the address.
+        OSError: the address cannot be bound; ``filename`` is the address.
     """
     family, kind, protocol, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, protocol)
@@ -42,9 +42,9 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def check_free(host: str, port: int) -> None:
-    """Try the address first, because gRPC prints a trace of its own on the way to its error.
+    """Bind the address and close the socket. gRPC would log a traceback if the address is in use.
 
     Raises:
-        OSError: it cannot be listened on; ``filename`` is the address.
+        OSError: the address cannot be bound; ``filename`` is the address.
     """
     bind(host, port).close()

@@ -1,4 +1,4 @@
-"""A test double of the metadata service of a virtual machine."""
+"""The metadata service of a cloud virtual machine."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ __all__ = ["METADATA_PATH", "MetadataServer"]
 
 METADATA_PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/token"
 HTTP_TIMEOUT: Final = 1.0
-"""Seconds that a client of the metadata service may be silent in the middle of its request."""
+"""Seconds without data after which a request is dropped."""
 
 
 class MetadataServer:
-    """The metadata service of a cloud machine, over HTTP on a free loopback port, issuing tokens of an `Identity`.
+    """The metadata service of a virtual machine, over HTTP on a free loopback port. It issues tokens of an `Identity`.
 
-    It serves from its making to `close`. Knobs, to be set at any time:
-    missing: True for a machine without service account: 404.
-    delay: seconds before an answer.
-    garbage: a body to send in place of a token, with status 200; None for none.
+    It runs from the constructor to `close`. These attributes may be set at any time:
+    missing: True for a machine without a service account: 404.
+    delay: seconds before a response.
+    garbage: a body to send instead of a token, with status 200; None: none.
     """
 
     def __init__(self, identity: Identity) -> None:
-        """Serve tokens of `identity`."""
+        """Start to serve tokens of `identity`."""
         self.missing = False
         self.delay = 0.0
         self.garbage: bytes | None = None
@@ -43,31 +43,31 @@ class MetadataServer:
         self._thread.start()
 
     def __enter__(self) -> MetadataServer:
-        """Return itself."""
+        """Return the server."""
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Close it."""
+        """Close the server."""
         self.close()
 
     @property
     def endpoint(self) -> str:
-        """Where it is, in place of 169.254.169.254: "host:port"."""
+        """The address "host:port". It replaces 169.254.169.254."""
         return f"127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def url(self) -> str:
-        """The whole address of the token."""
+        """The URL of the token."""
         return f"http://{self.endpoint}{METADATA_PATH}"
 
     @property
     def requests(self) -> int:
-        """How many requests came in, refused ones included."""
+        """The number of requests, including rejected requests."""
         with self._lock:
             return self._requests
 
     def close(self) -> None:
-        """Stop serving, answers that are being delayed included; may be called again."""
+        """Stop the server. Delayed responses end too. A second call does nothing."""
         if not self._closing.is_set():
             self._closing.set()
             self._server.shutdown()
@@ -75,7 +75,7 @@ class MetadataServer:
             self._server.server_close()
 
     def answer(self, path: str, flavor: str | None) -> tuple[int, bytes]:
-        """Return status and body for a request's path and `Metadata-Flavor`."""
+        """Return the status and body for a path and a `Metadata-Flavor` header."""
         with self._lock:
             self._requests += 1
         self._closing.wait(self.delay)
@@ -95,7 +95,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that closing waits for them
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone."""
+        """Ignore errors of closed connections."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -113,4 +113,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Stay quiet."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""TextGenerationAsyncService and OperationService: generations that go on by themselves."""
+"""TextGenerationAsyncService and OperationService: asynchronous generation."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _OPERATION = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService
 _ANSWER = f"type.googleapis.com/{text_generation_service_pb2.CompletionResponse.DESCRIPTOR.full_name}"
 
 _ID_SHOWN = 80
-"""Characters of an id that are told; what is not one may be long."""
+"""Maximum length of an operation id in an error message."""
 RETENTION = 3 * 24 * 3600.0
 """Seconds that the service keeps a result (source: its documentation)."""
 
 
 @dataclass
 class _OperationState:
-    """One operation: what came of it stands from the beginning, and is shown when its time has come."""
+    """An operation. Its result is known from the start, and visible after `ends_at`."""
 
     proto: operation_pb2.Operation
     ends_at: float
@@ -46,13 +46,13 @@ class _OperationState:
 class Operations:
     """The operations of an emulator. Thread-safe.
 
-    An operation is pending for :attr:`time` seconds and the ``delay`` of its answer; then it is done, with the next
-    scripted answer or the default one, or with the error of ``Emulator.fail(..., operation=True)``.
+    An operation is pending for :attr:`time` seconds and the ``delay`` of its answer. Then it is done: with the next
+    scripted answer, with the default answer, or with the error of ``Emulator.fail(..., operation=True)``.
 
     Attributes:
-        time: seconds that operations take which are submitted from now on; may be set at any time.
-        delay: seconds that an answer which is not scripted takes besides; may be set at any time.
-        kept: seconds after their end when they are forgotten; may be set at any time.
+        time: duration of new operations in seconds; may be set at any time.
+        delay: additional seconds for a default answer; may be set at any time.
+        kept: seconds after its end when an operation is removed; may be set at any time.
     """
 
     def __init__(self, service: Service, *, time: float, delay: float) -> None:
@@ -67,23 +67,23 @@ class Operations:
 
     @property
     def ids(self) -> list[str]:
-        """The ids of all that are known, in the order of submission; a list of the caller's own."""
+        """The ids of all operations, in the order of submission (a copy)."""
         with self._lock:
             return [operation_id for operation_id in tuple(self._runs) if self._current(operation_id) is not None]
 
     def finish(self, operation_id: str) -> None:
-        """End a pending operation now; raises KeyError for one that is not known."""
+        """End a pending operation immediately; raises KeyError for an unknown operation."""
         with self._lock:
             self._known(operation_id).ends_at = time.monotonic()
 
     def expire(self, operation_id: str) -> None:
-        """Forget an operation, as if its three days were over; raises KeyError for one that is not known."""
+        """Remove an operation, as after the retention time; raises KeyError for an unknown operation."""
         with self._lock:
             self._known(operation_id)
             del self._runs[operation_id]
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
-        """The services for ``grpc.Server.add_generic_rpc_handlers``; their responses are serialized already."""
+        """The handlers for ``grpc.Server.add_generic_rpc_handlers``. Their responses are serialized already."""
         service = self._service
         submit = service.unary_handler(
             f"/{_SUBMISSION}/Completion", text_generation_service_pb2.CompletionRequest, self._submit, check_request
@@ -152,7 +152,7 @@ class Operations:
         return self._runs[operation_id]
 
     def _current(self, operation_id: str) -> operation_pb2.Operation | None:
-        """The operation as it stands now, as a message of the caller's own; None if it is not known (any more)."""
+        """A copy of the operation in its current state; None for an unknown or expired operation."""
         run = self._runs.get(operation_id)
         if run is None:
             return None

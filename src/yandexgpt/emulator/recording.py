@@ -1,4 +1,4 @@
-"""What arrived at the emulator, and how each call ended."""
+"""The record of received requests: the message and metadata of each call, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["Metadata", "RecordedRequest", "Recorder"]
 
 
 class Metadata(Mapping[str, "str | bytes"]):
-    """Metadata of a call: lower-case keys, in order of arrival; a value is ``bytes`` where the key ends in ``-bin``.
+    """The metadata of a call. Keys are in lower case, in the order of arrival. Values are ``bytes`` for ``-bin`` keys.
 
-    ``metadata[key]`` is the first value of a key that was sent more than once; :meth:`get_all` gives every one. The
-    ``repr`` shows keys only, because a value may be a secret.
+    If a key was sent several times, ``metadata[key]`` is its first value, and :meth:`get_all` returns all values. The
+    ``repr`` shows only keys, because a value may be a secret.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
@@ -34,7 +34,7 @@ class Metadata(Mapping[str, "str | bytes"]):
         return len(self._values)
 
     def get_all(self, key: str) -> tuple[str | bytes, ...]:
-        """Every value of the key (any case), in the order sent; empty if there is none."""
+        """All values of the key (in any case), in the order of arrival; empty if there is none."""
         return tuple(self._values.get(key.lower(), ()))
 
     def __repr__(self) -> str:
@@ -42,18 +42,18 @@ class Metadata(Mapping[str, "str | bytes"]):
 
 
 class RecordedRequest:
-    """One call as the server saw it.
+    """A call that the server received.
 
     Attributes:
         method: the full name, such as ``"/yandex.cloud.ai.foundation_models.v1.TextGenerationService/Completion"``.
         message: the request message.
         metadata: see :class:`Metadata`.
-        deadline: seconds that remained to the caller's deadline when the call arrived, or None without one; some
-            versions of gRPC round it up on the wire, by less than 1 %.
-        peer: the client's address as gRPC writes it; calls of one connection have the same.
+        deadline: seconds until the deadline of the caller at arrival; None without a deadline. Some versions of gRPC
+            round it up on the wire, by less than 1 %.
+        peer: the address of the client in gRPC's format. Calls on the same connection have the same peer.
         arrived: ``time.monotonic()`` at arrival, in seconds.
-        server_request_id, trace_id: the ids sent back as ``x-request-id`` and ``x-server-trace-id``.
-        sent: messages handed to the connection so far; a client that cancelled may have missed the last of them.
+        server_request_id, trace_id: the ids sent as ``x-request-id`` and ``x-server-trace-id``.
+        sent: number of messages sent so far. A client that cancelled may not have received the last of them.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class RecordedRequest:
     def outcome(self) -> str | None:
         """None while the call runs; then ``"OK"``, the name of the status sent, or ``"CANCELLED"``.
 
-        ``"CANCELLED"`` is a call that ended from outside: the client cancelled it, its deadline passed, its connection
-        broke, or the emulator was stopped.
+        ``"CANCELLED"`` means that the server did not end the call: the client cancelled it, its deadline passed, its
+        connection broke, or the emulator was stopped.
         """
         return self._outcome
 
     def wait(self, timeout: float | None = 10.0) -> str:
-        """Wait until the server has seen the call end.
+        """Wait until the call has ended at the server.
 
         Args:
-            timeout: seconds; None waits without limit.
+            timeout: seconds; None: no limit.
 
         Returns:
             The :attr:`outcome`.
@@ -106,16 +106,16 @@ class RecordedRequest:
         return self._outcome
 
     def to_dict(self) -> dict[str, Any]:
-        """The message as the body of a REST request has it: proto3 JSON, so that names are in camelCase, an int64 is a
-        string, and what has its default value is left out.
+        """The message as the body of a REST request (proto3 JSON).
 
+        Names are in camelCase, an int64 is a string, and fields with their default value are left out.
         ``request.to_dict()["messages"][-1] == {"role": "user", "text": "Привет"}``
         """
         result: dict[str, Any] = json_format.MessageToDict(self.message)
         return result
 
     def end(self, outcome: str) -> None:
-        """Note how the call ended; the emulator's own to call."""
+        """Set the outcome. Only the emulator calls it."""
         self._outcome = outcome
         self._ended.set()
 
@@ -124,28 +124,28 @@ class RecordedRequest:
 
 
 class Recorder:
-    """The list of calls, in order of arrival. Thread-safe."""
+    """The list of received calls, in the order of arrival. Thread-safe."""
 
     def __init__(self) -> None:
         self._requests: list[RecordedRequest] = []
         self._arrival = threading.Condition()
 
     def add(self, request: RecordedRequest) -> None:
-        """Append a call."""
+        """Add a call."""
         with self._arrival:
             self._requests.append(request)
             self._arrival.notify_all()
 
     def snapshot(self) -> list[RecordedRequest]:
-        """The calls so far, as a list of the caller's own."""
+        """A copy of the list."""
         with self._arrival:
             return list(self._requests)
 
     def wait_for(self, count: int, timeout: float | None) -> list[RecordedRequest]:
-        """The calls, once there are at least `count`.
+        """A copy of the list, once it has at least `count` calls.
 
         Raises:
-            TimeoutError: fewer came within `timeout` seconds.
+            TimeoutError: fewer calls arrived within `timeout` seconds.
         """
         with self._arrival:
             if not self._arrival.wait_for(lambda: len(self._requests) >= count, timeout):
@@ -153,6 +153,6 @@ class Recorder:
             return list(self._requests)
 
     def clear(self) -> None:
-        """Forget the calls."""
+        """Remove all calls."""
         with self._arrival:
             self._requests.clear()

@@ -1,4 +1,4 @@
-"""Requests that cannot be read."""
+"""The status for requests that cannot be decoded."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["DecodeErrorInterceptor"]
 
 
 class _DecodeFailure:
-    """In place of a request: its bytes are no message of its type."""
+    """Replaces a request whose bytes are not a message of its type."""
 
 
 class DecodeErrorInterceptor(grpc.ServerInterceptor):
-    """Answers INVALID_ARGUMENT to bytes that are no request; gRPC would say INTERNAL, and print a trace of its own."""
+    """Answers INVALID_ARGUMENT to a request that cannot be decoded. gRPC would answer INTERNAL and log a traceback."""
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The method's handler, with a reader that does not fail."""
+        """The handler of the method, with a request deserializer that does not raise an error."""
         handler = continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None:
             return handler  # what forwards bytes as they are

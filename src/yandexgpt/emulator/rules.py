@@ -1,4 +1,4 @@
-"""Rules of a script: which generations they are for, and what these get."""
+"""Script rules: the conditions for a request, and the answer or failure."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ ANSWER_KEYS = (
 FAIL_KEYS = ("code", "message", "times", "after", "retry_after", "pushback", "delay", "operation")
 
 _TOOL = "tool"
-"""The role of tool results in a rule; on the wire they come in a message of another one."""
+"""The role of tool results in a rule. In the protocol, a message of another role contains them."""
 _MATCH_ROLES = (*ROLES, _TOOL)
 
 
 @dataclass(frozen=True)
 class _RequestMatcher:
-    """Which requests a rule is for; what is None is not looked at.
+    """The condition of a rule. None means that the property is not checked.
 
     Attributes:
-        model: the model's URI, the URI without the folder, or the model's name.
-        role: whose messages are looked at.
-        text: a piece of the text.
-        pattern: what is found in the text.
-        any_message: whether every message is looked at, and not only the last one.
+        model: the model URI, the URI without the folder, or the model name.
+        role: the role of the messages to check.
+        text: a part of the text.
+        pattern: a regular expression to search in the text.
+        any_message: True: check all messages; False: check only the last one.
     """
 
     model: str | None = None
@@ -83,14 +83,14 @@ def make_rule(
     times: int | None,
     delay: float,
 ) -> Rule:
-    """The arguments of :meth:`Emulator.rule` as a :class:`Rule`.
+    """Convert the arguments of :meth:`Emulator.rule`.
 
     Args:
-        match, answer, fail, times: as there.
-        delay: seconds before each message of an answer that says nothing of it.
+        match, answer, fail, times: see there.
+        delay: the default for the seconds before each message.
 
     Raises:
-        ValueError: one of them is out of the question; the message begins with its name.
+        ValueError: an argument is invalid; the message begins with its name.
     """
     if answer is None and fail is None:
         raise ValueError("answer, fail or both of them must say what the rule does")
@@ -182,14 +182,14 @@ def _check_keys(name: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -
 
 
 def _model_names(uri: str) -> set[str]:
-    """What a rule may call the model: the URI, the URI without the folder, the name alone."""
+    """The names that a rule may use for the model: the URI, the URI without the folder, the name."""
     before, _, after = uri.partition("://")[2].partition("/")
     model = after or before
     return {uri, model, re.split("[/@]", model)[0]}
 
 
 def _results(message: text_common_pb2.Message) -> str | None:
-    """The contents of the tool results that a message holds, a line each; None if it holds something else."""
+    """The contents of the tool results in a message, one per line; None if it contains something else."""
     if message.WhichOneof("Content") != "tool_result_list":
         return None
     return "\n".join(result.function_result.content for result in message.tool_result_list.tool_results)

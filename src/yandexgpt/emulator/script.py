@@ -1,4 +1,4 @@
-"""The scripted answers and failures, and what a scripted value may be."""
+"""The script of an emulator: queued answers, queued failures, and rules."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that is to fail.
+    """A failure of a call.
 
     Attributes:
-        status: the status to end with.
-        after: partials sent before it.
+        status: the error status.
+        after: number of partial messages before it.
         delay: seconds before it.
-        operation: whether it is what an operation ends in, rather than a call.
+        operation: True: the result of an operation; False: the status of a call.
     """
 
     status: ErrorStatus
@@ -36,14 +36,14 @@ class Failure:
 
 @dataclass
 class Rule:
-    """What generations of one kind get.
+    """The answer or failure for matching generations.
 
     Attributes:
-        matches: whether a request is of this kind.
-        answer: what it is answered with; None: by the default rule.
-        failure: what it fails with.
-        remaining: how many more of them get it.
-        failures_remaining: how many more of these fail.
+        matches: whether a request matches.
+        answer: the answer; None: the default answer.
+        failure: the failure.
+        remaining: how many more generations this rule applies to.
+        failures_remaining: how many of them fail.
     """
 
     matches: Callable[[text_generation_service_pb2.CompletionRequest], bool]
@@ -53,7 +53,7 @@ class Rule:
     failures_remaining: float
 
     def take(self, *, submission: bool) -> tuple[Failure | None, Answer | None] | None:
-        """What one more generation gets; None if this rule has nothing for it."""
+        """The failure and the answer for the next generation; None if the rule does not apply to it."""
         failure = self.failure if self.failures_remaining else None
         if failure is not None and failure.operation and not submission:
             failure = None
@@ -65,9 +65,9 @@ class Rule:
 
 
 class Script:
-    """What the next calls fail with, what the next answers are, and rules for the generations after them. Thread-safe.
+    """Queues of failures and answers, and a list of rules. Thread-safe.
 
-    The first two are queues. The rules stay; of those that match a request, the first one counts.
+    An item is removed from its queue when it is used. Rules stay. The first matching rule applies.
     """
 
     def __init__(self) -> None:
@@ -77,22 +77,22 @@ class Script:
         self._lock = threading.Lock()
 
     def add_answer(self, answer: Answer, times: int) -> None:
-        """Answer so, `times` times."""
+        """Queue an answer for `times` calls."""
         with self._lock:
             self._answers.append((answer, times))
 
     def add_failure(self, failure: Failure, times: int) -> None:
-        """Fail so, `times` times."""
+        """Queue a failure for `times` calls."""
         with self._lock:
             self._failures.append((failure, times))
 
     def add_rules(self, rules: Iterable[Rule]) -> None:
-        """Add rules after those that are there."""
+        """Append rules."""
         with self._lock:
             self._rules += rules
 
     def take(self, request: text_generation_service_pb2.CompletionRequest) -> tuple[Failure | None, Answer | None]:
-        """What the script says of one more call; a failure before the first partial leaves the answers alone."""
+        """The failure and answer for the next call. A failure before the first message does not use up an answer."""
         with self._lock:
             failure = self._failure(operation=False)
             if failure is not None and not failure.after:
@@ -104,16 +104,16 @@ class Script:
             return failure or by_rule, answer
 
     def take_failure(self) -> Failure | None:
-        """What one more call fails with that uses up no answer."""
+        """The failure for the next call of a method without a scripted answer."""
         with self._lock:
             return self._failure(operation=False)
 
     def take_outcome(
         self, request: text_generation_service_pb2.CompletionRequest
     ) -> tuple[Failure | None, Answer | None]:
-        """What one more operation ends in; a failure leaves the answers alone.
+        """The failure or answer for the next operation. A failure does not use up an answer.
 
-        A failure by a rule may be the submission's (``operation`` is false), and not the operation's.
+        A failure from a rule may be for the submission (``operation`` is False) and not for the operation.
         """
         with self._lock:
             failure = self._failure(operation=True)
@@ -129,7 +129,7 @@ class Script:
         return next((taken for taken in matching if taken is not None), (None, None))
 
     def _failure(self, *, operation: bool) -> Failure | None:
-        """The next failure of an operation, or of a call; those of the other kind keep their place."""
+        """The next failure for operations or for calls. Other failures keep their position in the queue."""
         for index, (failure, times) in enumerate(self._failures):
             if failure.operation is operation:
                 if times > 1:
@@ -140,7 +140,7 @@ class Script:
         return None
 
     def clear(self) -> None:
-        """Forget what is queued; the rules stay."""
+        """Clear the queues; rules stay."""
         with self._lock:
             self._failures.clear()
             self._answers.clear()

@@ -1,4 +1,4 @@
-"""Script files: rules and settings of an emulator in YAML, or in Python."""
+"""Script files: rules and settings of an emulator in YAML or in Python."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _QUOTA_KEYS = ("max_concurrent", "rate")
 
 @dataclass(frozen=True)
 class ScriptFile:
-    """What a YAML file says.
+    """The content of a YAML file.
 
     Attributes:
         rules: in the order of the file.
-        settings: ``delay`` and ``operation_time``, where given.
-        quotas: ``max_concurrent`` and ``rate``, where given.
+        settings: ``delay`` and ``operation_time``, if given.
+        quotas: ``max_concurrent`` and ``rate``, if given.
     """
 
     rules: list[Rule]
@@ -43,7 +43,7 @@ class ScriptFile:
 
 
 class _LineError(ValueError):
-    """Something in the file is wrong, at a line that is known (counted from 1)."""
+    """An error at a known line of the file (counted from 1)."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -55,11 +55,11 @@ def read(path: Path, *, delay: float) -> ScriptFile:
 
     Args:
         path: the file.
-        delay: seconds before each message of an answer, where the file says nothing of it.
+        delay: the default for the seconds before each message.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is not a script; one line, ``<file>:<line>: <what is wrong>``.
+        ValueError: the file is invalid; the message is one line, ``<file>:<line>: <what is wrong>``.
         ImportError: the extra ``yandexgpt[emulator]`` is not installed.
     """
     try:
@@ -90,7 +90,7 @@ def run(path: Path, emulator: object) -> None:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file has no such function, or it, or the file itself, raised an error; one line,
+        ValueError: the file has no such function, or the file or the function raised an error; the message is one line,
             ``<file>:<line>: <what is wrong>``.
     """
     path.read_bytes()  # what is not there is an error of its own, and not one of the script
@@ -149,7 +149,7 @@ def _rule(node: yaml.Node, delay: float) -> Rule:
 
 
 def _line_of_words(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) -> int:
-    """Where the thing stands that the message begins with, and what it names in it."""
+    """The line of the value that the error message names."""
     import yaml
 
     first, *others = re.findall(r"\w+", message)
@@ -161,7 +161,7 @@ def _line_of_words(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) 
 
 
 def _mapping(node: yaml.Node, what: str, allowed: tuple[str, ...]) -> dict[str, yaml.Node]:
-    """The values of a mapping that may hold these keys, each once."""
+    """The values of a mapping with these allowed keys. A key must not occur twice."""
     import yaml
 
     names = ", ".join(allowed)

@@ -1,4 +1,4 @@
-"""What the services of the emulator have in common: the record, the script, and the credentials that they accept."""
+"""The common part of the emulated services: recording, credential checks and the script."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ __all__ = ["Service"]
 
 @dataclass(frozen=True)
 class Service:
-    """The front of a service.
+    """What the emulated services share.
 
     Attributes:
-        recorder: where calls are noted.
-        script: what comes next.
-        authorization: the one value accepted, or None for any of the right form.
-        identity: what knows the IAM tokens that were issued here.
+        recorder: the list of received requests.
+        script: the scripted answers and failures.
+        authorization: the only accepted ``authorization`` value; None: any value of the right form.
+        identity: the issuer of IAM tokens.
     """
 
     recorder: Recorder
@@ -38,7 +38,17 @@ class Service:
     def receive(
         self, method: str, request: Any, context: grpc.ServicerContext, check: Callable[[Any], ErrorStatus | None]
     ) -> tuple[Call, ErrorStatus | None]:
-        """Note a call, and see whether it is to be refused: for its credential, or for what `check` finds."""
+        """Record a call and validate it.
+
+        Args:
+            method: the full method name.
+            request: the request.
+            context: gRPC's context of the call.
+            check: validates the request.
+
+        Returns:
+            The call, and the status to fail it with (None if it is valid).
+        """
         call = Call(self.recorder, method, request, context)
         return call, check_authorization(call.recorded.metadata, self.authorization, self.identity) or check(request)
 
@@ -49,15 +59,16 @@ class Service:
         respond: Callable[[Call, Any], Message | ErrorStatus],
         check: Callable[[Any], ErrorStatus | None],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method with one answer.
+        """The gRPC handler of a method with one response.
 
-        It is a stream of one message: on the wire that is the same, and a call that fails then sends no message at all.
+        It is registered as a response stream with one message. The bytes on the wire are the same, and a failed call
+        sends no message.
 
         Args:
-            method: the full name.
-            request_type: the class of its requests.
-            respond: what makes the answer, or a status.
-            check: what finds a malformed request.
+            method: the full method name.
+            request_type: the request class.
+            respond: returns the response or an error status.
+            check: validates the request.
         """
 
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""TextGenerationService: answers, unary and streamed."""
+"""TextGenerationService: generates answers, unary and streamed."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ __all__ = ["TextGeneration"]
 _SERVICE = text_generation_service_pb2.DESCRIPTOR.services_by_name["TextGenerationService"].full_name
 _COMPLETION = f"/{_SERVICE}/Completion"
 _ANSWERS_KEPT = 64
-"""Answers whose messages are kept serialized, for the next call that gets the same."""
+"""Number of answers whose encoded messages are cached."""
 
 
 class TextGeneration:
-    """The service's behaviour; :meth:`handler` is what a gRPC server takes.
+    """The implementation of the service; :meth:`handler` returns the gRPC handler.
 
     Args:
-        service: what it has in common with others.
-        quota: what may run.
-        delay: seconds before each message of an answer that is not scripted; may be set at any time.
+        service: the common part of the services.
+        quota: the limits of generations.
+        delay: seconds before each message of a default answer; may be set at any time.
     """
 
     def __init__(self, service: Service, *, quota: Quota, delay: float) -> None:
@@ -41,7 +41,7 @@ class TextGeneration:
         self._encode = functools.lru_cache(maxsize=_ANSWERS_KEPT)(encode_answer)
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The service for ``grpc.Server.add_generic_rpc_handlers``; its responses are serialized already."""
+        """The handler for ``grpc.Server.add_generic_rpc_handlers``. Its responses are serialized already."""
         completion: grpc.RpcMethodHandler[Any, bytes] = grpc.unary_stream_rpc_method_handler(
             self._completion,
             request_deserializer=text_generation_service_pb2.CompletionRequest.FromString,

@@ -1,4 +1,4 @@
-"""What the service refuses before it generates anything: credentials and malformed requests."""
+"""Validation of credentials and requests, before an answer is generated."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ _VIOLATIONS_SHOWN = 10
 
 
 def is_authorization(value: str) -> bool:
-    """Whether it is ``Api-Key <key>`` or ``Bearer <IAM token>``."""
+    """Whether the value has the form ``Api-Key <key>`` or ``Bearer <IAM token>``."""
     return _AUTHORIZATION.fullmatch(value) is not None
 
 
 def check_authorization(metadata: Metadata, expected: str | None, identity: Identity) -> ErrorStatus | None:
-    """UNAUTHENTICATED, unless ``authorization`` is the expected value or, with None expected, has the right form.
+    """UNAUTHENTICATED, or None if the ``authorization`` metadata is valid.
 
-    An IAM token that ``identity`` has issued is good for as long as it lives, whatever is expected.
+    An IAM token that ``identity`` issued is valid until it expires, whatever value is expected.
+
+    Args:
+        metadata: the metadata of the call.
+        expected: the only accepted value; None: any value of the right form.
+        identity: the issuer of IAM tokens.
     """
     given = metadata.get_all("authorization")
     if not given:
@@ -49,7 +54,7 @@ def check_authorization(metadata: Metadata, expected: str | None, identity: Iden
 
 
 def check_request(request: text_generation_service_pb2.CompletionRequest) -> ErrorStatus | None:
-    """INVALID_ARGUMENT with a violation for each wrong field (the first ten of them), or None if all is well."""
+    """INVALID_ARGUMENT with a violation for each invalid field (at most ten), or None if the request is valid."""
     violations = [
         *_model(request),
         *_options(request.completion_options),
@@ -60,7 +65,7 @@ def check_request(request: text_generation_service_pb2.CompletionRequest) -> Err
 
 
 def check_tokenize_request(request: text_generation_service_pb2.TokenizeRequest) -> ErrorStatus | None:
-    """INVALID_ARGUMENT with a violation for each wrong field, or None if all is well."""
+    """INVALID_ARGUMENT with a violation for each invalid field, or None if the request is valid."""
     violations = [*_model(request), *([] if request.text else [("text", "must not be empty")])]
     return invalid_argument(violations) if violations else None
 

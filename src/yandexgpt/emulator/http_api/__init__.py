@@ -1,5 +1,5 @@
-"""The HTTP faces of the emulator, REST and OpenAI's: translations of calls that its gRPC face answers.
+"""The HTTP APIs of the emulator: REST and the OpenAI API.
 
-Nothing is answered here: every request becomes a gRPC call to the same emulator, so that keys, quotas, scripts, faults
-and the record of what arrived are the same whichever face a client uses. Needs the extra ``yandexgpt[emulator]``.
+They only translate: every HTTP request becomes a gRPC call to the same emulator. So credentials, quotas, scripts,
+faults and recorded requests are the same for all clients. Needs the extra ``yandexgpt[emulator]``.
 """

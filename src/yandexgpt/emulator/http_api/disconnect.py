@@ -1,4 +1,4 @@
-"""Work that is given up when the client who wanted it goes away, and answers that grow while it is there."""
+"""Detects HTTP clients that disconnect, and cancels their work; a response that streams the messages of a gRPC call."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from starlette.types import Receive, Scope, Send
 __all__ = ["CLIENT_CLOSED_REQUEST", "LARGEST_BODY", "StreamedResponse", "cancel_on_disconnect"]
 
 LARGEST_BODY = 16 * 1024 * 1024
-"""Bytes of a request; four times what the gRPC face takes, as JSON says in many what protobuf says in one."""
+"""Maximum size of a request in bytes: four times the limit of gRPC, because JSON is longer than protobuf."""
 CLIENT_CLOSED_REQUEST = 499
-"""The HTTP status for a log only: nobody is there to read it."""
+"""The HTTP status for logs. The client has disconnected and does not receive it."""
 
 _T = TypeVar("_T")
 
 
 async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, _T]) -> _T:
-    """Do the work; when the client has gone, cancel it.
+    """Await a coroutine; cancel it when the client disconnects.
 
     Args:
-        receive: the request's, whose body was read: what still comes can only be the end.
-        work: it.
+        receive: the ``receive`` function of the request. Its body was read, so only the disconnect can follow.
+        work: the coroutine.
 
     Raises:
-        ClientDisconnect: the client has gone.
+        ClientDisconnect: the client has disconnected.
     """
     working = asyncio.ensure_future(work)
     watching = asyncio.ensure_future(_gone(receive))
@@ -52,12 +52,13 @@ async def _gone(receive: Receive) -> None:
 
 
 class StreamedResponse(Response):
-    """An answer that is sent as the messages of a call come; a client who goes away cancels the call.
+    """A response that sends the messages of a gRPC call when they arrive. When the client disconnects, the call is
+    cancelled.
 
     Args:
-        messages: the call's, but for the first: what fails before that has an HTTP status of its own.
+        messages: the messages of the call after the first one. An error before the first message has an HTTP status.
         headers: HTTP headers.
-        media_type: that of the body.
+        media_type: the media type of the body.
     """
 
     def __init__(self, messages: AsyncGenerator[Any, None], headers: dict[str, str], media_type: str) -> None:
@@ -67,7 +68,7 @@ class StreamedResponse(Response):
 
     @abstractmethod
     def pieces(self) -> AsyncGenerator[bytes, None]:
-        """The pieces of the body."""
+        """The parts of the body."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's form
         async with aclosing(self.messages):

@@ -1,4 +1,4 @@
-"""A gRPC status as HTTP tells it: a number, headers, and ``google.rpc.Status`` as JSON."""
+"""Converts errors to HTTP responses of the REST API: a status code, headers, and ``google.rpc.Status`` as JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _HTTP_STATUSES = {
     _CODE.UNAVAILABLE: 503,
     _CODE.UNAUTHENTICATED: 401,
 }
-"""As ``google/rpc/code.proto`` maps them; what is not here is 500."""
+"""The mapping of ``google/rpc/code.proto``; all other codes are 500."""
 
 
 def http_status(code: grpc.StatusCode) -> int:
@@ -39,7 +39,7 @@ def http_status(code: grpc.StatusCode) -> int:
 
 
 def retry_after(status: status_pb2.Status) -> float | None:
-    """Seconds after which the service wants to be asked again: those of a ``RetryInfo``, or None without one."""
+    """The seconds in the ``RetryInfo`` detail of the status; None without one."""
     for detail in status.details:
         info = error_details_pb2.RetryInfo()
         if detail.Unpack(info):
@@ -48,11 +48,11 @@ def retry_after(status: status_pb2.Status) -> float | None:
 
 
 def error_response(http: int, status: status_pb2.Status, headers: dict[str, str] | None = None) -> Response:
-    """The status as the whole answer.
+    """A response for a status.
 
     Args:
         http: the HTTP status.
-        status: what goes into the body; a ``RetryInfo`` in it becomes the header ``Retry-After`` too.
+        status: the body; its ``RetryInfo`` is sent as the header ``Retry-After`` too.
         headers: further headers.
     """
     headers = dict(headers or {})
@@ -63,13 +63,13 @@ def error_response(http: int, status: status_pb2.Status, headers: dict[str, str]
 
 
 def from_call_failed(failed: CallFailed) -> Response:
-    """What the gRPC face refused a call with, as the whole answer."""
+    """The response for a failed gRPC call."""
     headers = {} if failed.request_id is None else {"x-request-id": failed.request_id}
     return error_response(http_status(failed.code), failed.status, headers)
 
 
 def from_invalid_request(invalid: InvalidRequest) -> Response:
-    """A request that cannot be translated, as the whole answer."""
+    """The response for a request that cannot be translated."""
     status = status_pb2.Status(code=_CODE.INVALID_ARGUMENT.value[0], message=str(invalid))
     if invalid.field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=invalid.field, description=invalid.problem)

@@ -1,4 +1,4 @@
-"""The gRPC face as the HTTP faces call it: a request in, messages or a status out."""
+"""The gRPC client that the HTTP APIs use to call the emulator."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _Response = TypeVar("_Response", bound=Message)
 
 
 class CallFailed(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
-    """The gRPC face ended a call with a status other than OK.
+    """A gRPC call ended with a status other than OK.
 
     Attributes:
         code: the gRPC status code.
-        message: the words that came with it.
-        status: both of them and the details, as ``google.rpc.Status``.
-        request_id: the service's id of the call, or None if the call never got that far.
+        message: the status message.
+        status: the code, the message and the details as ``google.rpc.Status``.
+        request_id: the service's id of the call; None if the call did not reach the service.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, status: status_pb2.Status, request_id: str | None) -> None:
@@ -38,11 +38,11 @@ class CallFailed(Exception):  # noqa: N818 - an answer to be translated, not an 
 
 
 class GrpcClient:
-    """A connection to the gRPC face; it belongs to the event loop it is made in.
+    """A connection to the gRPC server of the emulator, bound to the current event loop.
 
     Args:
-        target: ``host:port`` of the gRPC face.
-        authority: the PEM certificate that signed its own, or None for plaintext.
+        target: ``host:port`` of the gRPC server.
+        authority: the PEM certificate of its authority; None: plaintext.
     """
 
     def __init__(self, target: str, authority: bytes | None) -> None:
@@ -55,7 +55,7 @@ class GrpcClient:
         self._closed = False
 
     async def close(self) -> None:
-        """Cancel the calls in flight, which are refused as UNAVAILABLE, and close the connection."""
+        """Cancel the active calls (they fail with UNAVAILABLE) and close the connection."""
         self._closed = True
         for call in tuple(self._calls):
             call.cancel()
@@ -70,15 +70,16 @@ class GrpcClient:
         timeout: float | None = None,
         received: dict[str, str] | None = None,
     ) -> AsyncGenerator[_Response, None]:
-        """Make a call and hand on its messages; closing the iterator, or cancelling its task, cancels the call.
+        """Make a call and yield its messages. To close the iterator, or to cancel its task, cancels the call.
 
         Args:
             method: the full name, such as ``"/yandex.cloud.operation.OperationService/Get"``.
             request: the request.
-            response_type: the class of the messages.
-            metadata: what is sent with it, such as ``authorization``.
-            timeout: seconds for all of it; None: no limit.
-            received: takes the initial metadata, such as ``x-request-id``, before the first message is handed on.
+            response_type: the message class of the responses.
+            metadata: the metadata to send, such as ``authorization``.
+            timeout: seconds for the whole call; None: no limit.
+            received: is updated with the initial metadata, such as ``x-request-id``, before the first message is
+                yielded.
 
         Raises:
             CallFailed: the call ended with a status other than OK.
@@ -117,7 +118,7 @@ class GrpcClient:
         timeout: float | None = None,
         received: dict[str, str] | None = None,
     ) -> _Response:
-        """Make a call with one answer: the last message that comes. Arguments and errors as for :meth:`stream`."""
+        """Make a call with one response (the last message). Arguments and errors are those of :meth:`stream`."""
         response: _Response | None = None
         async for message in self.stream(method, request, response_type, metadata, timeout, received):
             response = message

@@ -1,4 +1,4 @@
-"""Whether a JSON value has the shape of a message; protobuf's own parser is more lenient, and its words vary."""
+"""Checks that a JSON value matches a message type. The parser of protobuf is more lenient, and its error texts vary."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 __all__ = ["WELL_KNOWN", "InvalidRequest", "check_json", "field_named", "is_repeated"]
 
 WELL_KNOWN = "google.protobuf."
-"""What the names of types begin with whose JSON is not that of their fields."""
+"""The prefix of types whose JSON form does not list their fields."""
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _NUMBER = re.compile(r"-?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|Infinity)|NaN", re.ASCII)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -27,17 +27,17 @@ _BITS = {
     FieldDescriptor.CPPTYPE_ENUM: 32,
 }
 _SHOWN = 200
-"""Characters of a field's path and of a problem that are told; names and values may be long."""
+"""Maximum length of a field path and of a problem in an error message."""
 _DEEPEST = 30
-"""Levels of free JSON: protobuf reads a hundred, and each of these takes three."""
+"""Maximum nesting of arbitrary JSON. A level takes three nested messages, and protobuf reads at most a hundred."""
 
 
 class InvalidRequest(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
-    """A request that is no message of its method.
+    """A request that is not a valid message of its method.
 
     Args:
-        field: the path of the field to blame, as it was sent; empty: the body as a whole.
-        problem: what is wrong, one line.
+        field: the path of the invalid field, as it was sent; empty: the whole body.
+        problem: a description in one line.
     """
 
     def __init__(self, field: str, problem: str) -> None:
@@ -52,19 +52,19 @@ def _shortened(text: str) -> str:
 
 
 def field_named(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
-    """The field of that name, as JSON or as the interface writes it."""
+    """The field with this name, in its JSON form or its protobuf form."""
     field = descriptor.fields_by_name.get(name)
     return field or next((each for each in descriptor.fields if each.json_name == name), None)
 
 
 def is_repeated(field: FieldDescriptor) -> bool:
-    """Whether it holds any number of values."""
+    """Whether the field is repeated."""
     # What says so by name is another attribute in protobuf 5 than in 7.
     return isinstance(field.default_value, list)
 
 
 def check_json(value: Any, descriptor: Descriptor, path: str) -> None:
-    """Refuse what protobuf's parser takes, such as arrays for objects, or complains of at length: unknown names."""
+    """Raise InvalidRequest if the value does not match the message type."""
     if not isinstance(value, dict):
         raise InvalidRequest(path, f"an object is wanted, not {_describe(value)}")
     for name, item in value.items():
@@ -116,7 +116,7 @@ def _check_scalar(item: Any, field: FieldDescriptor, where: str) -> None:
 
 
 def _check_free(item: Any, where: str, level: int) -> None:
-    """Refuse what no ``google.protobuf.Struct`` holds."""
+    """Raise InvalidRequest for a value that a ``google.protobuf.Struct`` cannot contain."""
     if level > _DEEPEST and isinstance(item, (dict, list)):
         raise InvalidRequest(where, f"there are more than {_DEEPEST} levels of objects and arrays")
     if isinstance(item, dict):
@@ -133,7 +133,7 @@ def _check_free(item: Any, where: str, level: int) -> None:
 
 
 def _is_valid_text(value: str) -> bool:
-    """Whether it holds no half of a surrogate pair, which ``\\ud800`` puts there."""
+    """Whether the text contains no lone surrogate, such as ``\\ud800``."""
     return not _SURROGATE.search(value)
 
 
@@ -150,7 +150,7 @@ def _is_integer(value: Any, bits: int) -> bool:
 
 
 def _describe(value: Any) -> str:
-    """The value, or what kind of one it is."""
+    """The value for an error message, or its type if it is an object or an array."""
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "an array"
     return json.dumps(value) if value is None or isinstance(value, bool) else ascii(value)

@@ -1,4 +1,4 @@
-"""The REST face in OpenAPI's words, made from the descriptors of the interface."""
+"""The OpenAPI document of the REST API, generated from the protobuf descriptors."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _NOT_EMULATED = {
     f"/{_IAM}/CreateForServiceAccount",
     f"/{_IAM}/Revoke",
 }
-"""Methods that answer UNIMPLEMENTED: they have a path, and are not described."""
+"""Methods that answer UNIMPLEMENTED. They have a path, but are not documented."""
 _OPERATION = "yandex.cloud.operation.Operation"
 _OPEN = {_IAM, "yandex.cloud.endpoint.ApiEndpointService"}
-"""Services that want no credential."""
+"""Services that need no credential."""
 _PRINTABLE = "^([!-~]([ -~]*[!-~])?)?$"
 _HEADERS = ("x-folder-id", "x-client-request-id", "x-client-trace-id", "x-data-logging-enabled", "idempotency-key")
 
@@ -40,7 +40,7 @@ _RULES: dict[str, dict[str, Any]] = {
     f"{_V1}.Message.role": {"enum": list(ROLES)},
     f"{_V1}.FunctionTool.name": {"minLength": 1},
 }
-"""What the service demands of a request besides its type, by the field."""
+"""Constraints of fields that the service validates."""
 _REQUIRED = {
     f"{_V1}.CompletionRequest": ["modelUri", "messages"],
     f"{_V1}.TokenizeRequest": ["modelUri", "text"],
@@ -49,24 +49,21 @@ _REQUIRED = {
     f"{_V1}.FunctionTool": ["name"],
 }
 _ONE_OF = {f"{_V1}.Message": "Content", "yandex.cloud.iam.v1.CreateIamTokenRequest": "identity"}
-"""Messages of which one member of a oneof has to be there."""
+"""Messages with a required oneof."""
 
 _INT64 = {FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64}
 _INTEGERS = {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_UINT32, *_INT64}
 _LONGEST_INT64 = 18
-"""Digits that any 64-bit integer may have."""
+"""Number of digits that every 64-bit integer may have."""
 _Schema = dict[str, Any]
 _NULL: _Schema = {"type": "null"}
 
 
 def document(base_url: str) -> _Schema:
-    """The description of the REST face.
+    """The OpenAPI 3.1 document of the REST API as a JSON value.
 
     Args:
-        base_url: where it is.
-
-    Returns:
-        An OpenAPI 3.1 document, as JSON has it.
+        base_url: the address of the REST API.
     """
     return {**_document(), "servers": [{"url": base_url.rstrip("/")}]}
 
@@ -130,7 +127,7 @@ def _operation(binding: Binding, schemas: _Schemas) -> _Schema:
 
 
 def _links(answer: Descriptor) -> _Schema:
-    """What can be asked with the id of an operation."""
+    """Links to the methods that take the id of an operation."""
     if answer.full_name != _OPERATION:
         return {}
     return {
@@ -154,23 +151,23 @@ def _parameters(binding: Binding) -> list[_Schema]:
 
 
 class _Schemas:
-    """The schemas of messages: as they may be sent, where much may be left out, apart from as they are printed."""
+    """The schemas of messages. Requests and responses have different schemas: fields of a request may be left out."""
 
     def __init__(self) -> None:
         self.made: dict[str, _Schema] = {}
 
     def request(self, descriptor: Descriptor) -> _Schema:
-        """A reference to the schema of a message as it may be sent."""
+        """A reference to the schema of a request message."""
         return self._reference(descriptor, f"{descriptor.full_name}.sent", self._sent)
 
     def body(self, descriptor: Descriptor, body: str) -> _Schema:
-        """The schema of the body of a request: all of the message, or a field of it."""
+        """The schema of a request body: the whole message, or one of its fields."""
         if body == "*":
             return self.request(descriptor)
         return self._field(descriptor.fields_by_name[body], self.request, _scalar)
 
     def answer(self, descriptor: Descriptor) -> _Schema:
-        """A reference to the schema of a message as it is printed."""
+        """A reference to the schema of a response message."""
         return self._reference(descriptor, f"{descriptor.full_name}.answered", self._answered)
 
     def _reference(self, descriptor: Descriptor, name: str, make: Callable[[Descriptor], _Schema]) -> _Schema:
@@ -218,7 +215,7 @@ def _object(properties: dict[str, Any], required: list[str]) -> _Schema:
 
 
 def _oneofs(descriptor: Descriptor) -> _Schema:
-    """No two members of a oneof, and of some at least one; what is null is not there."""
+    """At most one field of each oneof, and exactly one of a required oneof. A null field counts as absent."""
     clauses: list[_Schema] = []
     for oneof in descriptor.oneofs:
         names = [field.json_name for field in oneof.fields]
@@ -233,7 +230,7 @@ def _there(*names: str) -> _Schema:
 
 
 def _scalar(field: FieldDescriptor) -> _Schema:
-    """A value as it may be sent."""
+    """A scalar value in a request."""
     if field.cpp_type in _INT64:
         digits: _Schema = {"type": "string", "pattern": f"^[1-9][0-9]{{0,{_LONGEST_INT64 - 1}}}$"}
         return {"anyOf": [_integer(field), digits]}
@@ -241,7 +238,7 @@ def _scalar(field: FieldDescriptor) -> _Schema:
 
 
 def _printed(field: FieldDescriptor) -> _Schema:
-    """A value as it is printed."""
+    """A scalar value in a response."""
     if field.cpp_type in _INT64:
         return {"type": "string", "format": "int64", "pattern": "^-?[0-9]+$"}
     if field.cpp_type in _INTEGERS:
@@ -264,7 +261,7 @@ def _integer(field: FieldDescriptor) -> _Schema:
 
 
 def _enum(descriptor: EnumDescriptor) -> _Schema:
-    """A name, or a number: that of a newer interface's value is kept."""
+    """A name, or a number: unknown values of a newer interface are kept."""
     numbers = {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1}
     return {"anyOf": [{"enum": [value.name for value in descriptor.values]}, numbers]}
 

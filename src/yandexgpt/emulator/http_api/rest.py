@@ -1,4 +1,4 @@
-"""The REST face: the paths that the interface's annotations give its methods."""
+"""The REST API: the HTTP paths of the methods, from the annotations of the interface."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ _PASSED_ON = (
 _IDS = ("x-request-id", "x-server-trace-id")
 _PRINTABLE = re.compile(r"[ -~]*")
 _JSON = re.compile(r"(?:application/(?:json|[\w.-]+\+json|x-www-form-urlencoded)|text/plain)\s*(?:;.*)?", re.IGNORECASE)
-"""What is read as JSON: also what curl and others say of a body when nobody tells them what it is."""
+"""Media types that are read as JSON. curl and other clients send some of these by default."""
 _NDJSON = "application/x-ndjson"
 _CODES = {404: grpc.StatusCode.NOT_FOUND, 405: grpc.StatusCode.UNIMPLEMENTED, 500: grpc.StatusCode.INTERNAL}
 
 
 def routes() -> list[Route]:
-    """A route for each binding of each method of the interface, and one for the description of them all."""
+    """A route for each HTTP binding of each method, and one for the OpenAPI document."""
     return [
         Route("/openapi.json", _describe),
         *(Route(binding.path, _endpoint(binding), methods=[binding.verb]) for binding in bindings()),
@@ -57,7 +57,7 @@ def routes() -> list[Route]:
 
 
 def http_error(request: Request, error: HTTPException) -> Response:
-    """The answer to a request that no method gets: a wrong path, verb, type or size."""
+    """The response to a request without a method: a wrong path, verb, media type or size."""
     message = f"{request.method} {request.url.path}: {error.detail}"
     code = _CODES.get(error.status_code, grpc.StatusCode.INVALID_ARGUMENT)
     status = status_pb2.Status(code=code.value[0], message=message)
@@ -106,10 +106,10 @@ def _ids(received: dict[str, str]) -> dict[str, str]:
 
 
 async def _body(request: Request) -> bytes:
-    """The body of a request that may have one.
+    """The body of a request; empty for GET and HEAD.
 
     Raises:
-        HTTPException: it is none that is read here.
+        HTTPException: its type is not supported, or it is too large.
     """
     kind = request.headers.get("content-type")
     if request.method in ("GET", "HEAD"):
@@ -135,11 +135,11 @@ def _metadata(request: Request) -> list[tuple[str, str]]:
 
 
 class _Lines(StreamedResponse):
-    """A stream of messages as lines of ``{"result": ...}``, each sent as it comes; an error is the last of them.
+    """A stream of messages as lines of ``{"result": ...}``. An error is the last line.
 
     Args:
-        messages, headers, media_type: as for :class:`StreamedResponse`.
-        first: the first message; None if there was none.
+        messages, headers, media_type: see :class:`StreamedResponse`.
+        first: the first message; None if there is none.
     """
 
     def __init__(

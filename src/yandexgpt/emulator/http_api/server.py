@@ -1,4 +1,4 @@
-"""The HTTP server of the emulator: uvicorn in a thread with an event loop of its own."""
+"""The HTTP server of the emulator: uvicorn in a thread with its own event loop."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ __all__ = ["HttpServer"]
 
 _OPENAI = "/v1/"
 _GRACE = 0.5
-"""Seconds for requests that only have to send how they end; after that their connections are cut."""
+"""Seconds for active requests to send their end. After that, their connections are closed."""
 
 
 class HttpServer:
     """The HTTP server of an emulator: REST and the OpenAI API on one port.
 
-    The gRPC client is ``request.app.state.grpc_client``. ``request.app.state.authorization`` is the only
-    ``authorization`` that the emulator accepts, or None.
+    ``request.app.state`` contains the gRPC client (``grpc_client``) and the only accepted ``authorization`` value,
+    or None.
 
     Args:
-        target: ``host:port`` of the gRPC face.
+        target: ``host:port`` of the gRPC server.
         host: the address to listen on: a name or an IP address.
-        port: the port, 0 for a free one.
-        tls: serve TLS with these files, as the gRPC face does; None: plaintext.
-        authorization: the only one accepted, such as ``"Api-Key abc"``; None: any.
+        port: the port, 0 for a free port.
+        tls: the TLS files, which the gRPC server uses too; None: plaintext.
+        authorization: the only accepted value, such as ``"Api-Key abc"``; None: any value.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class HttpServer:
         self._host = host
         self._tls = tls
         self.port = port
-        """The port; the one found once it is started with 0."""
+        """The port. After a start with 0, the chosen port."""
         self._app = Starlette(
             routes=[*openai.routes(), *rest.routes()],
             exception_handlers={HTTPException: _http_error, Exception: _http_error},
@@ -60,10 +60,10 @@ class HttpServer:
         self._server: _Server | None = None
 
     def start(self) -> None:
-        """Listen, and answer from another thread.
+        """Listen, and serve in another thread.
 
         Raises:
-            OSError: the address cannot be listened on; ``filename`` is the address.
+            OSError: the address cannot be bound; ``filename`` is the address.
         """
         listener = bind(self._host, self.port)
         self.port = listener.getsockname()[1]
@@ -103,7 +103,7 @@ class HttpServer:
         return grpc_client
 
     def stop(self) -> None:
-        """Stop listening, and end what is in flight with UNAVAILABLE; leaves no thread and no socket behind."""
+        """Stop to listen, and end the active requests with UNAVAILABLE. No thread and no socket is left."""
         if self._server is not None and self._thread is not None:
             self._server.stop()
             self._thread.join()
@@ -111,7 +111,7 @@ class HttpServer:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """What answers a request that gets to no method, or that breaks one: in the form of the face it meant."""
+    """The response to a request without a route, or with an internal error, in the format of its API."""
     if not isinstance(error, HTTPException):
         error = HTTPException(500, f"the emulator failed: {error!r}")
     if request.url.path.startswith(_OPENAI):
@@ -121,12 +121,14 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server: it says when it serves, is stopped from another thread, and cuts off who does not read.
+    """A uvicorn server for another thread: it reports its start, and :meth:`stop` is thread-safe.
+
+    On shutdown, it closes connections that do not read.
 
     Args:
-        config: uvicorn's.
-        connect: connects to the gRPC face.
-        started: is set once it serves.
+        config: the configuration of uvicorn.
+        connect: connects to the gRPC server.
+        started: is completed when the server runs.
     """
 
     def __init__(self, config: uvicorn.Config, connect: Callable[[], GrpcClient], started: Future[None]) -> None:
@@ -144,7 +146,7 @@ class _Server(uvicorn.Server):
         self._serves.set_result(None)
 
     def stop(self) -> None:
-        """End :meth:`serve`; to be called from another thread."""
+        """End :meth:`serve`. May be called from another thread."""
         self._wake()
 
     async def main_loop(self) -> None:
@@ -183,6 +185,6 @@ class _Server(uvicorn.Server):
 
 
 async def _a_moment() -> None:
-    """Let everything happen that is due."""
+    """Let the event loop run all callbacks that are ready."""
     for _ in range(3):
         await asyncio.sleep(0)

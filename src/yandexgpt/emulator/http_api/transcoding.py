@@ -1,4 +1,4 @@
-"""HTTP requests as messages and messages as JSON, by the ``google.api.http`` annotations of the interface.
+"""HTTP/JSON transcoding: HTTP requests to messages, and messages to JSON, by the ``google.api.http`` annotations.
 
 Sources: ``google/api/http.proto`` for paths, bodies and query parameters; the proto3 JSON mapping for the rest.
 """
@@ -31,13 +31,13 @@ _AROUND = re.compile(r"Failed to parse \S+ field: ")
 
 @dataclass(frozen=True)
 class Binding:
-    """A method under a verb and a path.
+    """The HTTP verb and path of a method.
 
     Attributes:
         verb: the HTTP method, such as ``"POST"``.
-        path: the path, with ``{name}`` where a field of the request stands in it.
-        body: the field that the body is, ``"*"`` for all of the request, empty for none.
-        method: what it calls.
+        path: the path; ``{name}`` is a field of the request.
+        body: the field that the body contains; ``"*"``: the whole request; empty: no body.
+        method: the gRPC method.
     """
 
     verb: str
@@ -47,34 +47,34 @@ class Binding:
 
     @property
     def full_name(self) -> str:
-        """The method as gRPC calls it: ``/package.Service/Method``."""
+        """The gRPC name of the method: ``/package.Service/Method``."""
         return f"/{self.method.containing_service.full_name}/{self.method.name}"
 
     @property
     def variables(self) -> list[str]:
-        """The fields that stand in the path."""
+        """The fields in the path."""
         return _VARIABLE.findall(self.path)
 
     @property
     def request_type(self) -> type[Message]:
-        """The class of its requests."""
+        """The request class."""
         return message_factory.GetMessageClass(self.method.input_type)
 
     @property
     def response_type(self) -> type[Message]:
-        """The class of its answers."""
+        """The response class."""
         return message_factory.GetMessageClass(self.method.output_type)
 
     def request(self, variables: Mapping[str, str], query: Iterable[tuple[str, str]], body: bytes) -> Message:
-        """The message that an HTTP request stands for.
+        """Convert an HTTP request to a message.
 
         Args:
             variables: the values of :attr:`variables`.
-            query: the parameters after the ``?``, which name fields that are neither in the path nor in the body.
-            body: the body; an empty one is an empty object.
+            query: the query parameters. They are fields that are neither in the path nor in the body.
+            body: the body; an empty body is an empty object.
 
         Raises:
-            InvalidRequest: it is no such message.
+            InvalidRequest: it is not a valid message.
         """
         descriptor = self.method.input_type
         data: dict[str, Any] = {}
@@ -97,17 +97,17 @@ class Binding:
 
 
 def bindings() -> list[Binding]:
-    """Every method of the generated interface that has a path, longer literals first: ``{id}:cancel`` before ``{id}``.
+    """The bindings of all methods; longer paths first, so that ``{id}:cancel`` comes before ``{id}``.
 
     Raises:
-        ValueError: an annotation is of a kind that is not translated here.
+        ValueError: an annotation is not supported.
     """
     found = [binding for method in _methods() for binding in bindings_of(method)]
     return sorted(found, key=lambda binding: (-len(_VARIABLE.sub("", binding.path)), binding.path))
 
 
 def to_dict(message: Message) -> dict[str, Any]:
-    """The message as JSON has it: camelCase names, 64-bit numbers as strings, zeros included."""
+    """The message as JSON: camelCase names, 64-bit numbers as strings, with default values."""
     return json_format.MessageToDict(message, always_print_fields_with_no_presence=True, descriptor_pool=_POOLS)
 
 
@@ -125,7 +125,7 @@ def _methods() -> Iterator[MethodDescriptor]:
 
 
 def bindings_of(method: MethodDescriptor) -> Iterator[Binding]:
-    """The bindings that a method is annotated with; none without an annotation."""
+    """The bindings in the annotation of a method; none without an annotation."""
     options = method.GetOptions()
     if options.HasExtension(annotations_pb2.http):
         first: http_pb2.HttpRule = options.Extensions[annotations_pb2.http]
@@ -144,7 +144,7 @@ def _of_rule(rule: http_pb2.HttpRule, method: MethodDescriptor) -> Binding:
 
 
 class _Pools:
-    """Where JSON finds what an ``Any`` holds: our types, or those of the process; any other type shows no fields."""
+    """Finds the types in an ``Any``: types of this package or of the process. Other types have no fields."""
 
     def FindMessageTypeByName(self, name: str) -> Descriptor:  # noqa: N802 - the pool's own name
         with contextlib.suppress(KeyError):
@@ -187,7 +187,7 @@ def _no_constant(name: str) -> Any:
 
 
 def _put(data: dict[str, Any], descriptor: Descriptor, name: str, value: str) -> None:
-    """Set a field from the text of a path or of a query; ``name`` may lead into messages by dots."""
+    """Set a field from the text of a path or query parameter. ``name`` may contain dots for nested messages."""
     *messages, last = name.split(".")
     for part in messages:
         inner = field_named(descriptor, part)

@@ -1,4 +1,4 @@
-"""Where the answers of an emulator come from, if not from itself."""
+"""The alternatives to the emulator's own answers: forwarding and replay."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def make_backend(
     replay: _PathLike | None,
     match: MatchMode,
 ) -> Backend | None:
-    """What the arguments of :class:`Emulator` ask for; None: nothing.
+    """The backend for the arguments of :class:`Emulator`; None: the emulator answers by itself.
 
     Raises:
-        ValueError: they cannot be, or do not go together; the message names the argument.
+        ValueError: an argument is invalid, or arguments exclude each other; the message names the argument.
     """
     if match not in get_args(MatchMode):
         raise ValueError(f"match must be one of {', '.join(get_args(MatchMode))}, not {match!r}")

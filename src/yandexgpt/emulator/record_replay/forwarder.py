@@ -1,4 +1,4 @@
-"""Forwarding: calls passed on to a real service, byte for byte, and written down."""
+"""Forwards calls to a real service byte for byte, and records them."""
 
 from __future__ import annotations
 
@@ -33,24 +33,27 @@ from yandexgpt.settings import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpo
 __all__ = ["Forwarder"]
 
 _HOSTS = {"OperationService": OPERATION_ENDPOINT, "IamTokenService": IAM_ENDPOINT}
-"""Where services are whose methods are not at the endpoint of the real service."""
+"""Services with a separate endpoint in the cloud."""
 _OWN = ("content-type", "te", "user-agent", "x-emulator-face")
-"""Metadata of one leg of the way only; so is what begins with ``grpc-``, but for what a status carries."""
+"""Metadata of one connection that is not forwarded. Keys with the prefix ``grpc-`` are not forwarded either, except
+those of a status.
+"""
 _STATUS = (STATUS_DETAILS_KEY, PUSHBACK_KEY)
 _ROUNDING = 0.05
-"""Seconds by which two clocks may disagree on whether a deadline has passed."""
+"""Seconds by which two clocks may differ about a deadline."""
 
 
 class Forwarder:
-    """Passes calls on to a service.
+    """Forwards calls to a service.
 
     Attributes:
-        script: takes nothing.
+        script: accepts nothing.
 
     Args:
-        upstream: where it is. At the endpoint of the real service, those of its services which are elsewhere are
+        upstream: the address of the service. With the endpoint of the real service, services with a separate
+            endpoint are
             called there.
-        writer: what writes the calls down; None: nothing does.
+        writer: writes the calls to a file; None: calls are not recorded.
     """
 
     def __init__(self, upstream: Endpoint, writer: RecordingWriter | None) -> None:
@@ -66,7 +69,7 @@ class Forwarder:
             self._writer.open()
 
     def stop(self) -> None:
-        """Close the connections and the recording, once no call is in flight."""
+        """Close the connections and the recording. No call may be in progress."""
         with self._lock:
             upstreams, self._upstreams = self._upstreams, {}
         for upstream in upstreams.values():
@@ -75,7 +78,7 @@ class Forwarder:
             self._writer.close()
 
     def handler(self, service: Service, quota: Quota) -> grpc.GenericRpcHandler:
-        """All services, for ``grpc.Server.add_generic_rpc_handlers``."""
+        """The handler of all methods for ``grpc.Server.add_generic_rpc_handlers``."""
 
         def serve(method: Method, request: RawRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
             return self._serve(service, quota, method, request, context)
@@ -101,7 +104,7 @@ class Forwarder:
             yield from exchange.run(channel)
 
     def endpoint(self, method: Method) -> Endpoint:
-        """Where a method is called."""
+        """The endpoint to call a method at."""
         if self._upstream.target != ENDPOINT:
             return self._upstream
         return Endpoint(_HOSTS.get(method.service, ENDPOINT), self._upstream.tls)
@@ -114,10 +117,10 @@ class Forwarder:
 
 
 class _ForwardedCall:
-    """One call on its way to the upstream and back.
+    """A forwarded call.
 
-    Its line is written before its status is sent, so that whoever has seen a call end finds it in the recording. It is
-    written once, by whoever comes first: the handler, or the end of the call from outside.
+    Its line is written to the recording before its status is sent, so a client that has seen the end of a call can
+    find it in the recording. The line is written once: by the handler, or when the call is cancelled.
     """
 
     def __init__(
@@ -155,12 +158,12 @@ class _ForwardedCall:
         self._over = False
 
     def watch(self) -> None:
-        """See to it that the call to the upstream ends with that of the client."""
+        """Cancel the upstream call when the call of the client ends."""
         if not self._context.add_callback(self._on_end):
             self._on_end()
 
     def run(self, channel: grpc.Channel) -> Iterator[bytes]:
-        """Make the call, and hand on its messages as they come."""
+        """Start the upstream call and forward its messages."""
         multicallable: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(self._method.path)
         with self._lock:
             if self._over:
@@ -194,7 +197,7 @@ class _ForwardedCall:
         return self._last - before
 
     def _finish(self) -> None:
-        """Hand on how the call ended at the upstream."""
+        """Forward the status of the upstream call."""
         code, message, trailing = self._call.code(), self._call.details() or "", self._call.trailing_metadata() or ()
         if not self._responses:
             self._hand_on_initial_metadata()
@@ -229,7 +232,7 @@ class _ForwardedCall:
             self.recorded.end(self._status or "CANCELLED")
 
     def _write(self, status: RecordedStatus | None, *, unfinished: bool) -> bool:
-        """Write the line, unless it is written; returns whether it was not."""
+        """Write the line if it is not written yet; return whether it was written now."""
         with self._lock:
             if self._over:
                 return False
@@ -251,7 +254,7 @@ class _ForwardedCall:
 
 
 def _passed(metadata: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
-    """What of the metadata of one leg goes on to the other."""
+    """The part of the metadata that is forwarded."""
     return tuple(
         (key, value) for key, value in metadata if key in _STATUS or not (key in _OWN or key.startswith((":", "grpc-")))
     )

@@ -1,4 +1,4 @@
-"""Which recorded call answers a request, and which comes nearest when none does."""
+"""Finds the recorded call for a request, or the nearest one for an error message."""
 
 from __future__ import annotations
 
@@ -23,28 +23,26 @@ __all__ = ["MatchMode", "RecordedCalls", "differences", "nearest"]
 MatchMode = Literal["request", "order"]
 
 _Group = tuple[str, bytes, bool]
-"""A method, a request, and whether its texts are there: calls that have these in common take turns."""
+"""A method, a request, and whether its texts were recorded. Calls of the same group are replayed in turn."""
 _Fields = Mapping[str, str]
 _FOLDER = re.compile(r"\Agpt://[^/]+/")
 _SHOWN = 40
-"""Characters of a value that are shown: a status travels in metadata, which peers limit to 8 KiB, and a Cyrillic letter
-takes six bytes of it."""
+"""Maximum length of a value in an error message. Metadata is limited to 8 KiB; a Cyrillic letter takes six bytes."""
 _DIFFERENCES_SHOWN = 3
 _LONG = 20
-"""Characters of a value from which on it weighs in full: texts tell requests apart, more than options do."""
+"""Values of this length or more have the full weight: texts identify a request better than options."""
 _ANY_DIFFERENCE = 0.1
-"""What even the smallest difference weighs."""
+"""The minimum weight of a difference."""
 
 
 class RecordedCalls:
-    """The calls of a recording, handed out one after the other. Thread-safe.
+    """The calls of a recording, in the order of replay. Thread-safe.
 
     Args:
-        path: the file, for messages.
-        entries: its calls.
-        match: ``"request"``: a request gets the answers that were recorded for the same one, in their order, and then
-            the last of them again and again. ``"order"``: a request gets the next answer of its method, whatever it
-            asks for, and each once.
+        path: the file, for error messages.
+        entries: the calls.
+        match: ``"request"``: a request gets the responses recorded for an equal request, in their order, and then the
+            last of them again. ``"order"``: a request gets the next responses recorded for its method, each once.
     """
 
     def __init__(self, path: Path, entries: Iterable[RecordedCall], match: MatchMode) -> None:
@@ -65,7 +63,7 @@ class RecordedCalls:
         )
 
     def take(self, method: Method, request: Message) -> RecordedCall | ErrorStatus:
-        """The answer to one more call, or the words of a miss."""
+        """The recorded call for a request, or an error status if there is none."""
         request = without_secrets(request)
         group = self._group(method, request, True)
         if group not in self._groups:
@@ -97,11 +95,11 @@ class RecordedCalls:
 
 
 def nearest(entries: Sequence[RecordedCall], request: Message) -> tuple[RecordedCall, list[str]]:
-    """The entry whose request is most like this one, and in what they differ; of equals the first.
+    """The recorded call with the most similar request (the first of equals), and the differences.
 
     Args:
-        entries: one or more.
-        request: what came, secrets removed.
+        entries: one or more calls.
+        request: the received request, without secrets.
     """
     leaves = {True: _flatten(request), False: _flatten(without_texts(request))}
     compared = [(entry, _flatten(entry.request), leaves[entry.texts]) for entry in entries]
@@ -110,7 +108,7 @@ def nearest(entries: Sequence[RecordedCall], request: Message) -> tuple[Recorded
 
 
 def differences(recorded: _Fields, got: _Fields) -> list[str]:
-    """In which fields two messages differ, and how; what weighs most comes first."""
+    """The differing fields of two messages; those with the greatest weight first."""
     paths = [path for path in dict.fromkeys((*recorded, *got)) if recorded.get(path) != got.get(path)]
     paths.sort(key=lambda path: _weight(recorded.get(path), got.get(path)), reverse=True)
     found = []
@@ -122,12 +120,12 @@ def differences(recorded: _Fields, got: _Fields) -> list[str]:
 
 
 def _distance(recorded: _Fields, got: _Fields) -> float:
-    """How far apart two messages are."""
+    """The distance between two messages."""
     return sum(_weight(recorded.get(path), got.get(path)) for path in recorded.keys() | got.keys())
 
 
 def _weight(was: str | None, now: str | None) -> float:
-    """How much two values differ: the longer they are, and the more of them does, the more; 0 if they do not."""
+    """The weight of a difference: greater for longer values with more differences; 0 for equal values."""
     if was == now:
         return 0.0
     one, other = was or "", now or ""
@@ -137,7 +135,7 @@ def _weight(was: str | None, now: str | None) -> float:
 
 
 def _common(one: str, other: str) -> int:
-    """How many characters two texts have in common at their beginning."""
+    """The length of the common prefix of two texts."""
     return next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
@@ -151,7 +149,7 @@ def _cut(value: str | None, begin: int) -> str:
 
 
 def _normalized(request: Message) -> Message:
-    """The request without what makes no difference: whose folder it is, and options that hold none."""
+    """The request without irrelevant parts: the folder, and empty options."""
     copy: Any = type(request)()
     copy.CopyFrom(request)
     if "model_uri" in copy.DESCRIPTOR.fields_by_name:
@@ -167,7 +165,7 @@ def _flatten(message: Message) -> dict[str, str]:
 
 
 def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """The fields of a message as a recording names them, each with its value in a few characters."""
+    """The fields of a message with their paths as in a recording, and their values as short texts."""
     if not isinstance(value, Message):
         yield path, repr(value)
         return

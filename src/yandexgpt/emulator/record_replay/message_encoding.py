@@ -1,4 +1,4 @@
-"""Messages as JSON, and as bytes beside it where JSON cannot hold them."""
+"""Encodes messages as JSON, and additionally as Base64 bytes if JSON cannot represent them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _Message = TypeVar("_Message", bound=Message)
 
 
 class _Types:
-    """What ``google.protobuf.Any`` may hold: messages of the service, and the details of errors."""
+    """Finds message types for ``google.protobuf.Any``: messages of the service and error details."""
 
     def FindMessageTypeByName(self, name: str) -> Descriptor:  # noqa: N802 - as a descriptor pool has it
-        """The message type; raises KeyError if there is none."""
+        """The message type; raises KeyError if it is unknown."""
         try:
             return POOL.FindMessageTypeByName(name)
         except KeyError:
@@ -31,14 +31,14 @@ class _Types:
 
 
 _TYPES: Any = _Types()
-"""A descriptor pool as far as ``json_format`` needs one."""
+"""A descriptor pool, as far as ``json_format`` needs one."""
 
 
 def _to_json(message: Message) -> tuple[Any, bool]:
-    """The message as proto3 JSON in plain dicts and lists, and whether that is all of it.
+    """The message as proto3 JSON in plain dicts and lists.
 
     Returns:
-        The JSON, None where there can be none, and whether :func:`from_json` gives back the same message.
+        The JSON (None if there is none), and whether :func:`from_json` restores the same message.
     """
     try:
         data = json_format.MessageToDict(message, descriptor_pool=_TYPES)
@@ -49,10 +49,10 @@ def _to_json(message: Message) -> tuple[Any, bool]:
 
 
 def from_json(data: Any, message_type: type[_Message]) -> _Message:
-    """The message that the JSON stands for.
+    """Convert JSON to a message.
 
     Raises:
-        ValueError: it does not fit the type; the message is one line.
+        ValueError: the JSON does not match the type; the message is one line.
     """
     message = message_type()
     try:
@@ -63,12 +63,12 @@ def from_json(data: Any, message_type: type[_Message]) -> _Message:
 
 
 def to_base64(data: bytes) -> str:
-    """Bytes as they stand in JSON."""
+    """Bytes as Base64."""
     return base64.b64encode(data).decode()
 
 
 def from_base64(text: object) -> bytes:
-    """The bytes; raises ValueError for what is not base64."""
+    """Bytes from Base64; raises ValueError for invalid Base64."""
     if not isinstance(text, str):
         raise ValueError(f"must be base64 in a string, not {text!r}")
     try:
@@ -78,14 +78,16 @@ def from_base64(text: object) -> bytes:
 
 
 def encode_fields(name: str, raw_name: str, message: Message) -> dict[str, Any]:
-    """The message under `name`, and its bytes under `raw_name` if JSON cannot hold all of it."""
+    """The message as JSON in the field `name`, and its bytes in the field `raw_name` if JSON cannot represent all of
+    it.
+    """
     data, exact = _to_json(message)
     found = {} if data is None else {name: data}
     return found if exact else {**found, raw_name: to_base64(message.SerializeToString(deterministic=True))}
 
 
 def canonical_bytes(message: Message) -> bytes:
-    """Bytes that are the same for messages that are the same: maps in order, also inside of ``Any``."""
+    """Bytes that are the same for equal messages: maps are sorted, also inside ``Any``."""
     copy = type(message)()
     copy.CopyFrom(message)
     _canonicalize(copy)
@@ -93,7 +95,7 @@ def canonical_bytes(message: Message) -> bytes:
 
 
 def unpack_any(message: Any) -> Message | None:
-    """What an ``Any`` of any pool holds, or None if its type is unknown or its bytes are not of that type."""
+    """The content of an ``Any`` of any pool; None if its type is unknown or its bytes do not match the type."""
     try:
         inner = message_factory.GetMessageClass(_TYPES.FindMessageTypeByName(message.type_url.rpartition("/")[2]))()
         inner.ParseFromString(message.value)
@@ -114,7 +116,7 @@ def _canonicalize(message: Message) -> None:
 
 
 def child_messages(message: Message) -> list[Any]:
-    """The messages in the fields of a message, but for those in maps."""
+    """The messages in the fields of a message, except those in maps."""
     found: list[Any] = []
     for field, value in message.ListFields():
         if field.message_type is None or field.message_type.GetOptions().map_entry:

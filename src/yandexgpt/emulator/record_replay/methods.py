@@ -1,4 +1,4 @@
-"""The methods that can be forwarded, recorded and replayed: all that are emulated, by any name one may write."""
+"""The methods that can be forwarded, recorded and replayed: all emulated methods."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Method(NamedTuple):
     """A method of the service.
 
     Attributes:
-        path: what it is called by on the wire: ``"/yandex.cloud.operation.OperationService/Get"``.
-        name: what it is called by in a recording: ``"OperationService/Get"``.
-        request_type, response_type: the classes of its messages.
+        path: the full name on the wire: ``"/yandex.cloud.operation.OperationService/Get"``.
+        name: the short name in a recording: ``"OperationService/Get"``.
+        request_type, response_type: the message classes.
     """
 
     path: str
@@ -40,18 +40,18 @@ class Method(NamedTuple):
 
     @property
     def is_generation(self) -> bool:
-        """Whether its answers are written while the caller waits."""
+        """Whether it generates answers synchronously."""
         return self.service == "TextGenerationService"
 
     @property
     def needs_credentials(self) -> bool:
-        """Whether its calls carry a credential."""
+        """Whether its calls need a credential."""
         return self.service != "IamTokenService"
 
 
 @functools.cache
 def methods() -> Mapping[str, Method]:
-    """Every method, by its path."""
+    """All methods by their path."""
     found = (
         Method(
             f"/{service.full_name}/{method.name}",
@@ -67,32 +67,32 @@ def methods() -> Mapping[str, Method]:
 
 
 def find_method(name: str) -> Method | None:
-    """The method of this name, short (``OperationService/Get``) or full, with or without the slash in front."""
+    """The method with this name, short (``OperationService/Get``) or full, with or without a leading slash."""
     wanted = name.removeprefix("/")
     return next((each for each in methods().values() if wanted in (each.name, each.path[1:])), None)
 
 
 class RawRequest(NamedTuple):
-    """A request as it came, and what it says."""
+    """A request: the received bytes and the parsed message."""
 
     data: bytes
     message: Message
 
 
 class AllMethodsHandler(grpc.GenericRpcHandler):
-    """Every method, served by one function.
+    """Handles all methods with one function.
 
-    Each is a stream on the wire: there a single answer is a stream of one message.
+    All methods are registered as response streams. On the wire, a single response is a stream of one message.
 
     Args:
-        serve: takes the method, the request and gRPC's context, and makes the serialized messages of the answer.
+        serve: gets the method, the request and gRPC's context, and returns the serialized response messages.
     """
 
     def __init__(self, serve: Callable[[Method, RawRequest, grpc.ServicerContext], Iterator[bytes]]) -> None:
         self._serve = serve
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of a method; None for one that is not known."""
+        """The handler of a method; None for an unknown method."""
         method = methods().get(handler_call_details.method)
         if method is None:
             return None

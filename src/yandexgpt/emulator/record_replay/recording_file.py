@@ -1,4 +1,4 @@
-"""The form of a recording: a JSON object a line, a line a call. See ``docs/recordings.md``."""
+"""The format of a recording: JSON Lines, one call per line. See ``docs/recordings.md``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ __all__ = [
 VERSION = 1
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 METADATA = ("x-client-request-id", "x-request-id", "x-server-trace-id", PUSHBACK_KEY)
-"""Metadata that is kept: the client's id of the call, and of what the service sends its ids and its word on retries."""
+"""The recorded metadata: the client's id of the call, the service's ids, and the service's retry pushback."""
 _KEYS = (
     "version",
     "began",
@@ -52,11 +52,11 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?Z")
 
 
 class RecordedResponse(NamedTuple):
-    """A message of an answer.
+    """A response message.
 
     Attributes:
-        after: seconds since the message before it, or since the call began.
-        content: its bytes.
+        after: seconds since the previous message, or since the start of the call.
+        content: the serialized message.
     """
 
     after: float
@@ -65,18 +65,18 @@ class RecordedResponse(NamedTuple):
 
 @dataclass(frozen=True)
 class RecordedStatus(ErrorStatus):
-    """A status other than OK, with just the details that came with it.
+    """A status other than OK, with the recorded details.
 
     Attributes:
-        after: seconds since the last message, or since the call began.
-        packed: what stood in ``grpc-status-details-bin``; None: nothing.
+        after: seconds since the last message, or since the start of the call.
+        packed: the value of ``grpc-status-details-bin``; None: not present.
     """
 
     after: float = 0.0
     packed: bytes | None = None
 
     def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:  # noqa: ARG002 - it is in the details
-        """What was recorded."""
+        """The recorded trailing metadata."""
         return (*self.metadata, *([] if self.packed is None else [(STATUS_DETAILS_KEY, self.packed)]))
 
 
@@ -85,14 +85,14 @@ class RecordedCall:
     """A recorded call.
 
     Attributes:
-        method: what was called.
-        request: what with, secrets removed.
-        responses: the messages of the answer.
-        status: the status that it ended with; None: OK, or nothing at all.
-        unfinished: whether the client ended it, by cancelling it or at its deadline, before the service did.
-        texts: whether the texts are there; False: their outlines.
-        metadata: what of :data:`METADATA` came with it; None: not recorded, as in a line written by hand.
-        began: when, as an ISO 8601 time of UTC; empty: not recorded.
+        method: the method.
+        request: the request, without secrets.
+        responses: the response messages.
+        status: the error status; None: OK, or no status at all.
+        unfinished: whether the client ended the call before the service, by cancellation or at its deadline.
+        texts: whether the texts were recorded; False: they are masked.
+        metadata: the values of :data:`METADATA`; None: not recorded, as in a line written by hand.
+        began: the start as an ISO 8601 time in UTC; empty: not recorded.
         where: ``file:line``.
     """
 
@@ -108,7 +108,7 @@ class RecordedCall:
 
 
 def select_metadata(metadata: Iterable[tuple[str, Any]]) -> dict[str, str]:
-    """What is kept of the metadata of a call, both ways."""
+    """The part of the metadata that is recorded, in both directions."""
     return {key: value for key, value in metadata if key in METADATA and _fits(value)}
 
 
@@ -117,7 +117,7 @@ def _fits(value: object) -> bool:
 
 
 def encode_call(entry: RecordedCall) -> bytes:
-    """The call as a line, its end included."""
+    """The call as a line, with the line end."""
     line: dict[str, Any] = {"version": VERSION}
     if entry.began:
         line["began"] = entry.began
@@ -168,14 +168,14 @@ def _rounded(seconds: float) -> float:
 
 
 def read_recording(path: Path, name: str) -> list[RecordedCall]:
-    """The calls of a recording, in the order in which they began; one without a time stays behind the line before it.
+    """The calls of a recording, sorted by their start. A call without a time stays behind the line before it.
 
     Args:
         path: the file.
-        name: the argument that it was given as.
+        name: the name of the argument, for error messages.
 
     Raises:
-        ValueError: it cannot be read, or is no recording; the message is one line, and names the file and the line.
+        ValueError: the file cannot be read or is not a recording; the message is one line with the file and the line.
     """
     try:
         lines = path.read_bytes().split(b"\n")
@@ -190,7 +190,7 @@ def read_recording(path: Path, name: str) -> list[RecordedCall]:
 
 
 class _LineParser:
-    """One line on its way to an :class:`RecordedCall`."""
+    """Parses a line to a :class:`RecordedCall`."""
 
     def __init__(self, where: str, line: bytes) -> None:
         self._where = where

@@ -1,8 +1,7 @@
-"""What is taken out of messages before they are written down: secrets always, texts if asked.
+"""Redaction of messages before they are written to a file: secrets always, texts on request.
 
-A removed text leaves its outline: an ``x`` for each character that is not white space. So the texts of a stream keep
-their lengths, their words, and the way in which one continues the other; and a request finds its recording again by
-the outlines of its texts.
+A redacted text is masked: each character except white space is replaced by ``x``. So the texts of a stream keep their
+lengths, their words and their common prefixes, and a request still matches its recording by the masked texts.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from yandexgpt.emulator.record_replay.message_encoding import child_messages, un
 __all__ = ["REMOVED", "find_secrets", "without_secrets", "without_texts"]
 
 REMOVED = "removed"
-"""Stands for a secret."""
+"""Replaces a secret."""
 _IAM = "yandex.cloud.iam."
 _SECRETS = ("yandex_passport_oauth_token", "jwt", "iam_token")
 
@@ -41,26 +40,26 @@ _KEPT = {
     "CancelOperationRequest.operation_id",
     "Any.type_url",
 }
-"""Strings that are no texts of anybody's; whatever else is a string goes."""
+"""String fields without user text. All other strings are masked."""
 _WHOLE = ("google.rpc.Status", "google.protobuf.Timestamp")
-"""Messages left as they are: the service's own words on an error, and times."""
+"""Message types that are not changed: errors of the service, and times."""
 _SCHEMAS = {"FunctionTool.parameters", "JsonSchema.schema"}
 _WORDS = ("title", "description", "$comment")
 _VALUES = ("default", "const", "enum", "example", "examples")
-"""What in a schema is no structure: words for people, and values of any kind."""
+"""Keywords of a schema with arbitrary values."""
 _CHARACTER = re.compile("[^\\s\ufffd]")
 _Message = TypeVar("_Message", bound=Message)
 
 
 def find_secrets(message: Message) -> list[str]:
-    """The tokens and keys that the message holds."""
+    """The tokens and keys in the message."""
     if not message.DESCRIPTOR.full_name.startswith(_IAM):
         return []
     return [value for field, value in message.ListFields() if field.name in _SECRETS]
 
 
 def without_secrets(message: _Message) -> _Message:
-    """The message without tokens, and without the time that one ends at; itself if it can hold none."""
+    """The message without tokens and without the expiry time of a token; the same object if its type has none."""
     if not message.DESCRIPTOR.full_name.startswith(_IAM):
         return message
     copy = _copy(message)
@@ -73,10 +72,10 @@ def without_secrets(message: _Message) -> _Message:
 
 
 def without_texts(message: _Message) -> _Message:
-    """A copy with nothing left of the texts but their outlines.
+    """A copy with masked texts.
 
-    Those are messages, answers, tokens (their numbers too), arguments and results of tools; in a schema the words, not
-    the structure. Fields that this interface does not know go altogether.
+    These are: messages, answers, tokens (and their ids), arguments and results of tools. In a schema, descriptions are
+    masked, but not the structure. Unknown fields are removed.
     """
     copy = _copy(message)
     _strip(copy)
@@ -116,11 +115,11 @@ def _strip_struct(struct: Any, *, schema: bool) -> None:
 
 
 def _strip_value(value: Any, keyword: str | None) -> None:
-    """Take the texts out of a JSON value.
+    """Mask the texts in a JSON value.
 
     Args:
-        value: the value, a ``google.protobuf.Value``.
-        keyword: in a schema, what the value stands under; None: nothing of the value is to be left.
+        value: a ``google.protobuf.Value``.
+        keyword: in a schema, the keyword of the value; None: mask the whole value.
     """
     kind = value.WhichOneof("kind")
     if kind == "struct_value":

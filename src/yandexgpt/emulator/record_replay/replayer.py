@@ -1,4 +1,4 @@
-"""Replay: calls answered from a recording, with the timing of the recording."""
+"""Answers calls from a recording, with the recorded timing."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _SENT_BACK = ("x-request-id", "x-server-trace-id")
 
 
 class Replayer:
-    """Answers from a recording.
+    """Answers calls from a recording.
 
     Attributes:
-        script: takes failures, which come before what was recorded.
+        script: accepts failures, which have priority over the recording.
 
     Args:
         path: the recording.
         match: see :class:`RecordedCalls`.
 
     Raises:
-        ValueError: it is no recording, or there is no call in it.
+        ValueError: the file is not a recording, or contains no call.
     """
 
     def __init__(self, path: Path, match: MatchMode) -> None:
@@ -53,14 +53,14 @@ class Replayer:
         self.script = RestrictedScript(str(path), fails=True)
 
     def start(self) -> None:
-        """Begin at the beginning of the recording, also after :meth:`stop`."""
+        """Start at the beginning of the recording, also after :meth:`stop`."""
         self._recorded = RecordedCalls(self._path, self._entries, self._match)
 
     def stop(self) -> None:
-        """There is nothing to close."""
+        """Nothing has to be closed."""
 
     def handler(self, service: Service, quota: Quota) -> grpc.GenericRpcHandler:
-        """All services, for ``grpc.Server.add_generic_rpc_handlers``."""
+        """The handler of all methods for ``grpc.Server.add_generic_rpc_handlers``."""
 
         def serve(method: Method, request: RawRequest, context: grpc.ServicerContext) -> Iterator[bytes]:
             return self._serve(service, quota, method, request, context)
@@ -100,7 +100,7 @@ class Replayer:
 def _answer(
     identity: Identity, call: Call, entry: RecordedCall, failure: Failure | None, release: Callable[[], None]
 ) -> Iterator[bytes]:
-    """What was recorded, as far as the failure lets it come; the failure itself is left to be sent."""
+    """The recorded messages, up to a scripted failure. The caller sends the failure."""
     responses = entry.responses if failure is None else entry.responses[:-1][: failure.after]
     succeeds = failure is None and entry.status is None and not entry.unfinished
     for index, response in enumerate(responses, 1):
@@ -120,7 +120,7 @@ def _answer(
 
 
 def _with_token(identity: Identity, entry: RecordedCall, content: bytes) -> bytes:
-    """The message with a token of this emulator's own, where one was removed."""
+    """The message with a new token of this emulator, if the recorded token was redacted."""
     if entry.method.response_type is not iam.CreateIamTokenResponse:
         return content
     response = iam.CreateIamTokenResponse.FromString(content)
@@ -132,11 +132,11 @@ def _with_token(identity: Identity, entry: RecordedCall, content: bytes) -> byte
 
 
 def _ids(entry: RecordedCall) -> list[tuple[str, str]] | None:
-    """What is sent back as ids; None: it is not known, and new ones will do."""
+    """The ids to send; None: they were not recorded, and new ids are sent."""
     if entry.metadata is None:
         return None
     return [(key, entry.metadata[key]) for key in _SENT_BACK if key in entry.metadata]
 
 
 def _nothing() -> None:
-    """Release nothing."""
+    """There is nothing to release."""

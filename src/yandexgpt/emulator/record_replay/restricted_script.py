@@ -1,4 +1,4 @@
-"""The script of an emulator whose answers come from elsewhere."""
+"""The script of an emulator that does not answer by itself."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["RestrictedScript"]
 
 
 class RestrictedScript(Script):
-    """A script that takes no answers.
+    """A script that accepts no answers.
 
     Args:
-        source: where the answers come from instead.
-        fails: whether calls may be scripted to fail.
+        source: the source of the answers, for error messages.
+        fails: whether it accepts failures of calls.
     """
 
     def __init__(self, source: str, *, fails: bool) -> None:
@@ -33,7 +33,9 @@ class RestrictedScript(Script):
         raise RuntimeError(f"rules: the answers of this emulator come from {self._source}")
 
     def add_failure(self, failure: Failure, times: int) -> None:
-        """Fail so, if calls may and it is not an operation's end; otherwise raises RuntimeError."""
+        """Queue a failure of a call; raises RuntimeError if failures are not accepted, or for a failure of an
+        operation.
+        """
         if not self._fails or failure.operation:
             what = "operation" if self._fails else "call"
             raise RuntimeError(f"fail(): how this emulator's {what}s end comes from {self._source}")

@@ -1,4 +1,4 @@
-"""The file of a recording while it is written: a whole line a call, and no secrets."""
+"""Writes a recording, without secrets."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from yandexgpt.emulator.record_replay.redaction import REMOVED, find_secrets, wi
 __all__ = ["RecordingWriter"]
 
 _LEAST_SECRET = 16
-"""Characters: anything shorter may stand in the service's words by chance. Real keys and tokens are far longer."""
+"""Minimum length of a secret to search for in other texts. Real keys are longer; shorter ones could match by chance."""
 
 
 class RecordingWriter:
-    """Appends calls to a file. Thread-safe.
+    """Appends calls to a recording. Thread-safe.
 
     Args:
-        path: the file; one that is there must be a recording, and is gone on with.
-        texts: False: texts leave only their outlines.
+        path: the file; an existing file must be a recording, and new calls are appended.
+        texts: False: texts are masked.
 
     Raises:
-        ValueError: the file is there, and is no recording.
+        ValueError: the file exists and is not a recording.
     """
 
     def __init__(self, path: Path, *, texts: bool) -> None:
@@ -44,10 +44,10 @@ class RecordingWriter:
                 raise ValueError(f"{error}; only a recording is gone on with: name another file for record") from error
 
     def open(self) -> None:
-        """Open the file, and make it if it is not there.
+        """Open the file, or create it.
 
         Raises:
-            ValueError: it cannot be.
+            ValueError: it cannot be opened.
         """
         try:
             ended = not self._path.exists() or self._path.read_bytes()[-1:] in (b"", b"\n")
@@ -58,7 +58,7 @@ class RecordingWriter:
             os.write(self._file, b"\n")
 
     def close(self) -> None:
-        """Close the file; nothing is written any more."""
+        """Close the file. Later calls are not written."""
         with self._lock:
             if self._file is not None:
                 os.close(self._file)
@@ -68,8 +68,8 @@ class RecordingWriter:
         """Append a call.
 
         Args:
-            entry: the call as it was, secrets and texts included.
-            secrets: the values of ``authorization`` that it came with.
+            entry: the call, with secrets and texts.
+            secrets: the values of its ``authorization`` metadata.
         """
         line = recording_file.encode_call(self._cleaned(entry, secrets))
         with self._lock:
@@ -78,7 +78,7 @@ class RecordingWriter:
                     line = line[os.write(self._file, line) :]
 
     def _cleaned(self, entry: RecordedCall, secrets: Iterable[str]) -> RecordedCall:
-        """The call without secrets, and without texts if they are not wanted."""
+        """The call without secrets, and with masked texts if required."""
         found = {secret for value in secrets for secret in (value, value.partition(" ")[2])}
         found.update(find_secrets(entry.request))
         responses = []
@@ -122,7 +122,7 @@ def _scrubbed_refusal(status: RecordedStatus, secrets: Sequence[str]) -> Recorde
 
 
 def _scrubbed_status(packed: bytes, secrets: Sequence[str]) -> bytes | None:
-    """The details without those that hold a secret; None if they cannot be read."""
+    """The serialized status without details that contain a secret; None if it cannot be parsed."""
     try:
         status = status_pb2.Status.FromString(packed)
     except DecodeError:

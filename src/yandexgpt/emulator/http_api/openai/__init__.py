@@ -1,16 +1,17 @@
-"""OpenAI's face of the emulator: Chat Completions, Responses and the list of models, translated to gRPC calls.
+"""The OpenAI API of the emulator: Chat Completions, Responses and the list of models, translated to gRPC calls.
 
-**Models.** ``gpt://<folder>/<model>[/<version>]`` as it is; a name is completed with the folder of the header
-``OpenAI-Project`` (or ``x-folder-id``).
+**Models.** A name is completed with the folder of the header ``OpenAI-Project`` (or ``x-folder-id``). A URI
+``gpt://<folder>/<model>[/<version>]`` is used as it is.
 
-**Credentials.** ``Authorization: Bearer <API key or IAM token>``; an IAM token begins with ``t1.``.
+**Credentials.** ``Authorization: Bearer <API key or IAM token>``. An IAM token begins with ``t1.``.
 
-**Streams.** The service may take back what it said, an OpenAI stream cannot. So a partial's text is sent as far as the
-message after it agrees, without the half of a character at its end. Where an answer contradicts what was sent all the
-same, the stream ends in an error. Where the content filter puts its own words there, Chat Completions send them in the
-last chunk (as the service does, to judge by its SDK), and Responses as a part of the type ``refusal``.
+**Streams.** The service may change text that it has sent; an OpenAI stream cannot. So the text of a partial message is
+sent only as far as the next message confirms it, and without an incomplete character at its end. If the final answer
+still contradicts the text that was sent, the stream ends with an error. If the content filter replaces the answer, the
+new text is the last chunk of Chat Completions (like the service, judging by its SDK), or a part of the type ``refusal``
+in Responses.
 
-**What gRPC has nothing for** is refused by name with status 400, unless it changes nothing about an answer.
+**Unsupported parameters** are rejected by name with status 400, unless they do not affect the answer.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ __all__ = ["routes"]
 _MODELS = ("yandexgpt", "yandexgpt-lite")
 _VERSIONS = ("latest", "rc", "deprecated")
 _ANY_FOLDER = "emulator"
-"""The folder of the models where a client names none."""
+"""The folder in the list of models, if the request has no folder."""
 _ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def routes() -> list[BaseRoute]:
-    """The routes, with a memory of their own for responses."""
+    """The routes, with a store for responses."""
     responses = Responses(ResponseStore())
     return [
         Route("/v1/chat/completions", endpoint(chat.create), methods=["POST"]),
@@ -53,7 +54,7 @@ def routes() -> list[BaseRoute]:
 
 
 async def _models(request: Request, _raw: bytes) -> Response:
-    """Some models of the folder; the service has no list of them."""
+    """Some models of the folder. The gRPC service has no list of models."""
     client = ServiceClient(request)
     if client.authorization is None:
         raise ApiError(401, "the header Authorization is missing: send 'Bearer <API key>'", code="invalid_api_key")

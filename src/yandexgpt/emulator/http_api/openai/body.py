@@ -1,4 +1,4 @@
-"""The JSON body of a request, read field by field: what is of the wrong type, or not known, is refused by name."""
+"""Reads the fields of a JSON request body. Fields that are unknown or have the wrong type are rejected by name."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["Body", "abbreviated", "parse_body"]
 
 _T = TypeVar("_T")
 _SHOWN = 80
-"""Characters of a wrong value that are quoted back."""
+"""Maximum length of a wrong value in an error message."""
 _LARGEST_INT64 = 2**63 - 1
 
 
 def parse_body(raw: bytes) -> Body:
-    """The body of a request, which must be a JSON object.
+    """Parse a request body, which must be a JSON object.
 
     Raises:
-        ApiError: it is not.
+        ApiError: it is not a JSON object.
     """
     try:
         value = json.loads(raw, parse_constant=_not_json)
@@ -35,7 +35,7 @@ def parse_body(raw: bytes) -> Body:
 
 
 def abbreviated(value: object) -> str:
-    """A wrong value for a message, as JSON; shortened if it is long."""
+    """A wrong value as JSON for an error message. A long value is cut."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
@@ -45,17 +45,17 @@ def _not_json(name: str) -> Any:
 
 
 class Body:
-    """The fields of a request. Null is as if not given.
+    """The fields of a request. A null field counts as absent.
 
     Args:
-        fields: by name.
+        fields: the values by name.
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         self._fields = {name: value for name, value in fields.items() if value is not None}
 
     def get(self, name: str) -> Any:
-        """The field, whatever it is; None if it is not given."""
+        """A field of any type; None if it is absent."""
         return self._fields.get(name)
 
     def string(self, name: str) -> str | None:
@@ -92,7 +92,7 @@ class Body:
         return float(value)
 
     def integer(self, name: str) -> int | None:
-        """A whole number of 64 bits."""
+        """A 64-bit integer."""
         value = self.get(name)
         if value is None:
             return None
@@ -101,11 +101,11 @@ class Body:
         return value
 
     def allow_only(self, known: frozenset[str], neutral: Mapping[str, tuple[Any, ...]]) -> None:
-        """Refuse what would be dropped.
+        """Reject fields that would be ignored.
 
         Args:
-            known: fields that are read, or that change nothing about the answer.
-            neutral: fields that gRPC has nothing for, with the values that ask for nothing.
+            known: fields that are supported, or do not affect the answer.
+            neutral: fields that gRPC does not support, with the values that are accepted because they have no effect.
         """
         for name, value in self._fields.items():
             if name in known:

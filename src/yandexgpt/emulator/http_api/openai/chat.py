@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions``."""
+"""Chat Completions: ``POST /v1/chat/completions``."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _IGNORED = (
     "store",
     "user",
 )
-"""Parameters that change nothing about an answer."""
+"""Parameters that do not affect the answer."""
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "audio": (),
     "frequency_penalty": (0, 0.0),
@@ -84,7 +84,7 @@ class _ChatRequest(NamedTuple):
 
 
 async def create(request: Request, raw: bytes) -> Response:
-    """Answer, whole or as a stream of chunks.
+    """Answer with one object or with a stream of chunks.
 
     Raises:
         ApiError, CallFailed: there is no answer.
@@ -134,7 +134,7 @@ def _max_tokens(body: Body) -> int | None:
 
 
 class _Envelope:
-    """What all objects of one answer have in common."""
+    """The common fields of all objects of an answer."""
 
     def __init__(self, model: str) -> None:
         self.id = f"chatcmpl-{uuid.uuid4().hex}"
@@ -142,14 +142,14 @@ class _Envelope:
         self._model = model
 
     def object(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
-        """``chat.completion`` or ``chat.completion.chunk``."""
+        """A ``chat.completion`` or ``chat.completion.chunk`` object."""
         return {"id": self.id, "object": kind, "created": self._created, "model": self._model, "choices": choices}
 
     def whole(self, completion: Completion) -> dict[str, Any]:
-        """The answer in one piece.
+        """The whole answer as one object.
 
         Raises:
-            ApiError: it has no end.
+            ApiError: the answer is incomplete.
         """
         message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
         if completion.tool_calls:
@@ -158,7 +158,7 @@ class _Envelope:
         return {**self.object("chat.completion", [choice]), "usage": _usage(completion.usage)}
 
     def tool_calls(self, completion: Completion) -> list[dict[str, Any]]:
-        """The functions that the model asks for; their ids are made here, the service's have none."""
+        """The tool calls. The service has no ids for them, so they are created here."""
         return [
             {
                 "id": f"call_{self.id.removeprefix('chatcmpl-')}_{index}",
@@ -170,11 +170,11 @@ class _Envelope:
 
 
 class _Chunks:
-    """The chunks of a streamed answer; of the service's alternatives it is the first.
+    """The chunks of a streamed answer (its first alternative).
 
-    They are such as Yandex Cloud's own SDK reads (0.22): only the last one of an answer has a ``finish_reason``, only
-    the one of the usage a ``usage``, not even null; and after ``content_filter`` the content of the last one stands for
-    the whole answer.
+    Their form is the one that Yandex Cloud's own SDK reads (0.22): only the last chunk of the answer has a
+    ``finish_reason``; only the chunk with the usage has a field ``usage`` (not even null in others); after
+    ``content_filter``, the content of the last chunk replaces the whole answer.
     """
 
     def __init__(self, frame: _Envelope, *, include_usage: bool) -> None:

@@ -1,4 +1,4 @@
-"""Messages of Chat Completions as items of the Responses API, which the package translates already."""
+"""Converts messages of Chat Completions to items of the Responses API."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ChatMessages:
     """The messages of a request.
 
     Attributes:
-        items: the same as items.
+        items: the messages as items.
 
     Raises:
-        ApiError: a message that has no such form.
+        ApiError: a message cannot be converted.
     """
 
     def __init__(self, messages: list[dict[str, Any]]) -> None:
@@ -35,7 +35,7 @@ class ChatMessages:
             self._add(message, f"messages[{index}]")
 
     def rename(self, place: str) -> str:
-        """The place in the request, for one in what it was translated to."""
+        """The place in the request that corresponds to a place in the items."""
         if place == "input":
             return "messages"
         place = _ITEM.sub(lambda match: self._places[int(match[1])], place)
@@ -101,10 +101,10 @@ class ChatMessages:
 
 
 def tools(given: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """The tools as the Responses API has them: name and parameters beside the type.
+    """The tools in the form of the Responses API: name and parameters are beside the type.
 
     Raises:
-        ApiError: one that is no function.
+        ApiError: a tool is not a function.
     """
     return None if given is None else [_tool(tool, f"tools[{index}]") for index, tool in enumerate(given)]
 
@@ -117,7 +117,7 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def tool_choice(given: Any) -> str | dict[str, Any] | None:
-    """The choice as the Responses API has it.
+    """The tool choice in the form of the Responses API.
 
     Raises:
         ApiError: it is neither a mode nor a function.
@@ -135,10 +135,10 @@ def tool_choice(given: Any) -> str | dict[str, Any] | None:
 
 
 def response_format(given: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The format as ``text`` of the Responses API.
+    """The response format as the field ``text`` of the Responses API.
 
     Raises:
-        ApiError: it has no such form.
+        ApiError: it cannot be converted.
     """
     if given is None:
         return None
@@ -162,7 +162,7 @@ def response_format(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _content(content: Any, where: str) -> Any:
-    """A string as it is, parts of text as parts of an item; what is neither is for the item's own checks."""
+    """The content of a message: a string, or a list of text parts in the form of the Responses API."""
     if not isinstance(content, list):
         if not isinstance(content, str):
             raise bad_request(
@@ -190,7 +190,7 @@ def _string(value: Mapping[str, Any], key: str, where: str) -> str:
 
 
 def _only(value: Mapping[str, Any], where: str, *known: str) -> None:
-    """Refuse keys that would be dropped; null, false and what is empty ask for nothing."""
+    """Reject keys that would be ignored. A value that is null, false or empty has no effect and is accepted."""
     for key, item in value.items():
         if key not in known and item:
             raise bad_request(

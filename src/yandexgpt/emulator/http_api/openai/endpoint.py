@@ -1,4 +1,4 @@
-"""Answers over HTTP: whole or as server-sent events, and given up when the client goes away."""
+"""HTTP endpoints: they read the request body, convert errors to responses, and detect disconnected clients."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["endpoint"]
 def endpoint(
     handle: Callable[[Request, bytes], Coroutine[Any, Any, Response]], parameters: dict[str, str] | None = None
 ) -> Callable[[Request], Awaitable[Response]]:
-    """The handler of a route: problems become answers, and a client that goes away cancels it.
+    """The handler of a route. It converts errors to responses, and is cancelled when the client disconnects.
 
     Args:
-        handle: what answers a request with its body.
-        parameters: as for :func:`~yandexgpt.emulator.http_api.openai.errors.from_call_failed`.
+        handle: gets a request with its body, and returns the response.
+        parameters: see :func:`~yandexgpt.emulator.http_api.openai.errors.from_call_failed`.
     """
 
     async def answer(request: Request) -> Response:

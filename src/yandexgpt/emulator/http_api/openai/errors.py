@@ -1,4 +1,4 @@
-"""What goes wrong, in OpenAI's form: ``{"error": {"message", "type", "param", "code"}}``."""
+"""Errors in OpenAI's format: ``{"error": {"message", "type", "param", "code"}}``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CODES = {
     grpc.StatusCode.UNAUTHENTICATED: "invalid_api_key",
     grpc.StatusCode.RESOURCE_EXHAUSTED: "rate_limit_exceeded",
 }
-"""OpenAI's words for programs; others are the gRPC status's name."""
+"""OpenAI's error codes; for other statuses, the name of the gRPC status."""
 _TOO_MANY_REQUESTS = 429
 _SERVER_ERRORS = 500
 _PARAMETERS = {
@@ -31,19 +31,19 @@ _PARAMETERS = {
     "tool_choice.mode": "tool_choice",
     "tool_choice.function_name": "tool_choice",
 }
-"""Fields of the gRPC request by the names that they have here; others keep theirs."""
+"""Parameter names for fields of the gRPC request; other fields keep their names."""
 _GENERATION_CODES = {"RESOURCE_EXHAUSTED": "rate_limit_exceeded", "INVALID_ARGUMENT": "invalid_prompt"}
 
 
 class ApiError(Exception):
-    """A request that ends in an error.
+    """An error response.
 
     Args:
         status: the HTTP status.
-        message: what is wrong, for a person.
-        param: the parameter to blame, or None.
-        code: a word for programs.
-        headers: HTTP headers to go with it.
+        message: the error message.
+        param: the invalid parameter, or None.
+        code: OpenAI's error code.
+        headers: further HTTP headers.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class ApiError(Exception):
         self.headers = {"x-request-id": str(uuid.uuid4()), **(headers or {})}
 
     def response(self) -> Response:
-        """The error as the whole answer."""
+        """The HTTP response."""
         return json_response(self.body, status=self.status, headers=self.headers)
 
 
@@ -73,22 +73,22 @@ def _kind(status: int) -> str:
 
 
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A JSON value as the whole answer."""
+    """A response with a JSON value."""
     content = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
     return Response(content, status, headers, media_type="application/json")
 
 
 def bad_request(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
-    """The request cannot be taken as it is."""
+    """The error for an invalid request."""
     return ApiError(400, message, param=param, code=code)
 
 
 def from_call_failed(failed: CallFailed, parameters: dict[str, str] | None = None) -> ApiError:
-    """What the gRPC face refused a call with.
+    """The error for a failed gRPC call.
 
     Args:
-        refused: it.
-        parameters: names of this request's parameters that are others than elsewhere, by the gRPC request's fields.
+        failed: the failed call.
+        parameters: parameter names that differ from the usual ones, by the field of the gRPC request.
     """
     headers: dict[str, str] = {}
     if failed.request_id is not None:
@@ -105,7 +105,7 @@ def from_call_failed(failed: CallFailed, parameters: dict[str, str] | None = Non
 
 
 def _first_field(failed: CallFailed) -> str | None:
-    """The field of the gRPC request that is to blame, if one is."""
+    """The first invalid field of the gRPC request, if the status names one."""
     for detail in failed.status.details:
         found = error_details_pb2.BadRequest()
         if detail.Unpack(found):
@@ -114,10 +114,10 @@ def _first_field(failed: CallFailed) -> str | None:
 
 
 def generation_error(status_name: str, message: str) -> dict[str, str]:
-    """The ``error`` of a response that failed; openai's client knows few codes for it.
+    """The ``error`` field of a failed response. OpenAI's client knows only a few codes for it.
 
     Args:
         status_name: the name of the gRPC status code.
-        message: what is wrong.
+        message: the error message.
     """
     return {"code": _GENERATION_CODES.get(status_name, "server_error"), "message": message}

@@ -1,4 +1,4 @@
-"""Items of the Responses API and options as a ``CompletionRequest``: what both of OpenAI's paths are told in."""
+"""Builds a ``CompletionRequest`` from items of the Responses API and options. Chat Completions uses it too."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _KEY = re.compile(r"\['([^']*)'\]")
 
 @contextmanager
 def translated_errors(rename: Callable[[str], str]) -> Iterator[None]:
-    """Tell a ValueError of the package's own checks, which begins with the place, in the words of the request.
+    """Convert a ValueError about a place in the items to an error about the parameter of the HTTP request.
 
     Args:
-        rename: the place as the request has it, for one such as ``input[0].content``.
+        rename: converts a place such as ``input[0].content`` to the parameter.
 
     Raises:
-        ApiError: there was a ValueError, or something is nested deeper than protobuf allows.
+        ApiError: a ValueError was raised, or a value is nested too deeply for protobuf.
     """
     try:
         yield
@@ -68,10 +68,10 @@ def completion_request(
     tool_choice: str | Mapping[str, Any] | None = None,
     parallel_tool_calls: bool | None = None,
 ) -> CompletionRequest:
-    """The request. The ranges of numbers and the form of the model's URI are the service's to check.
+    """Build the request. The server validates the ranges of numbers and the form of the model URI.
 
     Raises:
-        ValueError: something has no form that gRPC could carry; see :func:`translated_errors`.
+        ValueError: a value cannot be represented in gRPC; see :func:`translated_errors`.
     """
     prompt, options = prompt_and_options(
         input=items,

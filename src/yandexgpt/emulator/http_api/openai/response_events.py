@@ -1,4 +1,4 @@
-"""The events of a streamed response, in the order in which openai's client wants them."""
+"""The events of a streamed response, in the order that OpenAI's client requires."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["ResponseEvents"]
 
 
 class ResponseEvents:
-    """The messages of a stream, in; events, out. A message is open from its first text on.
+    """Converts the messages of a stream to events. The output message is opened with its first text.
 
-    Where the content filter has taken back what was said, its own words come as a part of the type ``refusal``.
+    If the content filter replaces text that was sent, the new text is a part of the type ``refusal``.
 
     Args:
-        response: the JSON of the response with this answer, or with none yet.
-        keep: takes the JSON of the response that was told last, unless it failed.
+        response: returns the JSON of the response with an answer, or without one (None).
+        keep: is called with the JSON of the completed response. It is not called for a failed response.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A response of the Responses API as JSON: the package's own view of an answer, and what the request said."""
+"""A response of the Responses API as JSON, made from an answer and from the parameters of the request."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["echoed_parameters", "operation_id", "response_from_completion", "res
 _PREFIX = "resp_"
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 _DEFAULT_TEMPERATURE = 0.3
-"""The service's (source: its documentation)."""
+"""The default of the service (source: its documentation)."""
 
 
 def response_id(operation_id: str) -> str:
-    """The id of the response that an operation is to end in."""
+    """The id of the response for an operation."""
     return f"{_PREFIX}{operation_id}"
 
 
 def operation_id(response_id: str) -> str:
-    """The id of the operation that a response may be of."""
+    """The id of the operation for a response."""
     return response_id.removeprefix(_PREFIX)
 
 
 def echoed_parameters(body: Body) -> dict[str, Any]:
-    """What a response repeats of its request, with the defaults of what was left out."""
+    """The request parameters that a response repeats, with their defaults."""
     defaults: dict[str, Any] = {
         "instructions": None,
         "max_output_tokens": None,
@@ -60,13 +60,13 @@ def response_from_completion(
     created_at: int,
     said: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A response that is not of the background.
+    """A response of a synchronous request.
 
     Args:
-        completion: the answer; None: it is still to come.
-        id: the response's.
-        model: the model's URI.
-        created_at: seconds since 1970 (UTC).
+        completion: the answer; None: it is not complete yet.
+        id: the id of the response.
+        model: the model URI.
+        created_at: seconds since the epoch (UTC).
         said: see :func:`echoed_parameters`.
     """
     return _json(Response(id=id, created_at=created_at, model=model, background=False, completion=completion), said)
@@ -75,15 +75,15 @@ def response_from_completion(
 def response_from_operation(
     operation: operation_pb2.Operation, *, model: str | None, said: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """A response of the background.
+    """A response of a background request.
 
     Args:
-        operation: how it stands.
-        model: the model's URI; None if it is not known (any more).
+        operation: the state of the operation.
+        model: the model URI; None if it is unknown.
         said: see :func:`echoed_parameters`.
 
     Raises:
-        ApiError: the operation is none of text generation.
+        ApiError: the operation is not a text generation.
     """
     error: ResponseError | None = None
     completion: Completion | None = None
@@ -107,7 +107,7 @@ def response_from_operation(
 
 
 def _json(response: Response, said: Mapping[str, Any]) -> dict[str, Any]:
-    """The response with what openai's types demand and the service does not send."""
+    """The response as JSON, with the fields that OpenAI's types require and the service does not send."""
     body = {**response.to_dict(), **said}
     if response.error is not None:
         failed = response.status == "failed"

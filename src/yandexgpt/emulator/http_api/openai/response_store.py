@@ -1,4 +1,4 @@
-"""Responses that are kept, for ``GET /v1/responses/<id>`` and ``previous_response_id``: a bounded memory."""
+"""Stores responses for ``GET /v1/responses/<id>`` and ``previous_response_id``, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 __all__ = ["ResponseStore", "StoredResponse"]
 
 _LARGEST = 64 * 2**20
-"""Bytes of JSON that are kept; a response of a short talk has two thousand."""
+"""Maximum size of the store in bytes of JSON. A response of a short conversation has two thousand bytes."""
 
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """A response and the conversation that led to it.
+    """A response and its conversation.
 
     Attributes:
-        response: its JSON; of a background response as it was when it was submitted.
-        conversation: the items that it answers, those of responses before it included, without instructions.
-        authorization: the credential of its maker; nobody else gets it.
-        folder: nor does anybody for another folder.
+        response: the JSON; for a background response, its state at submission.
+        conversation: the input items, including those of previous responses, without instructions.
+        authorization: the credential of the request. Other credentials cannot read the response.
+        folder: the folder of the request. Other folders cannot read the response.
     """
 
     response: Mapping[str, Any]
@@ -32,10 +32,10 @@ class StoredResponse:
 
 
 class ResponseStore:
-    """Keeps the newest responses. For one event loop.
+    """Stores the newest responses. It must be used in one event loop.
 
     Args:
-        largest: bytes of JSON to keep at most; what goes beyond it is forgotten, the oldest first.
+        largest: maximum size in bytes of JSON. The oldest responses are removed first.
     """
 
     def __init__(self, largest: int = _LARGEST) -> None:
@@ -47,7 +47,7 @@ class ResponseStore:
         return len(self._kept)
 
     def put(self, kept: StoredResponse) -> None:
-        """Keep a response under its id."""
+        """Store a response."""
         response_id = kept.response["id"]
         self._size -= self._kept.pop(response_id, (kept, 0))[1]
         size = len(json.dumps([kept.response, *kept.conversation], ensure_ascii=False).encode())
@@ -58,7 +58,7 @@ class ResponseStore:
             self._size -= freed
 
     def get(self, response_id: str, authorization: str | None, folder: str | None) -> StoredResponse | None:
-        """The response of that id, if it is kept and the client may see it."""
+        """The response with this id, if it is stored and the caller may read it."""
         found = self._kept.get(response_id)
         if found is None or (found[0].authorization, found[0].folder) != (authorization, folder):
             return None

@@ -1,4 +1,4 @@
-"""``/v1/responses``: answers at once, streamed, or in the background; and those that were given."""
+"""The Responses API: ``/v1/responses``, synchronous, streamed or in the background."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _IGNORED = (
     "safety_identifier",
     "user",
 )
-"""Parameters that change nothing about an answer."""
+"""Parameters that do not affect the answer."""
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "context_management": ([],),
     "conversation": (),
@@ -73,13 +73,13 @@ _NOT_KNOWN = (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INVALID_ARGUMENT)
 
 
 class Responses:
-    """The handlers, and the responses that they keep."""
+    """The request handlers, with the stored responses."""
 
     def __init__(self, store: ResponseStore) -> None:
         self._store = store
 
     async def create(self, request: Request, raw: bytes) -> Response:
-        """Answer, whole, as a stream of events, or with a response that is to be retrieved.
+        """Answer with a response, with a stream of events, or with a background response that can be retrieved later.
 
         Raises:
             ApiError, CallFailed: there is no answer.
@@ -118,10 +118,10 @@ class Responses:
         return json_response(response, headers=client.headers)
 
     async def retrieve(self, request: Request, _raw: bytes) -> Response:
-        """How a response stands.
+        """The state of a response.
 
         Raises:
-            ApiError, CallFailed: it is not known.
+            ApiError, CallFailed: the response is unknown.
         """
         for name, value in request.query_params.items():
             if (name, value) not in (("stream", "false"), ("include_obfuscation", "false")):
@@ -132,10 +132,10 @@ class Responses:
         return json_response(await self._retrieve(request.path_params["id"], client), headers=client.headers)
 
     async def cancel(self, request: Request, _raw: bytes) -> Response:
-        """End a background response; one that has ended stays as it is.
+        """Cancel a background response. A completed response does not change.
 
         Raises:
-            ApiError, CallFailed: it is not known, or not of the background.
+            ApiError, CallFailed: the response is unknown, or is not a background response.
         """
         client, response_id = ServiceClient(request), request.path_params["id"]
         kept = self._store.get(response_id, client.authorization, client.folder)
@@ -153,7 +153,7 @@ class Responses:
     async def _look_up(
         self, response_id: str, client: ServiceClient, kept: StoredResponse | None, *, cancel: bool = False
     ) -> Mapping[str, Any]:
-        """A background response; another process may have made it, and then what it was asked is not known."""
+        """A background response. If another process created it, its request is unknown."""
         try:
             operation = await client.operation(operation_id(response_id), cancel=cancel)
         except CallFailed as failed:
@@ -171,7 +171,7 @@ class Responses:
         return response_from_operation(operation, model=None if kept is None else kept.response["model"], said=asked)
 
     async def _before(self, response_id: str | None, client: ServiceClient) -> list[Mapping[str, Any]]:
-        """The conversation up to a response, its answer included; that needs one which is kept."""
+        """The conversation up to a stored response, including its answer."""
         if response_id is None:
             return []
         name = "previous_response_id"
@@ -189,7 +189,7 @@ class Responses:
 
 
 def _modes(body: Body) -> tuple[bool, bool, bool]:
-    """Whether to stream, to answer in the background, and to keep the response."""
+    """Whether to stream, to answer in the background, and to store the response."""
     body.allow_only(frozenset((*_SUPPORTED, *_IGNORED)), _UNSUPPORTED)
     stream, background = body.boolean("stream") or False, body.boolean("background") or False
     store = body.boolean("store") is not False

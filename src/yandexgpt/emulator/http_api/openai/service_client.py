@@ -1,4 +1,4 @@
-"""Who calls, for which folder, and the gRPC calls that are made for them."""
+"""The gRPC calls of one OpenAI request, with its credential and folder."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ _IAM_TOKEN = "t1."  # noqa: S105 - how one begins
 
 
 class ServiceClient:
-    """A request's sender, as the gRPC face gets to see it.
+    """Makes gRPC calls with the credential, folder and other metadata of an HTTP request.
 
-    OpenAI's clients send every credential as ``Bearer``: one that begins with ``t1.`` is an IAM token and stays so, and
-    so does the one that the emulator was told to accept; any other is an API key.
+    OpenAI's clients send every credential as ``Bearer``. A credential that begins with ``t1.``, or equals the one
+    that the emulator accepts, stays a Bearer token. Any other credential becomes an API key.
 
     Attributes:
-        authorization: the credential as gRPC has it, or None.
-        folder: the one of the header ``OpenAI-Project``, or else of ``x-folder-id``; None without them.
+        authorization: the credential in the form of gRPC; None without one.
+        folder: the header ``OpenAI-Project``, or else ``x-folder-id``; None without them.
 
     Raises:
-        ApiError: a header holds what gRPC metadata cannot carry.
+        ApiError: a header contains characters that gRPC metadata cannot carry.
     """
 
     def __init__(self, request: Request) -> None:
@@ -60,10 +60,10 @@ class ServiceClient:
         self._metadata.extend((name, value) for name, value in translated_errors.items() if value is not None)
 
     def model_uri(self, model: str | None) -> str:
-        """The model's URI: a name is completed with the folder; whether there is such a model is the service's to say.
+        """The model URI. A name is completed with the folder. The service checks whether the model exists.
 
         Raises:
-            ApiError: none was given, or a name without a folder.
+            ApiError: there is no model, or a name without a folder.
         """
         if not model:
             raise bad_request("model must be given: a name such as yandexgpt-lite, or gpt://<folder>/<model>", "model")
@@ -79,22 +79,22 @@ class ServiceClient:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What goes along with an answer: the id of the gRPC call that was made for it, or else one made here."""
+        """The headers of the response: the request id of the gRPC call, or else a new one."""
         return {_REQUEST_ID: self._received.get(_REQUEST_ID) or str(uuid.uuid4())}
 
     async def generate(self, request: CompletionRequest) -> CompletionResponse:
-        """The whole answer.
+        """Generate the whole answer.
 
         Raises:
-            CallFailed: there is none.
+            CallFailed: the call failed.
         """
         return await self._unary(_GENERATE, request, CompletionResponse)
 
     async def stream(self, request: CompletionRequest, writer: Callable[[], EventWriter]) -> EventStream:
-        """The answer as it comes, once its first message is there.
+        """Stream the answer, after its first message has arrived.
 
         Raises:
-            CallFailed, ApiError: there is none.
+            CallFailed, ApiError: there is no first message.
         """
         messages = self._grpc_client.stream(
             _GENERATE, request, CompletionResponse, self._metadata, received=self._received
@@ -105,22 +105,22 @@ class ServiceClient:
         return EventStream(messages, first, writer(), self.headers)
 
     async def submit(self, request: CompletionRequest) -> operation_pb2.Operation:
-        """The operation of an answer that is to come in the background.
+        """Start an operation that generates the answer in the background.
 
         Raises:
-            CallFailed: there is none.
+            CallFailed: the call failed.
         """
         return await self._unary(_SUBMIT, request, operation_pb2.Operation)
 
     async def operation(self, operation_id: str, *, cancel: bool = False) -> operation_pb2.Operation:
-        """How an operation stands.
+        """The state of an operation.
 
         Args:
-            operation_id: its id.
-            cancel: end it before.
+            operation_id: the id.
+            cancel: cancel it first.
 
         Raises:
-            CallFailed: it cannot be told.
+            CallFailed: the call failed.
         """
         kind = operation_service_pb2.CancelOperationRequest if cancel else operation_service_pb2.GetOperationRequest
         method = f"/{_OPERATIONS}/{'Cancel' if cancel else 'Get'}"

@@ -14,34 +14,34 @@ __all__ = ["EventStream", "EventWriter", "event"]
 
 
 class EventWriter(Protocol):
-    """What makes the events of a stream of the service's messages."""
+    """Converts a stream of messages to events."""
 
     def start(self) -> Iterable[bytes]:
-        """Before the first message."""
+        """The events before the first message."""
 
     def push(self, message: CompletionResponse) -> Iterable[bytes]:
-        """For a message."""
+        """The events for a message."""
 
     def end(self) -> Iterable[bytes]:
-        """When the stream has ended well."""
+        """The events after a complete stream."""
 
     def fail(self, failed: CallFailed) -> Iterable[bytes]:
-        """When it has not."""
+        """The events after a failed stream."""
 
 
 def event(data: Any, name: str | None = None) -> bytes:
-    """A server-sent event: a JSON value, or a word such as ``[DONE]``."""
+    """A server-sent event with a JSON value, or with a literal such as ``[DONE]``."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
     return (f"data: {text}\n\n" if name is None else f"event: {name}\ndata: {text}\n\n").encode()
 
 
 class EventStream(StreamedResponse):
-    """Server-sent events made of a stream of the service's messages.
+    """A response that sends the messages of a gRPC call as server-sent events.
 
     Args:
-        messages, headers: as for :class:`~yandexgpt.emulator.http_api.disconnect.StreamedResponse`.
+        messages, headers: see :class:`~yandexgpt.emulator.http_api.disconnect.StreamedResponse`.
         first: the first message.
-        writer: what makes the events.
+        writer: converts messages to events.
     """
 
     def __init__(
