@@ -125,8 +125,8 @@ def encode_answer(answer: Answer, input_words: int) -> AnswerMessages:
     """The messages of an answer to a prompt with this number of words.
 
     The final message reports ``T`` completion tokens: the number in the answer's usage, or else the number ``W`` of
-    words of its longest message. A partial of ``w`` words reports ``T * w // W`` tokens, but not fewer than the
-    partial before it.
+    words of its longest message. A partial of ``w`` words reports ``T * w // W`` tokens, but not fewer than the partial
+    before it.
     """
     lengths = [sum(map(count_words, texts)) for texts in answer.partials]
     final_length = sum(count_words(alternative.text or "") for alternative in answer.alternatives)
@@ -158,7 +158,7 @@ def _partial(texts: Sequence[str], input_tokens: int, completion_tokens: int, mo
 def _final(answer: Answer, input_tokens: int, completion_tokens: int) -> bytes:
     response = text_generation_service_pb2.CompletionResponse(model_version=answer.model_version)
     for scripted in answer.alternatives:
-        # Through the field's number, because a scripted status may be one that the enum does not know.
+        # A scripted status may be a number that the enum does not define.
         alternative = response.alternatives.add()
         alternative.status = scripted.status  # type: ignore[assignment]
         alternative.message.role = scripted.role

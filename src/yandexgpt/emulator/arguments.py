@@ -93,10 +93,10 @@ def make_failure(
         raise ValueError(f"pushback must be a whole number of milliseconds, not {pushback!r}")
     if operation and (after or pushback is not None):
         raise ValueError("after and pushback are for calls that fail, not for an operation")
-    words = f"scripted {status.name}" if message is None else _text("message", message)
+    status_message = f"scripted {status.name}" if message is None else _text("message", message)
     metadata = () if pushback is None else ((_PUSHBACK_KEY, str(pushback)),)
     return Failure(
-        status=ErrorStatus(status, words, tuple(packed), metadata),
+        status=ErrorStatus(status, status_message, tuple(packed), metadata),
         after=check_count("after", after, least=0),
         delay=check_seconds("delay", delay),
         operation=bool(operation),

@@ -59,8 +59,9 @@ class _Key:
 class Identity:
     """The state of the identity service: issued tokens, keys and OAuth tokens. Thread-safe.
 
-    token_lifetime: lifetime of new tokens in seconds, may be a fraction. May be set at any time.
-    delay: duration of an exchange in seconds. May be set at any time.
+    Attributes (may be set at any time):
+        token_lifetime: lifetime of new tokens in seconds; may be a fraction.
+        delay: duration of an exchange in seconds.
     """
 
     def __init__(self, *, token_lifetime: float = TOKEN_LIFETIME) -> None:
@@ -125,9 +126,7 @@ class Identity:
             self._revoked.add(token)
 
     def fail(self, code: str | grpc.StatusCode, times: int = 1, *, message: str = "ordered to fail") -> None:
-        """Make the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for an unknown
-        name.
-        """
+        """Make the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for a wrong name."""
         status = code if isinstance(code, grpc.StatusCode) else grpc.StatusCode[code]
         with self._lock:
             self._failures += [(status, message)] * times
@@ -258,9 +257,9 @@ class _IamTokenService(iam_grpc.IamTokenServiceServicer):
         self, request: iam.CreateIamTokenRequest, context: grpc.ServicerContext
     ) -> iam.CreateIamTokenResponse:
         if self._identity.delay:
-            gone = threading.Event()
-            if context.add_callback(gone.set):
-                gone.wait(self._identity.delay)
+            ended = threading.Event()
+            if context.add_callback(ended.set):
+                ended.wait(self._identity.delay)
         try:
             return self._identity.exchange(request)
         except ExchangeError as status:

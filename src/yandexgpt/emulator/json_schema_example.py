@@ -33,11 +33,11 @@ _FOLLOWED = {"allOf", "$ref", "properties", "required"}
 def example(schema: Any, name: str = "value") -> Any:
     """An example value for a schema.
 
-    The first of these that exists: ``const``, ``default``, the first of ``enum``, the first of ``anyOf`` or
-    ``oneOf``. ``allOf`` and local ``$ref`` are resolved. An object has its required properties. An array has its
-    minimum number of items. A string is the name of its property, or a fixed sample of its ``format``, cut or padded
-    with ``"x"`` to its length limits. A number is 0, or the nearest bound if 0 is out of range. A boolean is true.
-    ``pattern`` and other keywords are ignored, and so are keywords with a value of the wrong type.
+    The first of these that exists: ``const``, ``default``, the first of ``enum``, the first of ``anyOf`` or ``oneOf``.
+    ``allOf`` and local ``$ref`` are resolved. An object has its required properties. An array has its minimum number of
+    items. A string is the name of its property, or a fixed sample of its ``format``, cut or padded with ``"x"`` to its
+    length limits. A number is 0, or the nearest bound if 0 is out of range. A boolean is true. ``pattern`` and other
+    keywords are ignored, and so are keywords with a value of the wrong type.
 
     Args:
         schema: a JSON Schema as plain dicts and lists. Any other value is accepted as far as possible.

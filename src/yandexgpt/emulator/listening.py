@@ -6,7 +6,7 @@ import socket
 
 __all__ = ["address", "bind", "check_free", "connectable_host", "is_any_address"]
 
-_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound
+_ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not bound here
 
 
 def address(host: str, port: int) -> str:

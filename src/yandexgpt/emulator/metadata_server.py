@@ -21,10 +21,12 @@ HTTP_TIMEOUT: Final = 1.0
 class MetadataServer:
     """The metadata service of a virtual machine, over HTTP on a free loopback port. It issues tokens of an `Identity`.
 
-    It runs from the constructor to `close`. These attributes may be set at any time:
-    missing: True for a machine without a service account: 404.
-    delay: seconds before a response.
-    garbage: a body to send instead of a token, with status 200; None: none.
+    It runs from the constructor to `close`.
+
+    Attributes (may be set at any time):
+        missing: True: a machine without a service account, which answers 404.
+        delay: seconds before a response.
+        garbage: a body to send instead of a token, with status 200; None: none.
     """
 
     def __init__(self, identity: Identity) -> None:
@@ -92,7 +94,7 @@ class MetadataServer:
 
 
 class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that closing waits for them
+    daemon_threads = False  # server_close() then waits for the threads
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Ignore errors of closed connections."""

@@ -34,7 +34,7 @@ RETENTION = 3 * 24 * 3600.0
 
 @dataclass
 class _OperationState:
-    """An operation. Its result is known from the start, and visible after `ends_at`."""
+    """An operation. Its result is existing from the start, and visible after `ends_at`."""
 
     proto: operation_pb2.Operation
     ends_at: float
@@ -61,15 +61,15 @@ class Operations:
         self._service = service
         self.delay = delay
         self._account = new_id("aje")
-        self._runs: dict[str, _OperationState] = {}
-        self._keys: dict[str, str] = {}
+        self._operations: dict[str, _OperationState] = {}
+        self._idempotency_keys: dict[str, str] = {}
         self._lock = threading.Lock()
 
     @property
     def ids(self) -> list[str]:
         """The ids of all operations, in the order of submission (a copy)."""
         with self._lock:
-            return [operation_id for operation_id in tuple(self._runs) if self._current(operation_id) is not None]
+            return [operation_id for operation_id in tuple(self._operations) if self._current(operation_id) is not None]
 
     def finish(self, operation_id: str) -> None:
         """End a pending operation immediately; raises KeyError for an unknown operation."""
@@ -80,7 +80,7 @@ class Operations:
         """Remove an operation, as after the retention time; raises KeyError for an unknown operation."""
         with self._lock:
             self._known(operation_id)
-            del self._runs[operation_id]
+            del self._operations[operation_id]
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """The handlers for ``grpc.Server.add_generic_rpc_handlers``. Their responses are serialized already."""
@@ -102,20 +102,20 @@ class Operations:
     def _submit(self, call: Call, request: text_generation_service_pb2.CompletionRequest) -> Message | ErrorStatus:
         key = str(call.recorded.metadata.get("idempotency-key", ""))
         with self._lock:
-            known = self._current(self._keys.get(key, "")) if key else None
-            if known is not None:
-                return known
+            existing = self._current(self._idempotency_keys.get(key, "")) if key else None
+            if existing is not None:
+                return existing
             failure, answer = self._service.script.take_outcome(request)
-            refused = None if failure is None or failure.operation else failure
-            if refused is None or refused.after:
-                run = self._begin(request, failure if refused is None else None, answer)
-                self._runs[run.proto.id] = run
+            call_failure = None if failure is None or failure.operation else failure
+            if call_failure is None or call_failure.after:
+                state = self._begin(request, failure if call_failure is None else None, answer)
+                self._operations[state.proto.id] = state
                 if key:
-                    self._keys[key] = run.proto.id
-            if refused is None:
-                return _copy(run.proto)
-        call.pause(refused.delay)
-        return refused.status
+                    self._idempotency_keys[key] = state.proto.id
+            if call_failure is None:
+                return _copy(state.proto)
+        call.pause(call_failure.delay)
+        return call_failure.status
 
     def _begin(
         self, request: text_generation_service_pb2.CompletionRequest, failure: Failure | None, answer: Answer | None
@@ -139,40 +139,40 @@ class Operations:
         with self._lock:
             if self._current(request.operation_id) is None:
                 return _not_found(request.operation_id)
-            run = self._runs[request.operation_id]
-            if not run.ended:
-                run.status = ErrorStatus(grpc.StatusCode.CANCELLED, "the operation was cancelled")
-                run.ends_at = time.monotonic()
-                self._end(run, run.ends_at)
-            return _copy(run.proto)
+            state = self._operations[request.operation_id]
+            if not state.ended:
+                state.status = ErrorStatus(grpc.StatusCode.CANCELLED, "the operation was cancelled")
+                state.ends_at = time.monotonic()
+                self._end(state, state.ends_at)
+            return _copy(state.proto)
 
     def _known(self, operation_id: str) -> _OperationState:
         if self._current(operation_id) is None:
             raise KeyError(f"there is no operation {operation_id!r}")
-        return self._runs[operation_id]
+        return self._operations[operation_id]
 
     def _current(self, operation_id: str) -> operation_pb2.Operation | None:
         """A copy of the operation in its current state; None for an unknown or expired operation."""
-        run = self._runs.get(operation_id)
-        if run is None:
+        state = self._operations.get(operation_id)
+        if state is None:
             return None
         now = time.monotonic()
-        if now > run.ends_at + self.kept:
-            del self._runs[operation_id]
+        if now > state.ends_at + self.kept:
+            del self._operations[operation_id]
             return None
-        if now >= run.ends_at and not run.ended:
-            self._end(run, now)
-        return _copy(run.proto)
+        if now >= state.ends_at and not state.ended:
+            self._end(state, now)
+        return _copy(state.proto)
 
     @staticmethod
-    def _end(run: _OperationState, now: float) -> None:
-        run.ended = run.proto.done = True
-        run.proto.modified_at.FromNanoseconds(time.time_ns() - int((now - run.ends_at) * 1e9))
-        if run.status is not None:
-            run.proto.error.ParseFromString(run.status.status().SerializeToString())
-        elif run.outcome is not None:
-            run.proto.response.type_url = _ANSWER
-            run.proto.response.value = run.outcome
+    def _end(state: _OperationState, now: float) -> None:
+        state.ended = state.proto.done = True
+        state.proto.modified_at.FromNanoseconds(time.time_ns() - int((now - state.ends_at) * 1e9))
+        if state.status is not None:
+            state.proto.error.ParseFromString(state.status.status().SerializeToString())
+        elif state.outcome is not None:
+            state.proto.response.type_url = _ANSWER
+            state.proto.response.value = state.outcome
 
 
 def _copy(proto: operation_pb2.Operation) -> operation_pb2.Operation:

@@ -36,7 +36,7 @@ class Slot:
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """Stop to count this generation. A second call does nothing."""
+        """Stop counting this generation. A second call does nothing."""
         with self._lock:
             quota, self._quota = self._quota, None
         if quota is not None:

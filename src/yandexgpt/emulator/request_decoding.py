@@ -29,7 +29,7 @@ class DecodeErrorInterceptor(grpc.ServerInterceptor):
         """The handler of the method, with a request deserializer that does not raise an error."""
         handler = continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None:
-            return handler  # what forwards bytes as they are
+            return handler  # the request is not decoded
         deserialize = handler.request_deserializer
 
         def read(data: bytes) -> Any:

@@ -93,7 +93,7 @@ def run(path: Path, emulator: object) -> None:
         ValueError: the file has no such function, or the file or the function raised an error; the message is one line,
             ``<file>:<line>: <what is wrong>``.
     """
-    path.read_bytes()  # what is not there is an error of its own, and not one of the script
+    path.read_bytes()  # a missing file is an OSError, not an error of the script
     try:
         function = runpy.run_path(str(path)).get(_FUNCTION)
         if callable(function):
@@ -101,11 +101,11 @@ def run(path: Path, emulator: object) -> None:
             return
     except Exception as error:
         words = " ".join(str(error).split())
-        raise ValueError(f"{path}{_line_of(error, path)}: {type(error).__name__}: {words}") from error
+        raise ValueError(f"{path}{_line_of_exception(error, path)}: {type(error).__name__}: {words}") from error
     raise ValueError(f"{path}: there is no function {_FUNCTION}(emulator)")
 
 
-def _line_of(error: Exception, path: Path) -> str:
+def _line_of_exception(error: Exception, path: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f":{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -145,10 +145,10 @@ def _rule(node: yaml.Node, delay: float) -> Rule:
     try:
         return make_rule(**given, delay=delay)
     except ValueError as error:
-        raise _LineError(_line_of_words(str(error), node, values), str(error)) from error
+        raise _LineError(_line_of_value(str(error), node, values), str(error)) from error
 
 
-def _line_of_words(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) -> int:
+def _line_of_value(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) -> int:
     """The line of the value that the error message names."""
     import yaml
 
@@ -191,7 +191,7 @@ def _value(node: yaml.Node) -> Any:
 
     try:
         return yaml.constructor.SafeConstructor().construct_document(node)
-    except (ValueError, KeyError, AttributeError) as error:  # what PyYAML lets out of a value that its tag does not fit
+    except (ValueError, KeyError, AttributeError) as error:  # raised by PyYAML for a value that does not match its tag
         raise _LineError(_line(node), f"a value that its tag does not fit: {error}") from error
 
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from yandexgpt.emulator.script import Script
     from yandexgpt.emulator.text_generation import TextGeneration
 
-__all__ = ["Scripting"]
+__all__ = ["ScriptingMixin"]
 
 
-class Scripting:
+class ScriptingMixin:
     """The part of :class:`Emulator` with the methods for scripts."""
 
     operations: Operations
@@ -51,21 +51,17 @@ class Scripting:
 
         Args:
             text: the final text; None: a message without text.
-            partials: the texts sent before the final message to a request with ``stream=true``. Each is the whole
-                text so far.
-                It may be shorter than the one before, change it, repeat it, or end with an incomplete character
-                    (U+FFFD). An
-                item that is a list contains one text per alternative.
+            partials: the texts sent before the final message to a request with ``stream=true``. Each is the whole text
+                so far. It may be shorter than the one before, change it, repeat it, or end with an incomplete character
+                (U+FFFD). An item that is a list contains one text per alternative.
             delay: seconds before each message.
-            status: the final status: ``"FINAL"`` (the default), ``"TRUNCATED"``, ``"CONTENT_FILTER"``,
-                ``"TOOL_CALLS"`` (the
-                default with `tool_calls`), ..., or a number that the interface does not define.
+            status: the final status: ``"FINAL"`` (the default), ``"TRUNCATED"``, ``"CONTENT_FILTER"``, ``"TOOL_CALLS"``
+                (the default with `tool_calls`), ..., or a number that the interface does not define.
             tool_calls: mappings of ``name`` and ``arguments``, instead of text.
             alternatives: instead of text, status and tool_calls, any number of alternatives: texts, or mappings of
                 ``text``, ``status``, ``tool_calls``, ``role``.
-            usage: the final message's ``input_tokens``, ``completion_tokens``, ``total_tokens``,
-                ``reasoning_tokens``. Missing
-                numbers are counted in words. The counts of the partials grow to this number.
+            usage: the final message's ``input_tokens``, ``completion_tokens``, ``total_tokens``, ``reasoning_tokens``.
+                Missing numbers are counted in words. The counts of the partials grow to this number.
             model_version: on every message.
             final: False: end the stream with status OK and without the final message.
             times: the number of calls that get this answer.
@@ -105,13 +101,10 @@ class Scripting:
             code: any status but OK, by name or as ``grpc.StatusCode``.
             message: the status message; None: ``"scripted <code>"``.
             times: the number of calls that fail.
-            after: number of partial messages before the failure. They are those of the next scripted answer (which
-                is used
-                up) or of the default answer; at most all of them. 0: no message, and no scripted answer is used up.
-                    For a
-                call with one response: with 1 or more, the call takes effect (such as a created operation), and only
-                    its
-                response is lost.
+            after: number of partial messages before the failure. They are those of the next scripted answer (which is
+                used up) or of the default answer; at most all of them. 0: no message, and no scripted answer is used
+                up. For a call with one response: with 1 or more, the call takes effect (such as a created operation),
+                and only its response is lost.
             details: ``google.rpc.error_details_pb2`` messages for ``grpc-status-details-bin``.
             retry_after: seconds, sent as a ``RetryInfo`` detail.
             pushback: milliseconds, sent as ``grpc-retry-pushback-ms``; negative: do not retry.
@@ -153,17 +146,13 @@ class Scripting:
                 - ``text``: a part of the text of the last user message;
                 - ``pattern``: a regular expression to search in it;
                 - ``role``: check the last message of this role (``"system"``, ``"user"``, ``"assistant"``) instead;
-                    there must
-                  be one. ``"tool"``: check the tool results at the end of the prompt;
+                  there must be one. ``"tool"``: check the tool results at the end of the prompt;
                 - ``any``: True: check all messages, and not only the last one.
             answer: the text, or a mapping of arguments of :meth:`reply`. Without ``partials``, the text is streamed
-                word by
-                word. Without ``delay``, the delay of the emulator applies.
-            fail: the status code, or a mapping of arguments of :meth:`fail`. Here ``times`` is the number of calls
-                that fail
-                before the `answer` is given; without it, all calls fail. With ``operation`` true, the operation of
-                    an
-                asynchronous request ends with this error, and other calls get the `answer`.
+                word by word. Without ``delay``, the delay of the emulator applies.
+            fail: the status code, or a mapping of arguments of :meth:`fail`. Here ``times`` is the number of calls that
+                fail before the `answer` is given; without it, all calls fail. With ``operation`` true, the operation of
+                an asynchronous request ends with this error, and other calls get the `answer`.
             times: the number of calls that the rule applies to; None: no limit.
 
         Raises:
@@ -176,11 +165,9 @@ class Scripting:
         """Load rules and settings from a file. Its rules are added after the existing rules. See ``docs/emulator.md``.
 
         Args:
-            path: a Python file (``.py``) with a function ``script(emulator)``, which is called; or a YAML or JSON
-                file, a
-                mapping of ``rules`` (each a mapping of the arguments of :meth:`rule`), ``quotas`` (a mapping of
-                ``max_concurrent`` and ``rate``), ``delay`` and ``operation_time``. The file takes precedence over
-                    the
+            path: a Python file (``.py``) with a function ``script(emulator)``, which is called; or a YAML or JSON file,
+                a mapping of ``rules`` (each a mapping of the arguments of :meth:`rule`), ``quotas`` (a mapping of
+                ``max_concurrent`` and ``rate``), ``delay`` and ``operation_time``. The file takes precedence over the
                 arguments of the emulator.
 
         Raises:

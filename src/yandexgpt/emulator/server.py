@@ -23,7 +23,7 @@ from yandexgpt.emulator.record_replay.backend import make_backend
 from yandexgpt.emulator.recording import RecordedRequest, Recorder
 from yandexgpt.emulator.request_decoding import DecodeErrorInterceptor
 from yandexgpt.emulator.script import Script
-from yandexgpt.emulator.scripting import Scripting
+from yandexgpt.emulator.scripting import ScriptingMixin
 from yandexgpt.emulator.service import Service
 from yandexgpt.emulator.text_generation import TextGeneration
 from yandexgpt.emulator.tokenizer import Tokenizer
@@ -46,7 +46,7 @@ _PLACEHOLDER = "emulator"
 _HIGHEST_PORT = 65535
 
 
-class Emulator(Scripting):
+class Emulator(ScriptingMixin):
     """An emulator of the text-generation service on a port of this machine. Thread-safe.
 
     It is a context manager (``with`` and ``async with``).
@@ -54,48 +54,41 @@ class Emulator(Scripting):
     **Default answers.** Without a script, the emulator answers with the text of the last user message, word by word.
     With ``stream=true`` it sends a partial message after each word (for more than a thousand words, after every few
     words) with the whole text so far, and then the final message. A word is a run of characters without white space,
-    and counts as one token. The tokens of the prompt are the words of all its texts. If ``max_tokens`` is less than
-    the number of words, the answer is the first ``max_tokens`` words, with status ``TRUNCATED_FINAL``. Exceptions:
+    and counts as one token. The tokens of the prompt are the words of all its texts. If ``max_tokens`` is less than the
+    number of words, the answer is the first ``max_tokens`` words, with status ``TRUNCATED_FINAL``. Exceptions:
 
-    - ``tool_choice`` requires a tool (``REQUIRED``: the first tool; or a name), and the prompt does not end with
-    tool
+    - ``tool_choice`` requires a tool (``REQUIRED``: the first tool; or a name), and the prompt does not end with tool
       results: one call of this tool, in one message with status ``TOOL_CALLS``. The arguments are an example for its
-          JSON
-      Schema, in which a string is the name of its property (see
+      JSON Schema, in which a string is the name of its property (see
       :func:`yandexgpt.emulator.json_schema_example.example`);
     - ``json_schema``: an example for the schema, made in the same way; ``json_object``: ``{"answer": <the text>}``;
     - the prompt ends with tool results: their contents, one per line;
-    - the system and user messages are those of an example in Yandex Cloud's guides: the answer, the token counts,
-    the
+    - the system and user messages are those of an example in Yandex Cloud's guides: the answer, the token counts, the
       model version and the partials (if any) printed there. If the guide prints ``T`` tokens for an answer of ``W``
-          words,
-      ``w`` words of it count as ``T * w // W`` tokens, also for ``max_tokens``.
+      words, ``w`` words of it count as ``T * w // W`` tokens, also for ``max_tokens``.
 
-    **Errors**, as from the service: a missing, malformed or unexpected ``authorization`` (UNAUTHENTICATED); a
-    malformed model URI, a temperature outside [0, 1], ``max_tokens`` below 1, no messages, an unknown role, an empty
-    message, a tool choice that names no tool (INVALID_ARGUMENT, with ``BadRequest`` details); an exceeded quota
-    (RESOURCE_EXHAUSTED, with ``QuotaFailure`` and, for a rate, ``RetryInfo``). A rejected call uses up nothing of
-    the script. Every call gets ``x-request-id`` and ``x-server-trace-id`` in its initial and trailing metadata, and
-    every error has a ``RequestInfo``. Methods that are not emulated answer UNIMPLEMENTED and are not recorded.
+    **Errors**, as from the service: a missing, malformed or unexpected ``authorization`` (UNAUTHENTICATED); a malformed
+    model URI, a temperature outside [0, 1], ``max_tokens`` below 1, no messages, an unknown role, an empty message, a
+    tool choice that names no tool (INVALID_ARGUMENT, with ``BadRequest`` details); an exceeded quota
+    (RESOURCE_EXHAUSTED, with ``QuotaFailure`` and, for a rate, ``RetryInfo``). A rejected call uses up nothing of the
+    script. Every call gets ``x-request-id`` and ``x-server-trace-id`` in its initial and trailing metadata, and every
+    error has a ``RequestInfo``. Methods that are not emulated answer UNIMPLEMENTED and are not recorded.
 
     **Asynchronous mode.** An operation is pending for ``operation_time`` and the ``delay`` of its answer. Then it is
     done: with the next scripted answer or the default answer, or with the error of :meth:`fail` with
-    ``operation=True``. A second submission with the same ``idempotency-key`` returns the operation of the first one.
-    A cancelled operation ends immediately. See :attr:`operations` for methods to finish or remove an operation.
+    ``operation=True``. A second submission with the same ``idempotency-key`` returns the operation of the first one. A
+    cancelled operation ends immediately. See :attr:`operations` for methods to finish or remove an operation.
 
     **Tokens.** The tokens of a text are its words, each with the white space before it. The tokens of a prompt are
-    those of all its texts. If a guide prints a larger number for the prompt, special tokens are added at the
-    beginning.
+    those of all its texts. If a guide prints a larger number for the prompt, special tokens are added at the beginning.
 
     Args:
         host: the address to listen on: a name or an IP address.
         port: the port, 0 for a free port. After :meth:`stop`, :meth:`start` uses the same port again.
         http_port: the port of the REST and OpenAI APIs, 0 for a free port, used again like `port`; None: no HTTP
-            server.
-            It needs the extra ``yandexgpt[emulator]``.
+            server. It needs the extra ``yandexgpt[emulator]``.
         tls: serve TLS. The certificate is created at start, for the host, localhost, 127.0.0.1, ::1 and the hosts of
-            the
-            service (for clients with fixed addresses that are redirected here). It needs the extra
+            the service (for clients with fixed addresses that are redirected here). It needs the extra
             ``yandexgpt[emulator]``.
         authorization: the only accepted ``authorization``, such as ``"Api-Key abc"``; None: any value of the right
             form.
@@ -107,22 +100,19 @@ class Emulator(Scripting):
         operation_time: duration of an operation in seconds, in addition to the delay of its answer; see also
             :attr:`operations`.
         upstream: ``host:port`` of a gRPC service. Every call is forwarded to it. Scripts and validation do not apply
-            then,
-            except `authorization` and the quotas if given. With the endpoint of the real service,
+            then, except `authorization` and the quotas if given. With the endpoint of the real service,
             ``llm.api.cloud.yandex.net:443``, calls of its other services are forwarded to their own endpoints.
         upstream_tls: True (system roots), the path of a PEM bundle, or False for plaintext (loopback only).
-        record: a file to write the forwarded calls to, see ``docs/recordings.md``. An existing recording is
-            continued.
+        record: a file to write the forwarded calls to, see ``docs/recordings.md``. An existing recording is continued.
         record_texts: False: texts are masked in the file.
         replay: a recording to answer from, with its timing. :meth:`fail` works, :meth:`reply` does not. Each
             :meth:`start` begins again with the first call.
         match: ``"request"``: a call gets what was recorded for an equal request; if there are several, each in turn,
-            and
-            then the last one again. ``"order"``: a call gets the next recorded answer of its method, for any
-                request. If
-            there is none, the status is FAILED_PRECONDITION, and its message names the nearest recorded request.
-        options: further gRPC server arguments, such as
-            ``[("grpc.http2.min_ping_interval_without_data_ms", 300_000)]`` for its keepalive policy.
+            and then the last one again. ``"order"``: a call gets the next recorded answer of its method, for any
+            request. If there is none, the status is FAILED_PRECONDITION, and its message names the nearest recorded
+            request.
+        options: further gRPC server arguments, such as ``[("grpc.http2.min_ping_interval_without_data_ms", 300_000)]``
+            for its keepalive policy.
 
     Raises:
         ValueError: an argument is invalid.
@@ -201,7 +191,7 @@ class Emulator(Scripting):
             discovery.handler(),
         ]
 
-    # Life
+    # Start and stop
 
     def start(self) -> Self:
         """Listen, and answer in other threads. If the emulator runs already, do nothing.
@@ -259,8 +249,9 @@ class Emulator(Scripting):
         self._http_port = self._http_server.port
 
     def stop(self) -> None:
-        """Cancel active calls and stop to listen. No thread and no file is left. If the emulator does not run, do
-        nothing.
+        """Cancel active calls and stop listening. No thread and no file is left.
+
+        If the emulator does not run, do nothing.
         """
         with self._lock:
             if self._server is not None and self._workers is not None:
@@ -295,7 +286,7 @@ class Emulator(Scripting):
     ) -> None:
         await asyncio.to_thread(self.stop)
 
-    # How to reach it
+    # Addresses and clients
 
     @property
     def endpoint(self) -> str:
@@ -386,7 +377,7 @@ class Emulator(Scripting):
             "tls": self.tls,
         }
 
-    # What it saw
+    # Received calls
 
     @property
     def requests(self) -> list[RecordedRequest]:

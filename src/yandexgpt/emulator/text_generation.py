@@ -86,7 +86,7 @@ class TextGeneration:
         if messages.final is not None:
             if not call.pause(answer.delay):
                 return
-            # The generation is over once its last message exists: a client that has read it may start another.
+            # Release the slot before the last message: a client that has read it may start the next generation.
             slot.release()
             call.recorded.sent += 1
             yield messages.final

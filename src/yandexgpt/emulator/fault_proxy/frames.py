@@ -25,10 +25,9 @@ STREAM_MASK: Final = 0x7FFFFFFF
 
 
 class Frame(NamedTuple):
-    """One frame as it stands on the wire; a header block comes as one, its CONTINUATION frames included.
+    """A complete frame. A header block includes its CONTINUATION frames.
 
-    A block is kept whole because no other frame may stand inside it. Padding, which gRPC does not send, is not
-    looked into.
+    No other frame may stand between the frames of a header block. Padding is not parsed; gRPC does not send it.
     """
 
     kind: int
@@ -38,46 +37,46 @@ class Frame(NamedTuple):
 
     @property
     def payload(self) -> bytes:
-        """What follows the frame's header."""
+        """The data after the frame header."""
         return self.raw[FRAME_HEADER:]
 
     @property
     def end_stream(self) -> bool:
-        """Whether it is the last that its sender says on the stream."""
+        """Whether the frame has the flag END_STREAM."""
         return self.kind in (DATA, HEADERS) and bool(self.flags & END_STREAM)
 
 
 def build(kind: int, flags: int, stream: int, payload: bytes) -> Frame:
-    """Make a frame of its parts; a payload holds at most 2**24 - 1 bytes."""
+    """Build a frame. A payload has at most 2**24 - 1 bytes."""
     header = struct.pack("!IBI", len(payload) << 8 | kind, flags, stream)
     return Frame(kind, flags, stream, header + payload)
 
 
 def rst_stream(stream: int, code: int) -> bytes:
-    """Return a RST_STREAM frame with an HTTP/2 error code."""
+    """A RST_STREAM frame with an HTTP/2 error code."""
     return build(RST_STREAM, 0, stream, struct.pack("!I", code)).raw
 
 
 def goaway(last_stream: int, code: int, debug: bytes) -> bytes:
-    """Return a GOAWAY frame: streams above `last_stream` are not going to be served."""
+    """A GOAWAY frame: streams above `last_stream` are not served."""
     return build(GOAWAY, 0, 0, struct.pack("!II", last_stream, code) + debug).raw
 
 
 def window_update(size: int) -> bytes:
-    """Return a WINDOW_UPDATE frame for the whole connection; empty where there is nothing to give back."""
+    """A WINDOW_UPDATE frame for the whole connection; empty for size 0."""
     return build(WINDOW_UPDATE, 0, 0, struct.pack("!I", size)).raw if size else b""
 
 
 class FrameReader:
-    """Cuts one direction of a connection (after the preface) into frames, however its bytes are chopped."""
+    """Splits one direction of a connection (after the preface) into frames."""
 
     def __init__(self) -> None:
-        """Begin at the boundary of a frame."""
+        """Start at a frame boundary."""
         self._buffer = bytearray()
         self._block: Frame | None = None
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Take the next bytes, of any number; return the frames that are whole now."""
+        """Add received bytes; return the frames that are complete now."""
         buffer, frames, start = self._buffer, [], 0
         buffer += data
         while len(buffer) - start >= FRAME_HEADER:
@@ -99,15 +98,15 @@ class FrameReader:
 
 
 class MessageCounter:
-    """Finds where gRPC messages (a flag, a length of four bytes, a body) end inside one direction of a stream."""
+    """Finds the ends of gRPC messages (a flag, a length of four bytes, a body) in one direction of a stream."""
 
     def __init__(self) -> None:
-        """Begin at the boundary of a message."""
+        """Start at a message boundary."""
         self._header = bytearray()
         self._body = 0
 
     def feed(self, data: bytes) -> list[int]:
-        """Take the payload of the next DATA frame; return the offsets in it just past the end of each message."""
+        """Add the payload of the next DATA frame; return the offset after each message that ends in it."""
         ends, at = [], 0
         while at < len(data):
             if len(self._header) < MESSAGE_HEADER:

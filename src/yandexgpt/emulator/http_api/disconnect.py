@@ -32,21 +32,21 @@ async def cancel_on_disconnect(receive: Receive, work: Coroutine[Any, Any, _T]) 
     Raises:
         ClientDisconnect: the client has disconnected.
     """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_gone(receive))
+    work_task = asyncio.ensure_future(work)
+    disconnect_task = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
-        await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
+        await asyncio.wait([work_task, disconnect_task], return_when=asyncio.FIRST_COMPLETED)
+        if work_task.done():
+            return work_task.result()
         raise ClientDisconnect
     finally:
-        for task in (working, watching):
+        for task in (work_task, disconnect_task):
             task.cancel()
-        # Whatever they still have to say is said to nobody, and nobody complains of it.
-        await asyncio.gather(working, watching, return_exceptions=True)
+        # Wait for both tasks; ignore their results and errors.
+        await asyncio.gather(work_task, disconnect_task, return_exceptions=True)
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 

@@ -19,7 +19,7 @@ _UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_l
 _Response = TypeVar("_Response", bound=Message)
 
 
-class CallFailed(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
+class CallFailed(Exception):  # noqa: N818 - it is converted to a response
     """A gRPC call ended with a status other than OK.
 
     Attributes:
@@ -70,7 +70,7 @@ class GrpcClient:
         timeout: float | None = None,
         received: dict[str, str] | None = None,
     ) -> AsyncGenerator[_Response, None]:
-        """Make a call and yield its messages. To close the iterator, or to cancel its task, cancels the call.
+        """Make a call and yield its messages. Closing the iterator, or cancelling its task, cancels the call.
 
         Args:
             method: the full name, such as ``"/yandex.cloud.operation.OperationService/Get"``.
@@ -100,7 +100,7 @@ class GrpcClient:
                     received = None
                 yield response
         except grpc.aio.AioRpcError as error:
-            raise _refused(error) from error
+            raise _call_failed(error) from error
         except asyncio.CancelledError:
             if not (self._closed and call.cancelled()):
                 raise
@@ -135,7 +135,7 @@ def _own(code: grpc.StatusCode, message: str) -> CallFailed:
     return CallFailed(code, message, status_pb2.Status(code=code.value[0], message=message), None)
 
 
-def _refused(error: grpc.aio.AioRpcError) -> CallFailed:
+def _call_failed(error: grpc.aio.AioRpcError) -> CallFailed:
     code, message = error.code(), error.details() or ""
     status = status_pb2.Status(code=code.value[0], message=message)
     request_id: str | None = None

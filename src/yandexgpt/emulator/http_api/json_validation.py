@@ -32,7 +32,7 @@ _DEEPEST = 30
 """Maximum nesting of arbitrary JSON. A level takes three nested messages, and protobuf reads at most a hundred."""
 
 
-class InvalidRequest(Exception):  # noqa: N818 - an answer to be translated, not an error of the program
+class InvalidRequest(Exception):  # noqa: N818 - it is converted to a response
     """A request that is not a valid message of its method.
 
     Args:
@@ -59,7 +59,7 @@ def field_named(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
 
 def is_repeated(field: FieldDescriptor) -> bool:
     """Whether the field is repeated."""
-    # What says so by name is another attribute in protobuf 5 than in 7.
+    # The attribute for this has different names in protobuf 5 and 7.
     return isinstance(field.default_value, list)
 
 
@@ -95,37 +95,37 @@ def _check_item(item: Any, field: FieldDescriptor, where: str) -> None:
     elif not isinstance(item, dict):
         raise InvalidRequest(where, f"an object is wanted, not {_describe(item)}")
     else:
-        _check_free(item, where, 1)
+        _check_json_value(item, where, 1)
 
 
 def _check_scalar(item: Any, field: FieldDescriptor, where: str) -> None:
     wanted = _WANTED.get(field.cpp_type, "an integer")
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-        right = isinstance(item, str) and _is_valid_text(item)
+        valid = isinstance(item, str) and _is_valid_text(item)
     elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-        right = isinstance(item, bool)
+        valid = isinstance(item, bool)
     elif field.cpp_type == FieldDescriptor.CPPTYPE_DOUBLE:
-        right = _is_number(item) or (isinstance(item, str) and _NUMBER.fullmatch(item) is not None)
+        valid = _is_number(item) or (isinstance(item, str) and _NUMBER.fullmatch(item) is not None)
     elif field.enum_type is not None and isinstance(item, str):
         names = list(field.enum_type.values_by_name)
-        right, wanted = item in names, f"one of {', '.join(names)}"
+        valid, wanted = item in names, f"one of {', '.join(names)}"
     else:
-        right = _is_integer(item, _BITS.get(field.cpp_type, 0))
-    if not right:
+        valid = _is_integer(item, _BITS.get(field.cpp_type, 0))
+    if not valid:
         raise InvalidRequest(where, f"{wanted} is wanted, not {_describe(item)}")
 
 
-def _check_free(item: Any, where: str, level: int) -> None:
+def _check_json_value(item: Any, where: str, level: int) -> None:
     """Raise InvalidRequest for a value that a ``google.protobuf.Struct`` cannot contain."""
     if level > _DEEPEST and isinstance(item, (dict, list)):
         raise InvalidRequest(where, f"there are more than {_DEEPEST} levels of objects and arrays")
     if isinstance(item, dict):
         for name, each in item.items():
-            _check_free(name, where, level)
-            _check_free(each, f"{where}.{name}", level + 1)
+            _check_json_value(name, where, level)
+            _check_json_value(each, f"{where}.{name}", level + 1)
     elif isinstance(item, list):
         for index, each in enumerate(item):
-            _check_free(each, f"{where}[{index}]", level + 1)
+            _check_json_value(each, f"{where}[{index}]", level + 1)
     elif not (
         _is_valid_text(item) if isinstance(item, str) else item is None or isinstance(item, bool) or _is_number(item)
     ):

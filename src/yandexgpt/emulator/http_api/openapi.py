@@ -25,12 +25,12 @@ _NOT_EMULATED = {
 }
 """Methods that answer UNIMPLEMENTED. They have a path, but are not documented."""
 _OPERATION = "yandex.cloud.operation.Operation"
-_OPEN = {_IAM, "yandex.cloud.endpoint.ApiEndpointService"}
+_UNAUTHENTICATED = {_IAM, "yandex.cloud.endpoint.ApiEndpointService"}
 """Services that need no credential."""
 _PRINTABLE = "^([!-~]([ -~]*[!-~])?)?$"
 _HEADERS = ("x-folder-id", "x-client-request-id", "x-client-trace-id", "x-data-logging-enabled", "idempotency-key")
 
-_RULES: dict[str, dict[str, Any]] = {
+_CONSTRAINTS: dict[str, dict[str, Any]] = {
     f"{_V1}.CompletionRequest.model_uri": {"pattern": f"^({MODEL_URI.pattern})$"},
     f"{_V1}.CompletionRequest.messages": {"minItems": 1},
     f"{_V1}.TokenizeRequest.model_uri": {"pattern": f"^({MODEL_URI.pattern})$"},
@@ -96,7 +96,7 @@ def _document() -> _Schema:
 
 def _operation(binding: Binding, schemas: _Schemas) -> _Schema:
     method = binding.method
-    answer: _Schema = schemas.answer(method.output_type)
+    answer: _Schema = schemas.response(method.output_type)
     content: _Schema = {"application/json": {"schema": answer}}
     if method.server_streaming:
         wrapped = {"type": "object", "properties": {"result": answer}, "required": ["result"]}
@@ -118,7 +118,7 @@ def _operation(binding: Binding, schemas: _Schemas) -> _Schema:
             },
         },
     }
-    if method.containing_service.full_name in _OPEN:
+    if method.containing_service.full_name in _UNAUTHENTICATED:
         operation["security"] = []
     if binding.body:
         content = {"application/json": {"schema": schemas.body(method.input_type, binding.body)}}
@@ -158,7 +158,7 @@ class _Schemas:
 
     def request(self, descriptor: Descriptor) -> _Schema:
         """A reference to the schema of a request message."""
-        return self._reference(descriptor, f"{descriptor.full_name}.sent", self._sent)
+        return self._reference(descriptor, f"{descriptor.full_name}.sent", self._request_schema)
 
     def body(self, descriptor: Descriptor, body: str) -> _Schema:
         """The schema of a request body: the whole message, or one of its fields."""
@@ -166,26 +166,26 @@ class _Schemas:
             return self.request(descriptor)
         return self._field(descriptor.fields_by_name[body], self.request, _scalar)
 
-    def answer(self, descriptor: Descriptor) -> _Schema:
+    def response(self, descriptor: Descriptor) -> _Schema:
         """A reference to the schema of a response message."""
-        return self._reference(descriptor, f"{descriptor.full_name}.answered", self._answered)
+        return self._reference(descriptor, f"{descriptor.full_name}.answered", self._response_schema)
 
     def _reference(self, descriptor: Descriptor, name: str, make: Callable[[Descriptor], _Schema]) -> _Schema:
         if name not in self.made:
-            self.made[name] = {}  # a message may hold itself
+            self.made[name] = {}  # a message may contain itself
             self.made[name] = make(descriptor)
         return {"$ref": f"#/components/schemas/{name}"}
 
-    def _sent(self, descriptor: Descriptor) -> _Schema:
+    def _request_schema(self, descriptor: Descriptor) -> _Schema:
         properties: dict[str, Any] = {}
         required = _REQUIRED.get(descriptor.full_name, [])
         for field in descriptor.fields:
-            schema = {**self._field(field, self.request, _scalar), **_RULES.get(field.full_name, {})}
+            schema = {**self._field(field, self.request, _scalar), **_CONSTRAINTS.get(field.full_name, {})}
             properties[field.json_name] = schema if field.json_name in required else {"anyOf": [schema, _NULL]}
         return {**_object(properties, required), **_oneofs(descriptor)}
 
-    def _answered(self, descriptor: Descriptor) -> _Schema:
-        properties = {field.json_name: self._field(field, self.answer, _printed) for field in descriptor.fields}
+    def _response_schema(self, descriptor: Descriptor) -> _Schema:
+        properties = {field.json_name: self._field(field, self.response, _printed) for field in descriptor.fields}
         always = [field.json_name for field in descriptor.fields if not field.has_presence]
         if descriptor.full_name == _OPERATION:
             properties["metadata"] = {"anyOf": [properties["metadata"], _NULL]}
@@ -219,13 +219,13 @@ def _oneofs(descriptor: Descriptor) -> _Schema:
     clauses: list[_Schema] = []
     for oneof in descriptor.oneofs:
         names = [field.json_name for field in oneof.fields]
-        clauses += [{"not": _there(*pair)} for pair in itertools.combinations(names, 2)]
+        clauses += [{"not": _present(*pair)} for pair in itertools.combinations(names, 2)]
         if _ONE_OF.get(descriptor.full_name) == oneof.name:
-            clauses.append({"anyOf": [_there(name) for name in names]})
+            clauses.append({"anyOf": [_present(name) for name in names]})
     return {"allOf": clauses} if clauses else {}
 
 
-def _there(*names: str) -> _Schema:
+def _present(*names: str) -> _Schema:
     return {"required": list(names), "properties": {name: {"not": _NULL} for name in names}}
 
 

@@ -32,7 +32,7 @@ from yandexgpt.emulator.http_api.transcoding import Binding, bindings, dump, to_
 
 __all__ = ["http_error", "routes"]
 
-_PASSED_ON = (
+_FORWARDED_HEADERS = (
     "authorization",
     "x-folder-id",
     "x-data-logging-enabled",
@@ -92,7 +92,7 @@ async def _answer(request: Request, binding: Binding, message: Message) -> Respo
         messages = grpc_client.stream(*call, received=received)
         first = await anext(messages, None)
         media_type = _NDJSON if _NDJSON in request.headers.get("accept", "") else "application/json"
-        return _Lines(messages, first, _ids(received), media_type)
+        return _JsonLines(messages, first, _ids(received), media_type)
     response = await grpc_client.unary(*call, received=received)
     data = to_dict(response)
     if isinstance(response, Operation) and not response.done:
@@ -125,16 +125,16 @@ async def _body(request: Request) -> bytes:
 
 
 def _metadata(request: Request) -> list[tuple[str, str]]:
-    passed = [("x-emulator-face", "rest")]
-    for name in _PASSED_ON:
+    metadata = [("x-emulator-face", "rest")]
+    for name in _FORWARDED_HEADERS:
         for value in request.headers.getlist(name):
             if not _PRINTABLE.fullmatch(value):
                 raise InvalidRequest(f"the header {name}", "it holds a character that is not printable ASCII")
-            passed.append((name, value))
-    return passed
+            metadata.append((name, value))
+    return metadata
 
 
-class _Lines(StreamedResponse):
+class _JsonLines(StreamedResponse):
     """A stream of messages as lines of ``{"result": ...}``. An error is the last line.
 
     Args:

@@ -31,8 +31,8 @@ _GRACE = 0.5
 class HttpServer:
     """The HTTP server of an emulator: REST and the OpenAI API on one port.
 
-    ``request.app.state`` contains the gRPC client (``grpc_client``) and the only accepted ``authorization`` value,
-    or None.
+    ``request.app.state`` contains the gRPC client (``grpc_client``) and the only accepted ``authorization`` value, or
+    None.
 
     Args:
         target: ``host:port`` of the gRPC server.
@@ -103,7 +103,7 @@ class HttpServer:
         return grpc_client
 
     def stop(self) -> None:
-        """Stop to listen, and end the active requests with UNAVAILABLE. No thread and no socket is left."""
+        """Stop listening, and end the active requests with UNAVAILABLE. No thread and no socket is left."""
         if self._server is not None and self._thread is not None:
             self._server.stop()
             self._thread.join()
@@ -157,12 +157,12 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait(), 1.0)
             tenths += 10
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - closed by their maker
-        # asyncio loses a connection, and never closes it, that was accepted just before its server was closed.
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002 - their creator closes them
+        # asyncio never closes a connection that was accepted just before its server was closed.
         for listening in (each for server in self.servers for each in server.sockets):
-            with contextlib.suppress(NotImplementedError):  # loops of Windows accept in another way
+            with contextlib.suppress(NotImplementedError):  # event loops on Windows have no readers
                 asyncio.get_running_loop().remove_reader(listening.fileno())
-        await _a_moment()
+        await _run_ready_callbacks()
         for server in self.servers:
             server.close()
         state = self.server_state
@@ -176,15 +176,15 @@ class _Server(uvicorn.Server):
         if state.tasks:
             await asyncio.wait(state.tasks)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()  # what is left are connections in the middle of their TLS handshake
-        await _a_moment()
+            task.cancel()  # connections that have not finished their TLS handshake
+        await _run_ready_callbacks()
         while state.connections:
             for connection in list(state.connections):
                 connection.transport.abort()
-            await _a_moment()
+            await _run_ready_callbacks()
 
 
-async def _a_moment() -> None:
+async def _run_ready_callbacks() -> None:
     """Let the event loop run all callbacks that are ready."""
     for _ in range(3):
         await asyncio.sleep(0)

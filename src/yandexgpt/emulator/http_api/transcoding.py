@@ -26,7 +26,7 @@ __all__ = ["Binding", "bindings", "bindings_of", "dump", "to_dict"]
 
 _PATH = re.compile(r"(?:/(?:[^/{}]+|\{[a-z0-9_]+\}))+(?::[A-Za-z]+)?")
 _VARIABLE = re.compile(r"\{([a-z0-9_]+)\}")
-_AROUND = re.compile(r"Failed to parse \S+ field: ")
+_PARSE_ERROR_PREFIX = re.compile(r"Failed to parse \S+ field: ")
 
 
 @dataclass(frozen=True)
@@ -79,20 +79,20 @@ class Binding:
         descriptor = self.method.input_type
         data: dict[str, Any] = {}
         if self.body == "*":
-            data = _load(body)
+            data = _parse_body(body)
         else:
             if self.body:
-                data[self.body] = _load(body)
+                data[self.body] = _parse_body(body)
             for name, value in query:
-                _put(data, descriptor, name, value)
+                _set_parameter(data, descriptor, name, value)
         for name, value in variables.items():
-            _put(data, descriptor, name, value)
+            _set_parameter(data, descriptor, name, value)
         check_json(data, descriptor, "")
         message = self.request_type()
         try:
             json_format.ParseDict(data, message, descriptor_pool=_POOLS)
         except json_format.ParseError as error:
-            raise InvalidRequest("", _AROUND.sub("", str(error)).rstrip(".")) from None
+            raise InvalidRequest("", _PARSE_ERROR_PREFIX.sub("", str(error)).rstrip(".")) from None
         return message
 
 
@@ -130,10 +130,10 @@ def bindings_of(method: MethodDescriptor) -> Iterator[Binding]:
     if options.HasExtension(annotations_pb2.http):
         first: http_pb2.HttpRule = options.Extensions[annotations_pb2.http]
         for rule in (first, *first.additional_bindings):
-            yield _of_rule(rule, method)
+            yield _binding(rule, method)
 
 
-def _of_rule(rule: http_pb2.HttpRule, method: MethodDescriptor) -> Binding:
+def _binding(rule: http_pb2.HttpRule, method: MethodDescriptor) -> Binding:
     kind = rule.WhichOneof("pattern") or "custom"
     verb, path = (rule.custom.kind, rule.custom.path) if kind == "custom" else (kind, getattr(rule, kind))
     fields = method.input_type.fields_by_name
@@ -157,17 +157,17 @@ class _Pools:
 _POOLS = cast("descriptor_pool.DescriptorPool", _Pools())
 
 
-def _load(body: bytes) -> Any:
+def _parse_body(body: bytes) -> Any:
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise InvalidRequest("", f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
     try:
-        return json.loads(text, object_pairs_hook=_object, parse_constant=_no_constant) if text.strip() else {}
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_reject_constant) if text.strip() else {}
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest("", f"the body is not JSON: {error.msg} at {where}") from None
-    except ValueError as error:  # an integer of thousands of digits
+    except ValueError as error:  # an integer with thousands of digits
         raise InvalidRequest("", f"the body is not JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("", "the body is nested too deeply") from None
@@ -182,11 +182,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
-def _no_constant(name: str) -> Any:
+def _reject_constant(name: str) -> Any:
     raise InvalidRequest("", f"the body is not JSON: {name} is no value of JSON")
 
 
-def _put(data: dict[str, Any], descriptor: Descriptor, name: str, value: str) -> None:
+def _set_parameter(data: dict[str, Any], descriptor: Descriptor, name: str, value: str) -> None:
     """Set a field from the text of a path or query parameter. ``name`` may contain dots for nested messages."""
     *messages, last = name.split(".")
     for part in messages:

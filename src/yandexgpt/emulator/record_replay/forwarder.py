@@ -32,14 +32,12 @@ from yandexgpt.settings import ENDPOINT, IAM_ENDPOINT, OPERATION_ENDPOINT, Endpo
 
 __all__ = ["Forwarder"]
 
-_HOSTS = {"OperationService": OPERATION_ENDPOINT, "IamTokenService": IAM_ENDPOINT}
+_ENDPOINTS = {"OperationService": OPERATION_ENDPOINT, "IamTokenService": IAM_ENDPOINT}
 """Services with a separate endpoint in the cloud."""
-_OWN = ("content-type", "te", "user-agent", "x-emulator-face")
-"""Metadata of one connection that is not forwarded. Keys with the prefix ``grpc-`` are not forwarded either, except
-those of a status.
-"""
-_STATUS = (STATUS_DETAILS_KEY, PUSHBACK_KEY)
-_ROUNDING = 0.05
+_NOT_FORWARDED = ("content-type", "te", "user-agent", "x-emulator-face")
+"""Metadata of a single connection. Keys with the prefix ``grpc-`` are not forwarded either, except a status's."""
+_STATUS_KEYS = (STATUS_DETAILS_KEY, PUSHBACK_KEY)
+_CLOCK_TOLERANCE = 0.05
 """Seconds by which two clocks may differ about a deadline."""
 
 
@@ -50,9 +48,8 @@ class Forwarder:
         script: accepts nothing.
 
     Args:
-        upstream: the address of the service. With the endpoint of the real service, services with a separate
-            endpoint are
-            called there.
+        upstream: the address of the service. With the endpoint of the real service, services with a separate endpoint
+            are called there.
         writer: writes the calls to a file; None: calls are not recorded.
     """
 
@@ -97,19 +94,19 @@ class Forwarder:
             Call(service.recorder, method.path, without_secrets(request.message), context).fail(admitted)
             return
         endpoint = self.endpoint(method)
-        exchange = _ForwardedCall(method, request, context, endpoint, self._writer, admitted)
-        service.recorder.add(exchange.recorded)
-        exchange.watch()
-        with self._connect(endpoint).channel() as channel:
-            yield from exchange.run(channel)
+        forwarded = _ForwardedCall(method, request, context, endpoint, self._writer, admitted)
+        service.recorder.add(forwarded.recorded)
+        forwarded.watch()
+        with self._upstream_at(endpoint).channel() as channel:
+            yield from forwarded.run(channel)
 
     def endpoint(self, method: Method) -> Endpoint:
         """The endpoint to call a method at."""
         if self._upstream.target != ENDPOINT:
             return self._upstream
-        return Endpoint(_HOSTS.get(method.service, ENDPOINT), self._upstream.tls)
+        return Endpoint(_ENDPOINTS.get(method.service, ENDPOINT), self._upstream.tls)
 
-    def _connect(self, endpoint: Endpoint) -> Upstream:
+    def _upstream_at(self, endpoint: Endpoint) -> Upstream:
         with self._lock:
             if endpoint not in self._upstreams:
                 self._upstreams[endpoint] = Upstream(endpoint)
@@ -119,8 +116,8 @@ class Forwarder:
 class _ForwardedCall:
     """A forwarded call.
 
-    Its line is written to the recording before its status is sent, so a client that has seen the end of a call can
-    find it in the recording. The line is written once: by the handler, or when the call is cancelled.
+    Its line is written to the recording before its status is sent, so a client that has seen the end of a call can find
+    it in the recording. The line is written once: by the handler, or when the call is cancelled.
     """
 
     def __init__(
@@ -138,11 +135,11 @@ class _ForwardedCall:
         self._endpoint = endpoint
         self._writer = writer
         self._slot = slot
-        self._sent = context.invocation_metadata()
+        self._client_metadata = context.invocation_metadata()
         self.recorded = RecordedRequest(
             method.path,
             without_secrets(request.message),
-            Metadata(self._sent),
+            Metadata(self._client_metadata),
             deadline=time_left(context),
             peer=context.peer(),
             server_request_id="",
@@ -150,12 +147,12 @@ class _ForwardedCall:
         )
         self._began = datetime.now(timezone.utc)
         self._last = time.monotonic()
-        self._received: list[tuple[str, Any]] = []
+        self._upstream_metadata: list[tuple[str, Any]] = []
         self._responses: list[RecordedResponse] = []
         self._call: Any = None
         self._status: str | None = None
         self._lock = threading.Lock()
-        self._over = False
+        self._line_written = False
 
     def watch(self) -> None:
         """Cancel the upstream call when the call of the client ends."""
@@ -166,29 +163,31 @@ class _ForwardedCall:
         """Start the upstream call and forward its messages."""
         multicallable: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(self._method.path)
         with self._lock:
-            if self._over:
+            if self._line_written:
                 return
-            self._call = multicallable(self._given.data, metadata=_passed(self._sent), timeout=time_left(self._context))
+            self._call = multicallable(
+                self._given.data, metadata=_forwarded(self._client_metadata), timeout=time_left(self._context)
+            )
         try:
             for content in self._call:
                 if not self._responses:
-                    # Not before: to wait for them alone would keep the call from being cancelled.
-                    self._hand_on_initial_metadata()
+                    # Not earlier: while gRPC waits for the initial metadata only, the call cannot be cancelled.
+                    self._forward_initial_metadata()
                 self._responses.append(RecordedResponse(self._since_last(), content))
                 self.recorded.sent += 1
                 yield content
         except grpc.RpcError:
-            # What went wrong is asked of the call itself, as if it had gone well.
+            # `_finish` reads the status from the call.
             pass
         self._finish()
 
-    def _hand_on_initial_metadata(self) -> None:
-        self._take(self._call.initial_metadata())
-        self._context.send_initial_metadata(_passed(self._received))
+    def _forward_initial_metadata(self) -> None:
+        self._add_upstream_metadata(self._call.initial_metadata())
+        self._context.send_initial_metadata(_forwarded(self._upstream_metadata))
 
-    def _take(self, metadata: Iterable[tuple[str, Any]] | None) -> None:
-        self._received += metadata or ()
-        ids = dict(self._received)
+    def _add_upstream_metadata(self, metadata: Iterable[tuple[str, Any]] | None) -> None:
+        self._upstream_metadata += metadata or ()
+        ids = dict(self._upstream_metadata)
         self.recorded.server_request_id = str(ids.get("x-request-id", ""))
         self.recorded.trace_id = str(ids.get("x-server-trace-id", ""))
 
@@ -200,20 +199,20 @@ class _ForwardedCall:
         """Forward the status of the upstream call."""
         code, message, trailing = self._call.code(), self._call.details() or "", self._call.trailing_metadata() or ()
         if not self._responses:
-            self._hand_on_initial_metadata()
-        self._take(trailing)
+            self._forward_initial_metadata()
+        self._add_upstream_metadata(trailing)
         if code is grpc.StatusCode.UNAVAILABLE and not trailing:
-            # Whatever it is, it is not the service's own words.
+            # gRPC made this status itself; the service did not send it.
             message = f"upstream {self._endpoint}: {message}"
         left = time_left(self._context)
-        at_deadline = code is grpc.StatusCode.DEADLINE_EXCEEDED and left is not None and left < _ROUNDING
+        at_deadline = code is grpc.StatusCode.DEADLINE_EXCEEDED and left is not None and left < _CLOCK_TOLERANCE
         status: RecordedStatus | None = None
         if code is not grpc.StatusCode.OK:
             packed = next((value for key, value in trailing if key == STATUS_DETAILS_KEY), None)
             status = RecordedStatus(code, message, after=self._since_last(), packed=packed)
             self._context.set_details(message)
             self._context.set_code(code)
-        self._context.set_trailing_metadata(_passed(trailing))
+        self._context.set_trailing_metadata(_forwarded(trailing))
         if self._write(None if at_deadline else status, unfinished=at_deadline) and not at_deadline:
             self._status = code.name
         self._release()
@@ -234,9 +233,9 @@ class _ForwardedCall:
     def _write(self, status: RecordedStatus | None, *, unfinished: bool) -> bool:
         """Write the line if it is not written yet; return whether it was written now."""
         with self._lock:
-            if self._over:
+            if self._line_written:
                 return False
-            self._over = True
+            self._line_written = True
             if self._writer is not None:
                 self._writer.write(
                     RecordedCall(
@@ -245,16 +244,18 @@ class _ForwardedCall:
                         responses=tuple(self._responses),
                         status=status,
                         unfinished=unfinished,
-                        metadata=select_metadata((*self._sent, *self._received)),
+                        metadata=select_metadata((*self._client_metadata, *self._upstream_metadata)),
                         began=self._began.isoformat(timespec="microseconds").replace("+00:00", "Z"),
                     ),
-                    secrets=[str(value) for key, value in self._sent if key == "authorization"],
+                    secrets=[str(value) for key, value in self._client_metadata if key == "authorization"],
                 )
             return True
 
 
-def _passed(metadata: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
+def _forwarded(metadata: Iterable[tuple[str, Any]]) -> tuple[tuple[str, Any], ...]:
     """The part of the metadata that is forwarded."""
     return tuple(
-        (key, value) for key, value in metadata if key in _STATUS or not (key in _OWN or key.startswith((":", "grpc-")))
+        (key, value)
+        for key, value in metadata
+        if key in _STATUS_KEYS or not (key in _NOT_FORWARDED or key.startswith((":", "grpc-")))
     )

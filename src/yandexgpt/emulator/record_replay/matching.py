@@ -74,9 +74,9 @@ class RecordedCalls:
             if entries and (used < len(entries) or self._match == "request"):
                 self._used[group] += 1
                 return entries[min(used, len(entries) - 1)]
-        return ErrorStatus(grpc.StatusCode.FAILED_PRECONDITION, self._miss(method, request, used))
+        return ErrorStatus(grpc.StatusCode.FAILED_PRECONDITION, self._not_found(method, request, used))
 
-    def _miss(self, method: Method, request: Message, used: int) -> str:
+    def _not_found(self, method: Method, request: Message, used: int) -> str:
         if used:
             return f"all {used} calls of {method.name} in {self._name} have been replayed"
         candidates = [entry for entry in self._entries if entry.method == method]
@@ -114,8 +114,8 @@ def differences(recorded: _Fields, got: _Fields) -> list[str]:
     found = []
     for path in paths:
         was, now = recorded.get(path), got.get(path)
-        begin = 0 if was is None or now is None else max(0, _common(was, now) - _SHOWN // 2)
-        found.append(f"{path}: recorded {_cut(was, begin)}, got {_cut(now, begin)}")
+        begin = 0 if was is None or now is None else max(0, _common_prefix(was, now) - _SHOWN // 2)
+        found.append(f"{path}: recorded {_excerpt(was, begin)}, got {_excerpt(now, begin)}")
     return found
 
 
@@ -130,18 +130,18 @@ def _weight(was: str | None, now: str | None) -> float:
         return 0.0
     one, other = was or "", now or ""
     length = max(len(one), len(other))
-    alike = _common(one, other) + _common(one[::-1], other[::-1])
+    alike = _common_prefix(one, other) + _common_prefix(one[::-1], other[::-1])
     return (1 - min(1.0, alike / length)) * min(1.0, length / _LONG) + _ANY_DIFFERENCE
 
 
-def _common(one: str, other: str) -> int:
+def _common_prefix(one: str, other: str) -> int:
     """The length of the common prefix of two texts."""
     return next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
 
 
-def _cut(value: str | None, begin: int) -> str:
+def _excerpt(value: str | None, begin: int) -> str:
     if value is None:
         return "nothing"
     end = begin + _SHOWN
@@ -175,16 +175,16 @@ def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
         kind = message.WhichOneof("kind")
         yield from _walk(path, getattr(message, kind) if kind else None)
     elif name == "google.protobuf.Struct":
-        yield from _inner(path, ((key, message.fields[key]) for key in sorted(message.fields)))
+        yield from _walk_fields(path, ((key, message.fields[key]) for key in sorted(message.fields)))
     elif name == "google.protobuf.ListValue":
-        yield from _items(path, message.values)
-    elif name.startswith("google.protobuf."):  # a number or a truth value that may be absent
+        yield from _walk_items(path, message.values)
+    elif name.startswith("google.protobuf."):  # a wrapper of a number or a boolean
         yield path, repr(message.value)
     else:
-        yield from _inner(path, ((field.json_name, found) for field, found in message.ListFields()))
+        yield from _walk_fields(path, ((field.json_name, found) for field, found in message.ListFields()))
 
 
-def _inner(path: str, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
+def _walk_fields(path: str, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str]]:
     empty = True
     for name, value in fields:
         empty = False
@@ -192,11 +192,11 @@ def _inner(path: str, fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, 
         if isinstance(value, Message | str | bytes | int | float):
             yield from _walk(where, value)
         else:
-            yield from _items(where, value)
+            yield from _walk_items(where, value)
     if empty and path:
         yield path, "{}"
 
 
-def _items(path: str, items: Iterable[Any]) -> Iterator[tuple[str, str]]:
+def _walk_items(path: str, items: Iterable[Any]) -> Iterator[tuple[str, str]]:
     for index, each in enumerate(items):
         yield from _walk(f"{path}[{index}]", each)

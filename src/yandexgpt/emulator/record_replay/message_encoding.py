@@ -78,9 +78,7 @@ def from_base64(text: object) -> bytes:
 
 
 def encode_fields(name: str, raw_name: str, message: Message) -> dict[str, Any]:
-    """The message as JSON in the field `name`, and its bytes in the field `raw_name` if JSON cannot represent all of
-    it.
-    """
+    """The message as JSON in the field `name`, and its bytes in the field `raw_name` if JSON cannot hold all of it."""
     data, exact = _to_json(message)
     found = {} if data is None else {name: data}
     return found if exact else {**found, raw_name: to_base64(message.SerializeToString(deterministic=True))}

@@ -75,7 +75,7 @@ class RecordedStatus(ErrorStatus):
     after: float = 0.0
     packed: bytes | None = None
 
-    def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:  # noqa: ARG002 - it is in the details
+    def trailing_metadata(self, request_id: str) -> tuple[tuple[str, str | bytes], ...]:  # noqa: ARG002 - the recorded details contain it
         """The recorded trailing metadata."""
         return (*self.metadata, *([] if self.packed is None else [(STATUS_DETAILS_KEY, self.packed)]))
 
@@ -109,10 +109,10 @@ class RecordedCall:
 
 def select_metadata(metadata: Iterable[tuple[str, Any]]) -> dict[str, str]:
     """The part of the metadata that is recorded, in both directions."""
-    return {key: value for key, value in metadata if key in METADATA and _fits(value)}
+    return {key: value for key, value in metadata if key in METADATA and _is_printable(value)}
 
 
-def _fits(value: object) -> bool:
+def _is_printable(value: object) -> bool:
     return isinstance(value, str) and value.isascii() and value.isprintable()
 
 
@@ -184,7 +184,7 @@ def read_recording(path: Path, name: str) -> list[RecordedCall]:
     entries = [_LineParser(f"{path}:{number}", line).entry() for number, line in enumerate(lines, 1) if line.strip()]
     moments: list[str] = []
     for entry in entries:
-        # Without the Z, times with and without fractions are in the order of their letters.
+        # Without the Z, the texts sort like the times, with and without fractions.
         moments.append(entry.began.rstrip("Z") or (moments[-1] if moments else ""))
     return [entry for _, entry in sorted(zip(moments, entries, strict=True), key=lambda pair: pair[0])]
 
@@ -213,7 +213,7 @@ class _LineParser:
             method=method,
             request=without_secrets(self._request(method)),
             responses=tuple(self._responses(method)),
-            status=self._refusal(),
+            status=self._status(),
             unfinished=self._unfinished(),
             texts=self._boolean("texts", default=True),
             metadata=self._metadata(),
@@ -300,7 +300,7 @@ class _LineParser:
             else:
                 self._fail(f"{what} needs a message")
 
-    def _refusal(self) -> RecordedStatus | None:
+    def _status(self) -> RecordedStatus | None:
         if "status" not in self._data:
             return None
         status = self._mapping("status", self._data["status"], _STATUS_KEYS)
@@ -343,7 +343,7 @@ class _LineParser:
             return None
         metadata = self._mapping("metadata", self._data["metadata"], METADATA)
         for key, value in metadata.items():
-            if not _fits(value):
+            if not _is_printable(value):
                 self._fail(f"metadata.{key} must be a string of printable ASCII, not {_abbreviated(value)}")
         return metadata
 

@@ -18,10 +18,10 @@ __all__ = ["REMOVED", "find_secrets", "without_secrets", "without_texts"]
 
 REMOVED = "removed"
 """Replaces a secret."""
-_IAM = "yandex.cloud.iam."
-_SECRETS = ("yandex_passport_oauth_token", "jwt", "iam_token")
+_IAM_PACKAGE = "yandex.cloud.iam."
+_SECRET_FIELDS = ("yandex_passport_oauth_token", "jwt", "iam_token")
 
-_KEPT = {
+_UNMASKED = {
     "CompletionRequest.model_uri",
     "CompletionResponse.model_version",
     "BatchCompletionRequest.model_uri",
@@ -41,11 +41,11 @@ _KEPT = {
     "Any.type_url",
 }
 """String fields without user text. All other strings are masked."""
-_WHOLE = ("google.rpc.Status", "google.protobuf.Timestamp")
+_UNCHANGED = ("google.rpc.Status", "google.protobuf.Timestamp")
 """Message types that are not changed: errors of the service, and times."""
-_SCHEMAS = {"FunctionTool.parameters", "JsonSchema.schema"}
-_WORDS = ("title", "description", "$comment")
-_VALUES = ("default", "const", "enum", "example", "examples")
+_SCHEMA_FIELDS = {"FunctionTool.parameters", "JsonSchema.schema"}
+_TEXT_KEYWORDS = ("title", "description", "$comment")
+_VALUE_KEYWORDS = ("default", "const", "enum", "example", "examples")
 """Keywords of a schema with arbitrary values."""
 _CHARACTER = re.compile("[^\\s\ufffd]")
 _Message = TypeVar("_Message", bound=Message)
@@ -53,18 +53,18 @@ _Message = TypeVar("_Message", bound=Message)
 
 def find_secrets(message: Message) -> list[str]:
     """The tokens and keys in the message."""
-    if not message.DESCRIPTOR.full_name.startswith(_IAM):
+    if not message.DESCRIPTOR.full_name.startswith(_IAM_PACKAGE):
         return []
-    return [value for field, value in message.ListFields() if field.name in _SECRETS]
+    return [value for field, value in message.ListFields() if field.name in _SECRET_FIELDS]
 
 
 def without_secrets(message: _Message) -> _Message:
     """The message without tokens and without the expiry time of a token; the same object if its type has none."""
-    if not message.DESCRIPTOR.full_name.startswith(_IAM):
+    if not message.DESCRIPTOR.full_name.startswith(_IAM_PACKAGE):
         return message
     copy = _copy(message)
     for field, _ in message.ListFields():
-        if field.name in _SECRETS:
+        if field.name in _SECRET_FIELDS:
             setattr(copy, field.name, REMOVED)
         elif field.name == "expires_at":
             copy.ClearField(field.name)
@@ -78,7 +78,7 @@ def without_texts(message: _Message) -> _Message:
     masked, but not the structure. Unknown fields are removed.
     """
     copy = _copy(message)
-    _strip(copy)
+    _mask_message(copy)
     return copy
 
 
@@ -89,8 +89,8 @@ def _copy(message: _Message) -> _Message:
     return copy
 
 
-def _strip(message: Any) -> None:
-    if message.DESCRIPTOR.full_name in _WHOLE:
+def _mask_message(message: Any) -> None:
+    if message.DESCRIPTOR.full_name in _UNCHANGED:
         return
     if message.DESCRIPTOR.full_name == "google.protobuf.Any":
         inner = unpack_any(message)
@@ -100,21 +100,21 @@ def _strip(message: Any) -> None:
         name = f"{field.containing_type.name}.{field.name}"
         if name == "Token.id":
             message.id = 0
-        elif field.type == FieldDescriptor.TYPE_STRING and name not in _KEPT:
+        elif field.type == FieldDescriptor.TYPE_STRING and name not in _UNMASKED:
             setattr(message, field.name, _mask(value))
         elif field.message_type is not None and field.message_type.full_name == "google.protobuf.Struct":
-            _strip_struct(value, schema=name in _SCHEMAS)
+            _mask_struct(value, schema=name in _SCHEMA_FIELDS)
     for each in child_messages(message):
         if each.DESCRIPTOR.full_name != "google.protobuf.Struct":
-            _strip(each)
+            _mask_message(each)
 
 
-def _strip_struct(struct: Any, *, schema: bool) -> None:
+def _mask_struct(struct: Any, *, schema: bool) -> None:
     for key in list(struct.fields):
-        _strip_value(struct.fields[key], key if schema and key not in _VALUES else None)
+        _mask_value(struct.fields[key], key if schema and key not in _VALUE_KEYWORDS else None)
 
 
-def _strip_value(value: Any, keyword: str | None) -> None:
+def _mask_value(value: Any, keyword: str | None) -> None:
     """Mask the texts in a JSON value.
 
     Args:
@@ -123,11 +123,11 @@ def _strip_value(value: Any, keyword: str | None) -> None:
     """
     kind = value.WhichOneof("kind")
     if kind == "struct_value":
-        _strip_struct(value.struct_value, schema=keyword is not None)
+        _mask_struct(value.struct_value, schema=keyword is not None)
     elif kind == "list_value":
         for each in value.list_value.values:
-            _strip_value(each, keyword)
-    elif kind == "string_value" and (keyword is None or keyword in _WORDS):
+            _mask_value(each, keyword)
+    elif kind == "string_value" and (keyword is None or keyword in _TEXT_KEYWORDS):
         value.string_value = _mask(value.string_value)
     elif kind == "number_value" and keyword is None:
         value.number_value = 0

@@ -33,8 +33,10 @@ class RestrictedScript(Script):
         raise RuntimeError(f"rules: the answers of this emulator come from {self._source}")
 
     def add_failure(self, failure: Failure, times: int) -> None:
-        """Queue a failure of a call; raises RuntimeError if failures are not accepted, or for a failure of an
-        operation.
+        """Queue a failure of a call.
+
+        Raises:
+            RuntimeError: failures are not accepted, or the failure is for an operation.
         """
         if not self._fails or failure.operation:
             what = "operation" if self._fails else "call"

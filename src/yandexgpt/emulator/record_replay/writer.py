@@ -17,7 +17,7 @@ from yandexgpt.emulator.record_replay.redaction import REMOVED, find_secrets, wi
 
 __all__ = ["RecordingWriter"]
 
-_LEAST_SECRET = 16
+_MIN_SECRET_LENGTH = 16
 """Minimum length of a secret to search for in other texts. Real keys are longer; shorter ones could match by chance."""
 
 
@@ -71,13 +71,13 @@ class RecordingWriter:
             entry: the call, with secrets and texts.
             secrets: the values of its ``authorization`` metadata.
         """
-        line = recording_file.encode_call(self._cleaned(entry, secrets))
+        line = recording_file.encode_call(self._redact(entry, secrets))
         with self._lock:
             if self._file is not None:
                 while line:
                     line = line[os.write(self._file, line) :]
 
-    def _cleaned(self, entry: RecordedCall, secrets: Iterable[str]) -> RecordedCall:
+    def _redact(self, entry: RecordedCall, secrets: Iterable[str]) -> RecordedCall:
         """The call without secrets, and with masked texts if required."""
         found = {secret for value in secrets for secret in (value, value.partition(" ")[2])}
         found.update(find_secrets(entry.request))
@@ -91,19 +91,19 @@ class RecordingWriter:
                 )
                 continue
             found.update(find_secrets(message))
-            responses.append(RecordedResponse(after, self._removed(message).SerializeToString(deterministic=True)))
-        hidden = [secret for secret in sorted(found, key=len, reverse=True) if len(secret) >= _LEAST_SECRET]
+            responses.append(RecordedResponse(after, self._redacted(message).SerializeToString(deterministic=True)))
+        hidden = [secret for secret in sorted(found, key=len, reverse=True) if len(secret) >= _MIN_SECRET_LENGTH]
         metadata = {key: _scrubbed(value, hidden) for key, value in (entry.metadata or {}).items()}
         return dataclasses.replace(
             entry,
-            request=self._removed(entry.request),
+            request=self._redacted(entry.request),
             responses=tuple(responses),
-            status=entry.status and _scrubbed_refusal(entry.status, hidden),
+            status=entry.status and _scrubbed_error_status(entry.status, hidden),
             texts=self._texts,
             metadata=metadata,
         )
 
-    def _removed(self, message: Message) -> Message:
+    def _redacted(self, message: Message) -> Message:
         message = without_secrets(message)
         return message if self._texts else without_texts(message)
 
@@ -114,7 +114,7 @@ def _scrubbed(text: str, secrets: Iterable[str]) -> str:
     return text
 
 
-def _scrubbed_refusal(status: RecordedStatus, secrets: Sequence[str]) -> RecordedStatus:
+def _scrubbed_error_status(status: RecordedStatus, secrets: Sequence[str]) -> RecordedStatus:
     packed = status.packed
     if packed is not None and any(secret.encode() in packed for secret in secrets):
         packed = _scrubbed_status(packed, secrets)

@@ -8,7 +8,7 @@ from yandexgpt.folding import edit, settled
 __all__ = ["AppendOnlyText", "TextRetracted"]
 
 
-class TextRetracted(Exception):  # noqa: N818 - said to the reader, not an error of the program
+class TextRetracted(Exception):  # noqa: N818 - it is converted to an error of the stream
     """The final answer does not begin with the text that was sent."""
 
     def __init__(self) -> None:
@@ -18,9 +18,9 @@ class TextRetracted(Exception):  # noqa: N818 - said to the reader, not an error
 class AppendOnlyText:
     """Takes the messages of a stream and returns the text to append.
 
-    The service may change the text of an earlier message. So the text of a partial message is sent only as far as
-    the next message confirms it. While a message contradicts the text that was sent, nothing is sent. If the last
-    message contradicts it, the stream must end with an error.
+    The service may change the text of an earlier message. So the text of a partial message is sent only as far as the
+    next message confirms it. While a message contradicts the text that was sent, nothing is sent. If the last message
+    contradicts it, the stream must end with an error.
     """
 
     def __init__(self) -> None:
@@ -59,8 +59,8 @@ class AppendOnlyText:
 
     def _advance(self, text: str) -> str:
         """The part of `text` after the text that was sent; empty if `text` does not continue it."""
-        said = self.sent_text
-        if len(text) <= len(said) or not text.startswith(said):
+        sent = self.sent_text
+        if len(text) <= len(sent) or not text.startswith(sent):
             return ""
         self.sent_text = text
-        return text[len(said) :]
+        return text[len(sent) :]

@@ -26,7 +26,7 @@ def parse_body(raw: bytes) -> Body:
     try:
         value = json.loads(raw, parse_constant=_not_json)
         if b"\\ud" in raw.lower():
-            json.dumps(value, ensure_ascii=False).encode()  # half of a surrogate pair is no character
+            json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate cannot be encoded
     except (ValueError, RecursionError) as error:
         raise bad_request(f"the body is not JSON: {error}", code="invalid_json") from error
     if not isinstance(value, dict):

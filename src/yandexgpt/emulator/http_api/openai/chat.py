@@ -90,12 +90,14 @@ async def create(request: Request, raw: bytes) -> Response:
         ApiError, CallFailed: there is no answer.
     """
     client = ServiceClient(request)
-    asked = _parse(parse_body(raw), client)
-    frame = _Envelope(asked.request.model_uri)
-    if asked.stream:
-        return await client.stream(asked.request, lambda: _Chunks(frame, include_usage=asked.include_usage))
-    answer = await client.generate(asked.request)
-    return json_response(frame.whole(Completion(answer)), headers=client.headers)
+    chat_request = _parse(parse_body(raw), client)
+    envelope = _Envelope(chat_request.request.model_uri)
+    if chat_request.stream:
+        return await client.stream(
+            chat_request.request, lambda: _Chunks(envelope, include_usage=chat_request.include_usage)
+        )
+    answer = await client.generate(chat_request.request)
+    return json_response(envelope.whole(Completion(answer)), headers=client.headers)
 
 
 def _parse(body: Body, client: ServiceClient) -> _ChatRequest:
@@ -177,8 +179,8 @@ class _Chunks:
     ``content_filter``, the content of the last chunk replaces the whole answer.
     """
 
-    def __init__(self, frame: _Envelope, *, include_usage: bool) -> None:
-        self._frame = frame
+    def __init__(self, envelope: _Envelope, *, include_usage: bool) -> None:
+        self._envelope = envelope
         self._include_usage = include_usage
         self._answer = AppendOnlyText()
 
@@ -198,13 +200,13 @@ class _Chunks:
             yield from self._content(self._answer.flush())
             yield event(_problem(str(error)).body)
             return
-        calls = self._frame.tool_calls(completion)
+        calls = self._envelope.tool_calls(completion)
         for index, call in enumerate(calls):
             yield self._chunk({"tool_calls": [{"index": index, **call}]})
         last = {} if calls else {"content": completion.text if completion.filtered else ""}
         yield self._chunk(last, finish_reason=reason)
         if self._include_usage:
-            chunk = self._frame.object("chat.completion.chunk", [])
+            chunk = self._envelope.object("chat.completion.chunk", [])
             yield event({**chunk, "usage": _usage(completion.usage)})
         yield event("[DONE]")
 
@@ -217,7 +219,7 @@ class _Chunks:
             yield self._chunk({"content": piece})
 
     def _chunk(self, delta: dict[str, Any], **more: str) -> bytes:
-        return event(self._frame.object("chat.completion.chunk", [{"index": 0, "delta": delta, **more}]))
+        return event(self._envelope.object("chat.completion.chunk", [{"index": 0, "delta": delta, **more}]))
 
 
 def _problem(message: str) -> ApiError:

@@ -70,8 +70,8 @@ class ChatMessages:
         calls = message.get("tool_calls") or []
         if not isinstance(calls, list):
             raise bad_request(f"{where}.tool_calls must be an array, not {abbreviated(calls)}", f"{where}.tool_calls")
-        spoken = [each for each in (message.get("content"), message.get("refusal")) if each]
-        for each in spoken if calls or spoken else [message.get("content")]:
+        contents = [each for each in (message.get("content"), message.get("refusal")) if each]
+        for each in contents if calls or contents else [message.get("content")]:
             self._item({"role": "assistant", "content": _content(each, f"{where}.content")}, where)
         for index, call in enumerate(calls):
             self._add_call(call, f"{where}.tool_calls[{index}]")

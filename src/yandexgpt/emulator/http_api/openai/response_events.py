@@ -128,7 +128,7 @@ class ResponseEvents:
         yield self._event("response.output_item.done", output_index=index, item=item)
 
     def _of_part(self, kind: str, index: int, **fields: Any) -> bytes:
-        assert self._message is not None  # noqa: S101 - a part is of a message that is open
+        assert self._message is not None  # noqa: S101 - parts are only sent for an open message
         return self._event(kind, item_id=self._message["id"], output_index=0, content_index=index, **fields)
 
     def _event(self, kind: str, **fields: Any) -> bytes:

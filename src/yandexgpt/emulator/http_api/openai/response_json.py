@@ -58,7 +58,7 @@ def response_from_completion(
     id: str,  # noqa: A002
     model: str,
     created_at: int,
-    said: Mapping[str, Any],
+    echoed: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A response of a synchronous request.
 
@@ -67,20 +67,20 @@ def response_from_completion(
         id: the id of the response.
         model: the model URI.
         created_at: seconds since the epoch (UTC).
-        said: see :func:`echoed_parameters`.
+        echoed: see :func:`echoed_parameters`.
     """
-    return _json(Response(id=id, created_at=created_at, model=model, background=False, completion=completion), said)
+    return _json(Response(id=id, created_at=created_at, model=model, background=False, completion=completion), echoed)
 
 
 def response_from_operation(
-    operation: operation_pb2.Operation, *, model: str | None, said: Mapping[str, Any]
+    operation: operation_pb2.Operation, *, model: str | None, echoed: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A response of a background request.
 
     Args:
         operation: the state of the operation.
         model: the model URI; None if it is unknown.
-        said: see :func:`echoed_parameters`.
+        echoed: see :func:`echoed_parameters`.
 
     Raises:
         ApiError: the operation is not a text generation.
@@ -103,12 +103,12 @@ def response_from_operation(
         error=error,
         completion=completion,
     )
-    return _json(response, said)
+    return _json(response, echoed)
 
 
-def _json(response: Response, said: Mapping[str, Any]) -> dict[str, Any]:
+def _json(response: Response, echoed: Mapping[str, Any]) -> dict[str, Any]:
     """The response as JSON, with the fields that OpenAI's types require and the service does not send."""
-    body = {**response.to_dict(), **said}
+    body = {**response.to_dict(), **echoed}
     if response.error is not None:
         failed = response.status == "failed"
         body["error"] = generation_error(response.error.code, response.error.message) if failed else None

@@ -89,16 +89,16 @@ class Responses:
         stream, background, store = _modes(body)
         before = await self._before(body.string("previous_response_id"), client)
         new = _input(body)
-        asked = _parse(body, client, [*before, *new], len(before), stream=stream)
-        said = echoed_parameters(body)
+        grpc_request = _parse(body, client, [*before, *new], len(before), stream=stream)
+        echoed = echoed_parameters(body)
 
         def keep(response: Mapping[str, Any]) -> None:
             if store:
                 self._store.put(StoredResponse(response, [*before, *new], client.authorization, client.folder))
 
         if background:
-            operation = await client.submit(asked)
-            response = response_from_operation(operation, model=asked.model_uri, said=said)
+            operation = await client.submit(grpc_request)
+            response = response_from_operation(operation, model=grpc_request.model_uri, echoed=echoed)
             if response["status"] == "in_progress":
                 response["status"] = "queued"
             keep(response)
@@ -108,12 +108,12 @@ class Responses:
 
         def make(completion: Completion | None) -> dict[str, Any]:
             return response_from_completion(
-                completion, id=response_id, model=asked.model_uri, created_at=created_at, said=said
+                completion, id=response_id, model=grpc_request.model_uri, created_at=created_at, echoed=echoed
             )
 
         if stream:
-            return await client.stream(asked, lambda: ResponseEvents(make, keep))
-        response = make(Completion(await client.generate(asked)))
+            return await client.stream(grpc_request, lambda: ResponseEvents(make, keep))
+        response = make(Completion(await client.generate(grpc_request)))
         keep(response)
         return json_response(response, headers=client.headers)
 
@@ -138,20 +138,20 @@ class Responses:
             ApiError, CallFailed: the response is unknown, or is not a background response.
         """
         client, response_id = ServiceClient(request), request.path_params["id"]
-        kept = self._store.get(response_id, client.authorization, client.folder)
-        if kept is not None and not kept.response["background"]:
+        stored = self._store.get(response_id, client.authorization, client.folder)
+        if stored is not None and not stored.response["background"]:
             raise bad_request("only a background response can be cancelled", "response_id")
-        response = await self._look_up(response_id, client, kept, cancel=True)
+        response = await self._look_up(response_id, client, stored, cancel=True)
         return json_response(response, headers=client.headers)
 
     async def _retrieve(self, response_id: str, client: ServiceClient) -> Mapping[str, Any]:
-        kept = self._store.get(response_id, client.authorization, client.folder)
-        if kept is not None and not kept.response["background"]:
-            return kept.response
-        return await self._look_up(response_id, client, kept)
+        stored = self._store.get(response_id, client.authorization, client.folder)
+        if stored is not None and not stored.response["background"]:
+            return stored.response
+        return await self._look_up(response_id, client, stored)
 
     async def _look_up(
-        self, response_id: str, client: ServiceClient, kept: StoredResponse | None, *, cancel: bool = False
+        self, response_id: str, client: ServiceClient, stored: StoredResponse | None, *, cancel: bool = False
     ) -> Mapping[str, Any]:
         """A background response. If another process created it, its request is unknown."""
         try:
@@ -165,18 +165,20 @@ class Responses:
                 param="response_id",
                 code="not_found",
             ) from failed
-        asked: Mapping[str, Any] = echoed_parameters(Body({}))
-        if kept is not None:
-            asked = {name: kept.response[name] for name in asked}
-        return response_from_operation(operation, model=None if kept is None else kept.response["model"], said=asked)
+        echoed: Mapping[str, Any] = echoed_parameters(Body({}))
+        if stored is not None:
+            echoed = {name: stored.response[name] for name in echoed}
+        return response_from_operation(
+            operation, model=None if stored is None else stored.response["model"], echoed=echoed
+        )
 
     async def _before(self, response_id: str | None, client: ServiceClient) -> list[Mapping[str, Any]]:
         """The conversation up to a stored response, including its answer."""
         if response_id is None:
             return []
         name = "previous_response_id"
-        kept = self._store.get(response_id, client.authorization, client.folder)
-        if kept is None:
+        stored = self._store.get(response_id, client.authorization, client.folder)
+        if stored is None:
             raise bad_request(
                 f"{name}: there is no response {abbreviated(response_id)} (any more)",
                 name,
@@ -185,7 +187,7 @@ class Responses:
         response = await self._retrieve(response_id, client)
         if not response["output"]:
             raise bad_request(f"{name}: the response {abbreviated(response_id)} is {response['status']}", name)
-        return [*kept.conversation, *response["output"]]
+        return [*stored.conversation, *response["output"]]
 
 
 def _modes(body: Body) -> tuple[bool, bool, bool]:

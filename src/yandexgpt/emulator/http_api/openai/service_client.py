@@ -27,18 +27,18 @@ _SERVICES = text_generation_service_pb2.DESCRIPTOR.services_by_name
 _GENERATE = f"/{_SERVICES['TextGenerationService'].full_name}/Completion"
 _SUBMIT = f"/{_SERVICES['TextGenerationAsyncService'].full_name}/Completion"
 _OPERATIONS = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"].full_name
-_PASSED_ON = ("x-data-logging-enabled", "x-client-request-id", "x-client-trace-id", "idempotency-key")
+_FORWARDED_HEADERS = ("x-data-logging-enabled", "x-client-request-id", "x-client-trace-id", "idempotency-key")
 _REQUEST_ID = "x-request-id"
 _PRINTABLE = re.compile(r"[\x20-\x7e]*")
 _Response = TypeVar("_Response", bound=Message)
-_IAM_TOKEN = "t1."  # noqa: S105 - how one begins
+_IAM_TOKEN = "t1."  # noqa: S105 - the prefix of IAM tokens
 
 
 class ServiceClient:
     """Makes gRPC calls with the credential, folder and other metadata of an HTTP request.
 
-    OpenAI's clients send every credential as ``Bearer``. A credential that begins with ``t1.``, or equals the one
-    that the emulator accepts, stays a Bearer token. Any other credential becomes an API key.
+    OpenAI's clients send every credential as ``Bearer``. A credential that begins with ``t1.``, or equals the one that
+    the emulator accepts, stays a Bearer token. Any other credential becomes an API key.
 
     Attributes:
         authorization: the credential in the form of gRPC; None without one.
@@ -54,7 +54,7 @@ class ServiceClient:
         given = _header(request, "authorization")
         self.authorization = None if given is None else _authorization(given, request.app.state.authorization)
         translated_errors = {"authorization": self.authorization, "x-folder-id": self.folder}
-        translated_errors.update((name, _header(request, name)) for name in _PASSED_ON)
+        translated_errors.update((name, _header(request, name)) for name in _FORWARDED_HEADERS)
         self._received: dict[str, str] = {}
         self._metadata = [("x-emulator-face", "openai")]
         self._metadata.extend((name, value) for name, value in translated_errors.items() if value is not None)
