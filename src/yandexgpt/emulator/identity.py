@@ -126,7 +126,7 @@ class Identity:
             self._revoked.add(token)
 
     def fail(self, code: str | grpc.StatusCode, times: int = 1, *, message: str = "ordered to fail") -> None:
-        """Make the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for a wrong name."""
+        """Make the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for a bad name."""
         status = code if isinstance(code, grpc.StatusCode) else grpc.StatusCode[code]
         with self._lock:
             self._failures += [(status, message)] * times
