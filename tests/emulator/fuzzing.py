@@ -1,6 +1,6 @@
-"""Requests of every kind, right and wrong, for an emulator that has to survive them; for the tests and `make fuzz`.
+"""Generated requests, valid and invalid, for the tests and `make fuzz`.
 
-Each check sends one, and fails if the answer is a server's error that nobody ordered, or does not come.
+Each check sends one request. It fails if there is no response, or an unexpected server error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from yandexgpt._proto.yandex.cloud.operation import operation_service_pb2
 KEY = "Api-Key secret"
 EVENTS = "text/event-stream; charset=utf-8"
 PATIENCE = 30.0
-"""Seconds after which an answer does not come; none takes a hundredth of it."""
+"""Timeout of a request in seconds. A response takes less than a hundredth of it."""
 UNORDERED = {
     grpc.StatusCode.UNKNOWN,
     grpc.StatusCode.INTERNAL,
@@ -40,7 +40,7 @@ UNORDERED = {
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 }
-"""What nobody orders here. A client's own deadline is far away."""
+"""Statuses that must not occur. The deadline of the client is far away."""
 
 
 def _method(module: Any, service: str, name: str) -> MethodDescriptor:
@@ -58,7 +58,7 @@ METHODS = [
     _method(api_endpoint_service_pb2, "ApiEndpointService", "Get"),
     _method(api_endpoint_service_pb2, "ApiEndpointService", "List"),
 ]
-"""The methods that are emulated."""
+"""The emulated methods."""
 
 # Values
 
@@ -98,7 +98,7 @@ schemas = st.recursive(
     ),
     max_leaves=10,
 )
-"""JSON Schemas, and what somebody might take for one."""
+"""JSON Schemas, valid and invalid."""
 
 
 def messages(descriptor: Descriptor, depth: int = 4) -> st.SearchStrategy[Message]:
@@ -186,7 +186,7 @@ prompts = st.fixed_dictionaries(
         "jsonSchema": st.builds(dict, schema=schemas),
     },
 )
-"""Bodies of completion requests that are mostly right, so that they get an answer."""
+"""Bodies of completion requests, mostly valid, so that they get an answer."""
 
 # gRPC
 
@@ -206,7 +206,7 @@ def _serialized(body: dict[str, Any]) -> bytes:
 
 
 class GrpcCall(NamedTuple):
-    """A call: any bytes to a method that exists."""
+    """A call of an existing method with any bytes."""
 
     method: MethodDescriptor
     data: bytes
@@ -228,7 +228,7 @@ grpc_calls = st.sampled_from(METHODS).flatmap(
 
 
 def check_grpc(channel: grpc.Channel, call: GrpcCall) -> grpc.StatusCode:
-    """Make the call; any answer will do, and any error that says what the caller did wrong."""
+    """Make the call. Any response and any client error is accepted."""
     metadata = [] if call.authorization is None else [("authorization", call.authorization)]
     answers = channel.unary_stream(call.name)(call.data, metadata=metadata, timeout=PATIENCE)
     received: list[bytes] = []
@@ -244,7 +244,7 @@ def check_grpc(channel: grpc.Channel, call: GrpcCall) -> grpc.StatusCode:
 
 
 class HttpCall(NamedTuple):
-    """A request: anything, to a path that exists."""
+    """A request to an existing path with any content."""
 
     verb: str
     path: str
@@ -253,13 +253,13 @@ class HttpCall(NamedTuple):
 
 
 def _mangled(body: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """The body with another value somewhere, or a field too many."""
+    """The body with one changed value, or with an additional field."""
     places = [*_places(body), ("more",)]
     return st.builds(lambda place, value: _with(body, place, value), st.sampled_from(places), json_values)
 
 
 def _places(value: Any) -> Iterator[tuple[Any, ...]]:
-    """Where something stands: keys and indices that lead there."""
+    """The path of a value: keys and indices."""
     if isinstance(value, dict | list):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             yield (key,)
@@ -385,7 +385,7 @@ openai_calls = st.one_of(
 
 
 def check_http(url: str, call: HttpCall) -> int:
-    """Make the request; any answer will do that says what it is, in JSON, and that no server's error."""
+    """Make the request. Any JSON response with a media type is accepted, except a server error."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
     try:
         headers = {name: value.strip().encode("latin-1") for name, value in call.headers.items()}
@@ -405,10 +405,10 @@ def check_http(url: str, call: HttpCall) -> int:
 
 
 def fuzz(check: Callable[[Any], object], calls: st.SearchStrategy[Any], seconds: float) -> int:
-    """Check one call after another.
+    """Check generated calls for some time.
 
     Returns:
-        How many there were.
+        The number of calls.
     """
     count = 0
     ends = time.monotonic() + seconds
@@ -428,11 +428,11 @@ def fuzz(check: Callable[[Any], object], calls: st.SearchStrategy[Any], seconds:
 
 
 def main() -> None:
-    """Fuzz an emulator that accepts `KEY`, and see whether it still answers."""
+    """Fuzz an emulator that accepts `KEY`; at the end, it must answer valid requests."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--http-url", required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="for each face")
+    parser.add_argument("--seconds", type=float, required=True, help="for each api")
     arguments = parser.parse_args()
     body = json.dumps({"modelUri": "gpt://f/m", "messages": [{"role": "user", "text": "да"}]})
     right = HttpCall("POST", "/foundationModels/v1/completion", body.encode(), {"authorization": KEY})

@@ -1,4 +1,4 @@
-"""OpenAI's face of an emulator as raw HTTP: no client's help, nothing but the standard library."""
+"""A raw HTTP client for the OpenAI API of an emulator; it uses only the standard library."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Answer(NamedTuple):
 
     @property
     def blamed(self) -> tuple[int, str | None, str | None]:
-        """The status, and what is to blame."""
+        """The status, and the invalid parameter."""
         return self.status, self.error["code"], self.error["param"]
 
 
@@ -40,7 +40,7 @@ class Event(NamedTuple):
 
 
 class Stream:
-    """Server-sent events, read as they come."""
+    """Server-sent events, read incrementally."""
 
     def __init__(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         self.connection = connection
@@ -64,7 +64,7 @@ class Stream:
         return next(iter(self))
 
 
-class Face:
+class OpenAiApi:
     """Requests to an emulator's ``http_url``."""
 
     def __init__(self, emulator: Emulator) -> None:
@@ -73,14 +73,14 @@ class Face:
     def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> http.client.HTTPConnection:
-        """A connection with a request on it; bytes go as they are, all else as JSON."""
+        """A connection with a sent request. A body of bytes is sent unchanged, any other body as JSON."""
         connection = http.client.HTTPConnection(self._place, timeout=PATIENCE)
         raw = body if body is None or isinstance(body, bytes) else json.dumps(body)
         connection.request(method, path, raw, KEY if headers is None else headers)
         return connection
 
     def ask(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> Answer:
-        """The whole answer."""
+        """The whole response."""
         connection = self.send(method, path, body, headers)
         try:
             response = connection.getresponse()
@@ -128,7 +128,7 @@ def chat_body(said: Any = "раз два три", **fields: Any) -> dict[str, An
 
 
 def deltas(chunks: list[Any]) -> list[str]:
-    """The pieces of a streamed chat's text."""
+    """The text deltas of a streamed chat."""
     pieces = [chunk["choices"][0]["delta"].get("content") for chunk in chunks if choice_of(chunk)]
     return [piece for piece in pieces if piece]
 

@@ -1,4 +1,4 @@
-"""What the emulator says: the script, and the rule for when there is none."""
+"""The answers of the emulator: default answers, and scripted answers and failures."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ GUIDE_ANSWERS = json.loads(
 
 
 def a_request(*messages: Any, model: str = "yandexgpt-lite", **fields: Any) -> Any:
-    """A streamed request; a message may be a user's text, a (role, text) pair or a mapping."""
+    """A streamed request. A message is the text of a user, a (role, text) pair or a mapping."""
     made = [
         {"role": "user", "text": each}
         if isinstance(each, str)
@@ -48,7 +48,7 @@ def a_request(*messages: Any, model: str = "yandexgpt-lite", **fields: Any) -> A
 
 
 class Asker:
-    """A raw stub, and the responses to one call after another."""
+    """A raw stub that returns the responses of each call."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub: Any = text_generation_service_pb2_grpc.TextGenerationServiceStub(channel)
@@ -126,14 +126,14 @@ def test_an_empty_prompt_gets_an_empty_answer(ask: Asker) -> None:
     assert tokens(responses[0]) == (0, 0, 0)
 
 
-def test_max_tokens_cut_the_answer(ask: Asker) -> None:
+def test_max_tokens_truncates_the_answer(ask: Asker) -> None:
     responses = ask("раз два три четыре", options={"max_tokens": {"value": 2}})
     assert shape(responses) == [("раз", PARTIAL), ("раз два", PARTIAL), ("раз два", TRUNCATED)]
     assert tokens(responses[-1]) == (4, 2, 6)
     assert shape(ask("раз два", options={"max_tokens": {"value": 2}}))[-1] == ("раз два", FINAL)
 
 
-def test_an_answer_that_is_not_scripted_comes_at_the_pace_asked_for() -> None:
+def test_default_answer_has_the_configured_delay() -> None:
     with Emulator(delay=0.01) as paced, grpc.insecure_channel(paced.endpoint) as opened:
         assert len(Asker(opened)()) == 4
 
@@ -141,7 +141,7 @@ def test_an_answer_that_is_not_scripted_comes_at_the_pace_asked_for() -> None:
 @pytest.mark.parametrize(
     "printed", GUIDE_ANSWERS, ids=[f"{each['guide']}-{each['text'][:9]}" for each in GUIDE_ANSWERS]
 )
-def test_examples_of_the_guides_get_the_answers_printed_there(ask: Asker, printed: dict[str, Any]) -> None:
+def test_guide_examples_get_the_answers_printed_in_the_guides(ask: Asker, printed: dict[str, Any]) -> None:
     messages = [(message["role"], message["text"]) for message in printed["messages"]]
     responses = ask(*messages, model=printed["model"], options={"max_tokens": {"value": 2000}})
     assert shape(responses)[-1] == (printed["text"], FINAL)
@@ -152,7 +152,7 @@ def test_examples_of_the_guides_get_the_answers_printed_there(ask: Asker, printe
         assert responses[-1].model_version == printed["model_version"]
 
 
-def test_the_stream_of_the_guide_is_the_one_printed_there(ask: Asker) -> None:
+def test_guide_stream_is_the_stream_printed_in_the_guide(ask: Asker) -> None:
     responses = ask(("system", "Исправь ошибки в тексте."), "Ашипки саме сибя ни исрпвят", model="yandexgpt")
     assert "\n".join(text_format.MessageToString(response, as_utf8=True) for response in responses) == (
         """\
@@ -187,7 +187,7 @@ model_version: "07.03.2024"
     )
 
 
-def test_the_chat_of_the_guide_can_be_held_with_its_own_answers(ask: Asker) -> None:
+def test_guide_chat_works_with_its_own_answers(ask: Asker) -> None:
     turns = [each for each in GUIDE_ANSWERS if each["guide"] == "a series of requests in chat mode"]
     history: list[Any] = [("system", "Ты умный ассистент")]
     for turn in turns:
@@ -200,13 +200,13 @@ def test_the_chat_of_the_guide_can_be_held_with_its_own_answers(ask: Asker) -> N
 
 
 @pytest.mark.parametrize(("model", "said"), [("yandexgpt-lite", " - "), ("yandexgpt", "быть: "), ("other", " - ")])
-def test_where_two_guides_answer_the_same_prompt_the_model_decides(ask: Asker, model: str, said: str) -> None:
+def test_model_selects_between_two_guides_with_the_same_prompt(ask: Asker, model: str, said: str) -> None:
     responses = ask(("system", "Переведи текст"), "To be, or not to be: that is the question.", model=model)
     assert said in text_of(responses[-1])
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(10, 9), (9, 8), (5, 4), (1, 1)])
-def test_an_answer_of_a_guide_is_cut_in_proportion(ask: Asker, limit: int, kept: int) -> None:
+def test_guide_answer_is_truncated_in_proportion(ask: Asker, limit: int, kept: int) -> None:
     responses = ask(
         ("system", "Переведи текст"),
         "To be, or not to be: that is the question.",
@@ -241,7 +241,7 @@ TOOLS = [
         ({"function_name": "weather"}, "weather", {"city": "city", "days": 1}),
     ],
 )
-def test_a_demanded_tool_is_called(ask: Asker, choice: Any, name: str, arguments: Any) -> None:
+def test_required_tool_is_called(ask: Asker, choice: Any, name: str, arguments: Any) -> None:
     (response,) = ask("Погода?", tools=TOOLS, tool_choice=choice)
     (alternative,) = response.alternatives
     assert alternative.status == TOOL_CALLS
@@ -253,11 +253,11 @@ def test_a_demanded_tool_is_called(ask: Asker, choice: Any, name: str, arguments
 
 
 @pytest.mark.parametrize("choice", [{"mode": "AUTO"}, {"mode": "NONE"}, {}])
-def test_a_tool_that_is_not_demanded_is_not_called(ask: Asker, choice: Any) -> None:
+def test_optional_tool_is_not_called(ask: Asker, choice: Any) -> None:
     assert text_of(ask("Погода?", tools=TOOLS, tool_choice=choice)[-1]) == "Погода?"
 
 
-def test_tool_results_are_repeated_even_where_a_tool_is_demanded(ask: Asker) -> None:
+def test_tool_results_are_echoed_even_if_a_tool_is_required(ask: Asker) -> None:
     results = {
         "role": "user",
         "tool_result_list": {
@@ -276,7 +276,7 @@ def test_json_object_wraps_the_echo(ask: Asker) -> None:
     assert json.loads(text_of(ask('раз "два"', json_object=True)[-1])) == {"answer": 'раз "два"'}
 
 
-def test_json_schema_gets_a_value_made_for_it(ask: Asker) -> None:
+def test_json_schema_gets_an_example_value(ask: Asker) -> None:
     schema = {"type": "object", "properties": {"имя": {"type": "string"}}, "required": ["имя"]}
     assert text_of(ask("Кто?", json_schema={"schema": schema})[-1]) == '{"имя": "имя"}'
 
@@ -345,11 +345,11 @@ def test_a_schema_has_an_example(schema: Any, value: Any) -> None:
         {"allOf": [{"$ref": "#"}]},
     ],
 )
-def test_a_schema_without_a_finite_value_ends_all_the_same(schema: Any) -> None:
+def test_infinite_schema_gets_a_finite_value(schema: Any) -> None:
     json.dumps(example(schema))
 
 
-def test_a_tool_whose_schema_is_no_object_gets_no_arguments(ask: Asker) -> None:
+def test_tool_with_a_non_object_schema_gets_no_arguments(ask: Asker) -> None:
     tools = [{"function": {"name": "f", "parameters": {"type": "string"}}}]
     (response,) = ask("а", tools=tools, tool_choice={"mode": "REQUIRED"})
     assert not response.alternatives[0].message.tool_call_list.tool_calls[0].function_call.arguments.fields
@@ -358,7 +358,7 @@ def test_a_tool_whose_schema_is_no_object_gets_no_arguments(ask: Asker) -> None:
 # Scripted answers
 
 
-def test_scripted_answers_come_in_order_and_then_the_rule(emulator: Emulator, ask: Asker) -> None:
+def test_scripted_answers_are_used_in_order_before_the_default(emulator: Emulator, ask: Asker) -> None:
     emulator.reply("первый", times=2)
     emulator.reply("второй", partials=["вто", "втр", "второй"], delay=0.001, model_version="м")
     assert shape(ask()) == shape(ask()) == [("первый", FINAL)]
@@ -410,7 +410,7 @@ def test_tool_calls_are_scripted_as_mappings(emulator: Emulator, ask: Asker) -> 
     assert (second.function_call.name, to_python(second.function_call.arguments)) == ("now", {})
 
 
-def test_several_alternatives_and_none_can_be_scripted(emulator: Emulator, ask: Asker) -> None:
+def test_any_number_of_alternatives_can_be_scripted(emulator: Emulator, ask: Asker) -> None:
     emulator.reply(
         partials=["а", ["а", "б"], []],
         alternatives=[
@@ -435,7 +435,7 @@ def test_an_answer_without_text_can_be_scripted(emulator: Emulator, ask: Asker) 
     assert ask()[0].alternatives[0].message.WhichOneof("Content") is None
 
 
-def test_usage_can_be_scripted_and_partials_grow_towards_it(emulator: Emulator, ask: Asker) -> None:
+def test_usage_can_be_scripted_and_partials_count_up_to_it(emulator: Emulator, ask: Asker) -> None:
     usage = {"input_tokens": 10, "completion_tokens": 100, "total_tokens": 500, "reasoning_tokens": 7}
     emulator.reply("а б в г", partials=["а", "а б", "а", "", "а б в"], usage=usage)
     responses = ask()
@@ -457,7 +457,7 @@ def test_usage_can_be_scripted_and_partials_grow_towards_it(emulator: Emulator, 
     final=st.booleans(),
     model_version=st.text(st.characters(exclude_categories=["Cs"]), max_size=5),
 )
-def test_any_scripted_stream_arrives_as_it_was_written(
+def test_any_scripted_stream_is_received_unchanged(
     server: Emulator,
     channel: grpc.Channel,
     partials: list[str],
@@ -502,7 +502,7 @@ def test_a_call_can_fail_with_any_status(emulator: Emulator, ask: Asker, code: g
     assert len(ask()) == 4
 
 
-def test_failures_come_before_answers_and_leave_them_alone(emulator: Emulator, ask: Asker) -> None:
+def test_failures_come_before_answers_and_do_not_use_them_up(emulator: Emulator, ask: Asker) -> None:
     emulator.reply("ответ")
     emulator.fail("UNAVAILABLE", times=2)
     emulator.fail("INTERNAL")
@@ -529,7 +529,7 @@ def test_a_unary_call_fails_before_its_only_message(emulator: Emulator, ask: Ask
     assert received == []
 
 
-def test_a_failure_carries_details_and_pushback(emulator: Emulator, ask: Asker) -> None:
+def test_failure_has_details_and_pushback(emulator: Emulator, ask: Asker) -> None:
     info = error_details_pb2.ErrorInfo(reason="QUOTA", domain="ai", metadata={"folder": "f"})
     emulator.fail("RESOURCE_EXHAUSTED", "много", details=[info], retry_after=1.25, pushback=-1)
     _, error = failed(ask.call())
@@ -583,7 +583,7 @@ def test_a_failure_carries_details_and_pushback(emulator: Emulator, ask: Asker) 
         ({"times": 1.0}, "times"),
     ],
 )
-def test_an_answer_that_cannot_be_is_refused(emulator: Emulator, ask: Asker, arguments: Any, name: str) -> None:
+def test_invalid_answer_is_rejected(emulator: Emulator, ask: Asker, arguments: Any, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         emulator.reply(**arguments)
     assert len(ask()) == 4
@@ -606,7 +606,7 @@ def test_an_answer_that_cannot_be_is_refused(emulator: Emulator, ask: Asker, arg
         ({"delay": -1}, "delay"),
     ],
 )
-def test_a_failure_that_cannot_be_is_refused(emulator: Emulator, ask: Asker, arguments: Any, name: str) -> None:
+def test_invalid_failure_is_rejected(emulator: Emulator, ask: Asker, arguments: Any, name: str) -> None:
     with pytest.raises(ValueError, match=name):
         emulator.fail(**{"code": "INTERNAL", **arguments})
     assert len(ask()) == 4

@@ -1,4 +1,4 @@
-"""The emulator as a server: its life, what it records, what it refuses, how calls end."""
+"""The emulator as a server: start and stop, recorded requests, validation, the end of calls."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_it_starts_once_stops_once_and_starts_again_on_the_same_port() -> None:
         assert len(complete(stub)) == 4
 
 
-def test_stopping_cancels_calls_at_once_and_leaves_no_thread() -> None:
+def test_stop_cancels_active_calls_and_leaves_no_thread() -> None:
     before = set(threading.enumerate())
     with Emulator() as emulator, stub_of(emulator) as stub:
         emulator.fail("UNAVAILABLE", after=1, delay=FOREVER, times=20)
@@ -116,7 +116,7 @@ def test_stopping_cancels_calls_at_once_and_leaves_no_thread() -> None:
         assert not thread.is_alive()
 
 
-def test_stopping_with_nothing_in_flight_is_silent_at_the_client(
+def test_stop_without_active_calls_logs_nothing_at_the_client(
     emulator: Emulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with grpc.insecure_channel(emulator.endpoint) as channel:
@@ -136,7 +136,7 @@ def test_stopping_with_nothing_in_flight_is_silent_at_the_client(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_port_in_use_is_an_os_error_and_nothing_else_is_printed(
+def test_port_in_use_is_an_os_error_and_nothing_is_printed(
     emulator: Emulator, capfd: pytest.CaptureFixture[str]
 ) -> None:
     port = int(emulator.endpoint.rpartition(":")[2])
@@ -169,12 +169,12 @@ def test_a_failed_start_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path
         ({"authorization": "abc"}, "authorization"),
     ],
 )
-def test_arguments_outside_their_range_are_named(arguments: dict[str, Any], name: str) -> None:
+def test_invalid_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Emulator(**arguments)
 
 
-def test_every_address_is_reached_through_loopback() -> None:
+def test_wildcard_address_is_reachable_on_loopback() -> None:
     with Emulator(host="0.0.0.0") as emulator, stub_of(emulator) as stub:
         assert emulator.endpoint.startswith("127.0.0.1:")
         assert len(complete(stub)) == 4
@@ -202,9 +202,7 @@ def test_importing_the_package_imports_neither_emulator_nor_cryptography() -> No
 # TLS
 
 
-def test_tls_is_trusted_through_its_own_authority_by_every_local_name(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_tls_certificate_is_valid_for_every_local_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with Emulator(tls=True) as emulator:
         assert isinstance(emulator.tls, str)
@@ -222,13 +220,13 @@ def test_tls_is_trusted_through_its_own_authority_by_every_local_name(
         _ = emulator.tls
 
 
-def test_without_cryptography_tls_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tls_without_cryptography_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cryptography", None)
     with pytest.raises(ImportError, match=r"yandexgpt\[emulator\]"):
         Emulator(tls=True).start()
 
 
-def test_certificates_hold_the_names_given_and_hide_their_key() -> None:
+def test_certificates_contain_the_given_names_and_repr_hides_the_key() -> None:
     from cryptography import x509
 
     certificates = issue(["emulator.test", "192.0.2.1"])
@@ -282,7 +280,7 @@ def test_ids_are_in_initial_and_trailing_metadata_of_every_call(emulator: Emulat
     assert len({request.server_request_id for request in emulator.requests}) == 2
 
 
-def test_requests_can_be_waited_for_and_forgotten(emulator: Emulator) -> None:
+def test_requests_can_be_waited_for_and_cleared(emulator: Emulator) -> None:
     with pytest.raises(TimeoutError, match="0 of 1"):
         emulator.wait_for_requests(1, timeout=0.01)
     with stub_of(emulator) as stub:
@@ -316,7 +314,7 @@ def test_a_cancelled_call_ends_at_the_server(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("script", [{"delay": FOREVER}, {"delay": FOREVER, "partials": ["а"]}])
-def test_a_passed_deadline_ends_the_call_at_the_server(emulator: Emulator, script: dict[str, Any]) -> None:
+def test_expired_deadline_ends_the_call_at_the_server(emulator: Emulator, script: dict[str, Any]) -> None:
     emulator.reply("б", times=3, **script)
     with stub_of(emulator) as stub:
         for timeout in (0.2, 2.0, 20.0):  # up to one that leaves the call the time to arrive
@@ -338,7 +336,7 @@ def test_a_cancelled_call_does_not_wait_for_its_scripted_failure(emulator: Emula
 
 
 class GoneContext:
-    """gRPC's context of a call that was cancelled before its handler ran."""
+    """A gRPC context of a call that was cancelled before its handler ran."""
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
         return ()
@@ -449,7 +447,7 @@ def test_a_malformed_request_is_an_invalid_argument_that_names_the_field(
         assert complete(stub)[-1].alternatives[0].message.text == "left alone"
 
 
-def test_violations_are_all_named_up_to_ten_and_quote_little(emulator: Emulator) -> None:
+def test_at_most_ten_violations_are_named_with_short_values(emulator: Emulator) -> None:
     wrong = a_request(model_uri="x" * 10_000, messages=[{"role": "robot", "text": "а"}] * 100)
     with stub_of(emulator) as stub:
         error, details = refused(stub, wrong)
@@ -469,7 +467,7 @@ def test_other_methods_are_unimplemented(emulator: Emulator) -> None:
 # Quotas and load
 
 
-def test_a_generation_too_many_at_once_is_refused() -> None:
+def test_generation_above_the_concurrency_limit_is_rejected() -> None:
     with Emulator(max_concurrent=2) as emulator, stub_of(emulator) as stub:
         emulator.fail("INTERNAL", after=1, delay=FOREVER, times=2)
         calls = [stub.Completion(a_request(), metadata=AUTHORIZATION) for _ in range(2)]
@@ -486,14 +484,14 @@ def test_a_generation_too_many_at_once_is_refused() -> None:
         assert len(complete(stub)) == 4
 
 
-def test_a_call_may_follow_the_last_one_at_once_within_the_quota() -> None:
+def test_next_call_may_start_right_after_the_last_message() -> None:
     with Emulator(max_concurrent=1) as emulator, stub_of(emulator) as stub:
         for _ in range(200):
             assert len(complete(stub, a_request(completion_options={}))) == 1
         assert emulator.peak_in_flight == 1
 
 
-def test_a_generation_too_many_in_a_second_is_refused_with_the_time_to_wait() -> None:
+def test_generation_above_the_rate_is_rejected_with_retry_info() -> None:
     with Emulator(rate=0.001) as emulator, stub_of(emulator) as stub:
         assert len(complete(stub)) == 4
         error, details = refused(stub)
@@ -515,7 +513,7 @@ def test_the_rate_is_a_token_bucket_of_one_second() -> None:
     assert (quota.in_flight, quota.peak) == (9, 9)
 
 
-def test_a_thousand_streams_run_at_once() -> None:
+def test_thousand_concurrent_streams_work() -> None:
     with Emulator() as emulator, stub_of(emulator) as stub:
         emulator.fail("INTERNAL", after=3, delay=FOREVER, times=1000)
         calls = [stub.Completion(a_request(), metadata=AUTHORIZATION) for _ in range(1000)]
@@ -528,7 +526,7 @@ def test_a_thousand_streams_run_at_once() -> None:
         assert emulator.in_flight == 0
 
 
-def test_streams_beyond_the_limit_of_a_connection_wait_for_their_turn() -> None:
+def test_streams_above_the_limit_of_a_connection_are_queued() -> None:
     with Emulator(max_concurrent_streams=1) as emulator, stub_of(emulator) as stub:
         assert len(complete(stub)) == 4
         emulator.fail("INTERNAL", after=1, delay=FOREVER)
@@ -552,7 +550,7 @@ def test_server_options_are_passed_on() -> None:
 # Clients
 
 
-def test_the_environment_points_a_program_at_it(emulator: Emulator) -> None:
+def test_environment_configures_a_client(emulator: Emulator) -> None:
     assert emulator.environment() == {
         "YANDEXGPT_ENDPOINT": emulator.endpoint,
         "YANDEXGPT_TLS": "false",
@@ -562,7 +560,7 @@ def test_the_environment_points_a_program_at_it(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("name", ["client", "async_client"])
-def test_clients_are_made_for_it(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_client_arguments_can_be_overridden(emulator: Emulator, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     made = {"client": "Client", "async_client": "AsyncClient"}[name]
     monkeypatch.setattr(f"yandexgpt.{made}", SimpleNamespace, raising=False)
     client = getattr(emulator, name)(timeout=5, folder_id="mine")
@@ -578,7 +576,7 @@ def test_clients_are_made_for_it(emulator: Emulator, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_its_client_talks_to_it(tls: bool) -> None:
+def test_own_client_works(tls: bool) -> None:
     with Emulator(tls=tls, authorization="Api-Key abc") as emulator, emulator.client(timeout=30) as client:
         assert client.complete("раз два").text == "раз два"
         with client.stream("раз два три") as stream:
@@ -586,7 +584,7 @@ def test_its_client_talks_to_it(tls: bool) -> None:
         assert [request.wait() for request in emulator.requests] == ["OK", "OK"]
 
 
-def test_a_client_gets_the_credential_that_is_expected(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_own_client_has_the_expected_credential(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("yandexgpt.Client", SimpleNamespace, raising=False)
     with Emulator(authorization="Api-Key abc") as emulator:
         assert emulator.client().credentials == "abc"

@@ -1,4 +1,4 @@
-"""docs/emulator.md: every block of it runs, in the order of the page, and prints what the page says."""
+"""docs/emulator.md: all code blocks run in the order of the page and print what the page says."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
     @property
     def file(self) -> str | None:
-        """The name in the first line of a block that is a file."""
+        """The file name in the first line of a block."""
         named = re.match(r"# ([\w.]+\.(?:py|yaml))\n", self.source)
         return named and named[1]
 
@@ -46,7 +46,7 @@ def blocks() -> list[Block]:
 
 
 class Page:
-    """Runs the blocks; between them are the files they made, and the command that serves."""
+    """Runs the blocks. Their files and the running server are shared between blocks."""
 
     def __init__(self, folder: Path, environment: pytest.MonkeyPatch, upstream: Emulator) -> None:
         self._folder = folder
@@ -89,7 +89,7 @@ class Page:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _serve(self, command: str) -> None:
-        """On free ports, and with an emulator for the service."""
+        """With free ports, and with an emulator instead of the service."""
         self.close()
         arguments = command.split()[2:]
         if REAL_SERVICE in arguments:
@@ -138,7 +138,7 @@ def test_every_block_runs_and_prints_what_the_page_says(page: Page) -> None:
         page.run(block)
 
 
-def test_the_mistake_is_reported_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_is_reported_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (message,) = (block.source.strip() for block in blocks() if block.source.startswith("answers.yaml:"))
     Path("answers.yaml").write_text("rules:\n" + "\n" * 4 + "  - match: {}\n    anwser: a\n", encoding="utf-8")
@@ -154,14 +154,14 @@ def test_every_key_of_a_script_is_on_the_page() -> None:
     assert {key for rule in script["rules"] for key in rule} == {"match", "answer", "fail", "times"}
 
 
-def test_every_flag_of_the_command_that_is_on_the_page_is_there() -> None:
+def test_every_command_flag_on_the_page_exists() -> None:
     printed = subprocess.run([COMMAND, "emulate", "--help"], capture_output=True, text=True, timeout=60).stdout
     flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", PAGE)) - {"--no-ensure-ascii"}  # which is of another program
     assert len(flags) > 10
     assert flags <= set(re.findall(r"--[\w-]+", printed))
 
 
-def test_every_link_of_the_page_leads_somewhere() -> None:
+def test_every_link_on_the_page_is_valid() -> None:
     headings = {
         re.sub(r"[^\w -]", "", line).strip().lower().replace(" ", "-") for line in re.findall(r"^#+ (.+)$", PAGE, re.M)
     }

@@ -1,4 +1,4 @@
-"""The identity services of the emulator, over real sockets."""
+"""The identity service and the metadata server, over real sockets."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def signed(key: dict[str, str], algorithm: str = "PS256", kid: str | None = None
     return jwt.encode(claims, pem(key), algorithm, {"kid": kid or key["id"]})
 
 
-def test_tokens_live_as_long_as_told(identity, monkeypatch):
+def test_tokens_have_the_configured_lifetime(identity, monkeypatch):
     clock = Clock()
     monkeypatch.setattr("yandexgpt.emulator.identity.time", SimpleNamespace(time=clock))
     long, short, ended = identity.issue(), identity.issue(0.2), identity.issue(0)
@@ -91,7 +91,7 @@ def test_a_token_may_be_unknown_or_revoked(identity):
         identity.revoke("t1.other")
 
 
-def test_the_key_is_that_of_yandexs_files(key):
+def test_service_account_key_has_the_format_of_yandex_cloud(key):
     assert list(key) == ["id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"]
     assert key["key_algorithm"] == "RSA_2048"
     warning, private = key["private_key"].split("\n", 1)
@@ -114,7 +114,7 @@ def test_a_signed_jwt_is_exchanged_for_a_token(identity, channel, key):
     assert identity.exchanges == 2
 
 
-def test_the_exchange_says_which_check_of_the_jwt_failed(identity, channel, key):
+def test_failed_exchange_names_the_failed_check(identity, channel, key):
     now = time.time()
     other = identity.service_account_key()
     for token, words in [
@@ -155,7 +155,7 @@ def test_an_oauth_token_is_exchanged_if_it_is_known(identity, channel):
     )
 
 
-def test_exchanges_fail_on_order(identity, channel):
+def test_exchanges_can_be_made_to_fail(identity, channel):
     token = identity.oauth_token()
     identity.fail("UNAVAILABLE", times=2, message="out to lunch")
     identity.fail(grpc.StatusCode.INTERNAL)
@@ -167,7 +167,7 @@ def test_exchanges_fail_on_order(identity, channel):
         identity.fail("NO_SUCH_CODE")
 
 
-def test_a_slow_exchange_takes_its_time_and_ends_with_the_call(identity, channel):
+def test_delayed_exchange_ends_with_its_call(identity, channel):
     token = identity.oauth_token()
     identity.delay = 0.1
     started = time.monotonic()
@@ -179,7 +179,7 @@ def test_a_slow_exchange_takes_its_time_and_ends_with_the_call(identity, channel
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_many_callers_get_a_token_each(identity, channel):
+def test_concurrent_exchanges_get_different_tokens(identity, channel):
     token = identity.oauth_token()
     with futures.ThreadPoolExecutor(16) as pool:
         tokens = set(pool.map(lambda _: create(channel, yandex_passport_oauth_token=token).iam_token, range(100)))
@@ -200,7 +200,7 @@ def test_without_the_extra_the_error_names_it(identity, channel, key, monkeypatc
 
 @pytest.fixture(autouse=True)
 def patience(monkeypatch) -> None:
-    """Whoever asks the metadata service may take their time between the connection and the request."""
+    """A client may be slow between the connection and the request."""
     monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", DEADLINE)
 
 
@@ -220,7 +220,7 @@ def get(metadata: MetadataServer, path: str = METADATA_PATH, flavor: str | None 
 
 
 @pytest.mark.parametrize("lifetime", [12 * 3600.0, 100.5])
-def test_the_metadata_service_gives_out_tokens(identity, metadata, lifetime):
+def test_metadata_server_issues_tokens(identity, metadata, lifetime):
     identity.token_lifetime = lifetime
     status, body = get(metadata)
     answer = json.loads(body)
@@ -231,7 +231,7 @@ def test_the_metadata_service_gives_out_tokens(identity, metadata, lifetime):
     assert metadata.url == f"http://{metadata.endpoint}{METADATA_PATH}"
 
 
-def test_the_metadata_service_refuses_what_the_real_one_does(metadata, identity):
+def test_metadata_server_rejects_the_same_requests_as_the_real_one(metadata, identity):
     assert get(metadata, flavor=None)[0] == 403
     assert get(metadata, path="/computeMetadata/v1/elsewhere")[0] == 404
     metadata.missing = True
@@ -240,7 +240,7 @@ def test_the_metadata_service_refuses_what_the_real_one_does(metadata, identity)
     assert metadata.requests == 3
 
 
-def test_the_metadata_service_can_be_slow_and_wrong(metadata):
+def test_metadata_server_can_be_slow_and_return_garbage(metadata):
     metadata.garbage = b"<html>"
     metadata.delay = 0.1
     started = time.monotonic()
@@ -249,7 +249,7 @@ def test_the_metadata_service_can_be_slow_and_wrong(metadata):
 
 
 class Noticing(MetadataServer):
-    """Says when a request has come in."""
+    """Signals a received request."""
 
     def __init__(self, identity: Identity) -> None:
         self.noticed = threading.Event()
@@ -261,14 +261,14 @@ class Noticing(MetadataServer):
 
 
 def asking(metadata: MetadataServer) -> socket.socket:
-    """Return a connection on which the token was asked for."""
+    """Return a connection with a sent token request."""
     host, port = metadata.endpoint.split(":")
     connection = socket.create_connection((host, int(port)), DEADLINE)
     connection.sendall(f"GET {METADATA_PATH} HTTP/1.0\r\nMetadata-Flavor: Google\r\n\r\n".encode())
     return connection
 
 
-def test_closing_the_metadata_service_leaves_no_thread_and_does_not_wait_for_slow_answers(identity, capfd, monkeypatch):
+def test_closed_metadata_server_leaves_no_thread_and_does_not_wait_for_delays(identity, capfd, monkeypatch):
     before = set(threading.enumerate())
     metadata = Noticing(identity)
     metadata.delay = 60.0
@@ -284,7 +284,7 @@ def test_closing_the_metadata_service_leaves_no_thread_and_does_not_wait_for_slo
     assert capfd.readouterr().err == ""
 
 
-def test_a_client_that_goes_is_not_complained_of_but_a_mistake_is(identity, capfd):
+def test_disconnect_is_not_logged_but_an_internal_error_is(identity, capfd):
     with Noticing(identity) as metadata:
         metadata.delay = 60.0
         gone = asking(metadata)

@@ -1,4 +1,4 @@
-"""The emulator outlives its clients: garbage, half a frame, silence, a huge body, a flood, a thousand streams."""
+"""The emulator survives bad clients: invalid bytes, partial frames, silence, large bodies, many connections."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ FLOOD = 300
 
 @pytest.fixture(scope="module")
 def sturdy() -> Iterator[Emulator]:
-    """One emulator for all of them: what one test does to it, the next would notice."""
+    """One emulator for all tests, so that damage by one test is noticed by the next."""
     with Emulator(http_port=0) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
 def still_answers(sturdy: Emulator) -> Iterator[None]:
-    """After each test it answers through each face, and nothing is left in flight."""
+    """After each test, all APIs work and no call is active."""
     yield
     check(sturdy)
     until(lambda: sturdy.in_flight == 0)
 
 
 def check(emulator: Emulator) -> None:
-    """An ordinary call through each face is answered in time."""
+    """A normal call of each API is answered in time."""
     with emulator.client(timeout=PATIENCE) as client:
         assert client.complete("как дела").text == "как дела"
     assert ask_rest(emulator, "как дела") == "как дела"
@@ -79,7 +79,7 @@ def rest_body(text: str, *, stream: bool = False) -> bytes:
 
 
 def ask_rest(emulator: Emulator, text: str, *, stream: bool = False) -> str:
-    """The text of the final message; a stream is checked on the way."""
+    """The text of the final message. The messages of a stream are checked too."""
     status, answer = post(emulator, "/foundationModels/v1/completion", rest_body(text, stream=stream))
     assert status == 200, answer
     texts = [json.loads(line)["result"]["alternatives"][0]["message"]["text"] for line in answer.splitlines()]
@@ -99,7 +99,7 @@ def http_address(emulator: Emulator) -> tuple[str, int]:
 
 
 def cut(connection: socket.socket) -> None:
-    """Close with a reset."""
+    """Close the socket with RST."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
@@ -162,8 +162,8 @@ DELIVERIES = [
 
 
 @pytest.mark.parametrize(("address", "sent"), DELIVERIES)
-def test_a_client_that_sends_nonsense(address: Any, sent: bytes, sturdy: Emulator) -> None:
-    """While the connection is open, and after it was cut or closed, others are answered."""
+def test_invalid_bytes_do_not_affect_other_clients(address: Any, sent: bytes, sturdy: Emulator) -> None:
+    """Other clients are answered while the connection is open, and after it was reset or closed."""
     connections = [socket.create_connection(address(sturdy), timeout=PATIENCE) for _ in range(3)]
     for connection in connections:
         with contextlib.suppress(ConnectionError):  # it may have enough before the end of it
@@ -177,7 +177,7 @@ def test_a_client_that_sends_nonsense(address: Any, sent: bytes, sturdy: Emulato
             pass
 
 
-def test_a_body_over_the_limit_of_grpc_is_refused(sturdy: Emulator) -> None:
+def test_a_body_over_the_limit_of_grpc_is_rejected(sturdy: Emulator) -> None:
     with grpc.insecure_channel(sturdy.endpoint) as channel:
         stub: Any = text_generation_service_pb2_grpc.TextGenerationServiceStub(channel)
         for _ in range(3):
@@ -189,8 +189,8 @@ def test_a_body_over_the_limit_of_grpc_is_refused(sturdy: Emulator) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mebibytes", [17, 64])
-def test_a_huge_body_over_http_is_refused(path: str, mebibytes: int, sturdy: Emulator) -> None:
-    """With its length said before, and in chunks that do not seem to end."""
+def test_a_huge_body_over_http_is_rejected(path: str, mebibytes: int, sturdy: Emulator) -> None:
+    """With a content length, and in chunks."""
     piece = b" " * MEBIBYTE
     for body in (piece * mebibytes, itertools.repeat(piece, mebibytes)):
         status, answer = post(sturdy, path, body)
@@ -202,14 +202,14 @@ def test_a_huge_body_over_http_is_refused(path: str, mebibytes: int, sturdy: Emu
     "body", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 100_000, b'"\\ud800"', b"\xff\xfe", b"nul"]
 )
 @pytest.mark.parametrize("path", PATHS)
-def test_a_body_that_no_parser_likes_is_the_clients_fault(path: str, body: bytes, sturdy: Emulator) -> None:
+def test_unparsable_body_is_a_client_error(path: str, body: bytes, sturdy: Emulator) -> None:
     status, answer = post(sturdy, path, body)
     assert status == 400
     assert json.loads(answer)
 
 
 @pytest.mark.parametrize("address", [grpc_address, http_address])
-def test_a_flood_of_connections(address: Any, sturdy: Emulator) -> None:
+def test_many_connections_do_not_affect_other_clients(address: Any, sturdy: Emulator) -> None:
     connections = [socket.create_connection(address(sturdy), timeout=PATIENCE) for _ in range(FLOOD)]
     for index, connection in enumerate(connections):
         with contextlib.suppress(ConnectionError):
@@ -228,7 +228,7 @@ def request(text: str) -> Any:
 
 
 def test_a_thousand_streams_at_once_through_grpc() -> None:
-    """All of them run before the first one ends, and each gets its own answer."""
+    """All streams run at the same time, and each gets its own answer."""
 
     async def main(emulator: Emulator) -> None:
         all_run = asyncio.Event()
@@ -264,12 +264,12 @@ def test_hundreds_of_streams_at_once_through_http(sturdy: Emulator) -> None:
     assert len(sturdy.requests) - before == HTTP_STREAMS
 
 
-@pytest.mark.parametrize("face", ["rest", "openai"])
-def test_a_client_that_goes_away_in_the_middle_ends_its_call(face: str, sturdy: Emulator) -> None:
+@pytest.mark.parametrize("api", ["rest", "openai"])
+def test_disconnect_during_a_call_ends_the_call(api: str, sturdy: Emulator) -> None:
     sturdy.fail("INTERNAL", after=1, delay=FOREVER)
     before = len(sturdy.requests)
     body, path = rest_body("раз два", stream=True), "/foundationModels/v1/completion"
-    if face == "openai":
+    if api == "openai":
         asked = {"model": "gpt://b/m", "stream": True, "messages": [{"role": "user", "content": "раз два"}]}
         body, path = json.dumps(asked).encode(), "/v1/chat/completions"
     connection = http.client.HTTPConnection(*http_address(sturdy), timeout=PATIENCE)
@@ -282,8 +282,8 @@ def test_a_client_that_goes_away_in_the_middle_ends_its_call(face: str, sturdy: 
     assert sturdy.requests[before].wait(PATIENCE) == "CANCELLED"
 
 
-def test_a_client_that_does_not_read_holds_up_nobody(sturdy: Emulator) -> None:
-    """A stream of many megabytes is not kept in memory for it, and ends when it goes away."""
+def test_client_that_does_not_read_does_not_block_others(sturdy: Emulator) -> None:
+    """A stream of many megabytes is not buffered in memory, and ends when the client disconnects."""
     sturdy.reply("конец", partials=["а" * 100_000] * 300)
     before = len(sturdy.requests)
     connection = socket.create_connection(http_address(sturdy), timeout=PATIENCE)
@@ -299,7 +299,7 @@ def test_a_client_that_does_not_read_holds_up_nobody(sturdy: Emulator) -> None:
     assert recorded.wait(PATIENCE) == "CANCELLED"
 
 
-def test_stopping_does_not_wait_for_clients_that_hold_on() -> None:
+def test_stop_does_not_wait_for_connected_clients() -> None:
     with Emulator(http_port=0) as emulator:
         held = [
             socket.create_connection(address(emulator), timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""The emulator in other test runners than pytest: both context managers, and what a test asserts on."""
+"""The emulator without pytest: both context managers, and the recorded requests."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_an_asynchronous_context_manager_starts_and_stops() -> None:
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("yandexgpt-emulator")]
 
 
-def test_the_loop_goes_on_while_it_starts_and_stops() -> None:
-    """Neither ends before the loop has done something else."""
+def test_event_loop_is_not_blocked_by_start_and_stop() -> None:
+    """The event loop runs other tasks during start and stop."""
 
     class Slow(Emulator):
         moved = threading.Event()
@@ -58,7 +58,7 @@ def test_the_loop_goes_on_while_it_starts_and_stops() -> None:
     run_loop(main)
 
 
-def test_an_error_in_the_body_comes_through_and_one_of_the_start_too() -> None:
+def test_errors_of_the_body_and_of_the_start_are_raised() -> None:
     async def main() -> None:
         with pytest.raises(KeyError, match="раз"):
             async with Emulator():

@@ -1,4 +1,4 @@
-"""Endpoint discovery by the emulator, over real sockets."""
+"""Endpoint discovery (ApiEndpointService), over real sockets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def plain(emulator: Emulator, **options: str) -> grpc.Channel:
     return grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{name}", value) for name, value in options.items()])
 
 
-def test_every_service_is_at_the_address_that_the_client_used(emulator):
+def test_every_service_has_the_address_that_the_client_used(emulator):
     port = emulator.endpoint.rpartition(":")[2]
     with plain(emulator) as channel:
         found = listed(channel)
@@ -36,13 +36,13 @@ def test_every_service_is_at_the_address_that_the_client_used(emulator):
     assert set(found.values()) == {f"localhost:{port}"}
 
 
-def test_another_name_and_a_mapped_port_are_found_again(emulator):
+def test_another_host_name_and_a_mapped_port_are_returned(emulator):
     with plain(emulator, default_authority="emulator.test:8443") as channel:
         assert set(listed(channel).values()) == {"emulator.test:8443"}
 
 
 @pytest.mark.parametrize("authority", ["localhost", "emulator.test:", "emulator.test:80port", ""])
-def test_a_client_that_names_no_port_gets_the_emulators_own_address(emulator, authority):
+def test_authority_without_a_port_gets_the_own_address(emulator, authority):
     options = {"default_authority": authority} if authority else {}
     with grpc.insecure_channel("ipv4:" + emulator.endpoint, [(f"grpc.{k}", v) for k, v in options.items()]) as channel:
         assert set(listed(channel).values()) == {emulator.endpoint}
@@ -77,7 +77,7 @@ def test_over_tls_and_without_a_credential():
             assert listed(channel)["iam"] == f"localhost:{port}"
 
 
-def test_what_is_recorded_or_replayed_is_found_at_the_recorder(emulator, tmp_path):
+def test_discovery_works_while_recording_and_replaying(emulator, tmp_path):
     recording = tmp_path / "calls.jsonl"
     with (
         Emulator(upstream=emulator.endpoint, upstream_tls=False, record=recording) as recorder,

@@ -1,4 +1,4 @@
-"""The fault proxy: what a gRPC client sees of each fault, and what exactly goes over the wire."""
+"""The fault proxy: the effect of each fault on a gRPC client, and the exact bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MESSAGES = 5
 DEADLINE = 20.0
 SILENCE = 0.5
 PAUSE = 2.0 if OVERLOOKS_RESETS else 0.05
-"""Seconds before a RST: grpcio 1.71 to 1.78 may not notice one that comes with the bytes before it, until it writes."""
+"""Seconds before a RST. grpcio 1.71 to 1.78 may not notice a RST directly after data until it writes."""
 OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 20_000),
@@ -43,7 +43,7 @@ OPTIONS = (
 
 
 class Service(rpc.TextGenerationServiceServicer):
-    """Answers with as many messages as the request's temperature says, each as long as its max_tokens."""
+    """A server. The temperature of a request is the number of messages, and max_tokens is their length."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
@@ -107,7 +107,7 @@ def request(messages: int = MESSAGES, size: int = 1, name: str = "") -> pb.Compl
 
 
 def ask(channel: grpc.Channel, timeout: float = DEADLINE, wait: bool = False):
-    """Return how many messages came, the code and the details."""
+    """Return the number of messages, the code and the details."""
     received = 0
     try:
         for _ in rpc.TextGenerationServiceStub(channel).Completion(request(), timeout=timeout, wait_for_ready=wait):
@@ -128,7 +128,7 @@ async def ask_aio(channel: grpc.aio.Channel, timeout: float = DEADLINE):
 
 
 def recovers(channel: grpc.Channel) -> bool:
-    """Whether calls work again: one of the next does, for the first may still meet the dying connection."""
+    """Whether calls work again. The first call may still use the broken connection."""
     return any(ask(channel, wait=True)[1] == "OK" for _ in range(5))
 
 
@@ -191,7 +191,7 @@ def check(seen, fault: Fault, most: int, code: str, details: str) -> None:
 
 
 def seen_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float], tuple[int, str, str]]):
-    """What a client sees of the fault; of a stall, with the first deadline that lets all come which goes before it."""
+    """The result of a call with the fault. For a stall, the deadline is increased until all earlier messages arrive."""
     for seconds in (SILENCE, 3.0, 3.0, DEADLINE) if fault.kind == "stall" else (DEADLINE,):
         proxy.clear()
         before = len(proxy.faults_played)
@@ -239,7 +239,7 @@ def test_refused_connections_are_refused_until_accepted_again(proxy, channel):
     assert recovers(channel)
 
 
-def test_refused_connections_are_accepted_after_the_seconds_given(proxy, channel):
+def test_refused_connections_are_accepted_after_the_given_seconds(proxy, channel):
     proxy.inject(Fault("refuse", seconds=0.05))
     started = time.monotonic()
     proxy.inject(Fault("refuse", seconds=0.2))
@@ -248,7 +248,7 @@ def test_refused_connections_are_accepted_after_the_seconds_given(proxy, channel
     assert proxy.connections == 1
 
 
-def test_a_fault_is_played_as_often_as_told_and_faults_wait_in_line(proxy, channel):
+def test_faults_are_queued_and_played_the_given_number_of_times(proxy, channel):
     reset, other = Fault("reset", code=2), Fault("reset", code=8)
     proxy.inject(reset, times=2)
     proxy.inject(other)
@@ -262,7 +262,7 @@ def test_a_fault_is_played_as_often_as_told_and_faults_wait_in_line(proxy, chann
     assert ask(channel)[1] == "OK"
 
 
-def test_a_fault_whose_point_never_comes_is_not_said_to_have_been_played(proxy, channel):
+def test_fault_whose_point_is_not_reached_is_not_reported(proxy, channel):
     proxy.inject(Fault("break", after=MESSAGES + 1))
     assert ask(channel)[1] == "OK"
     assert ask(channel)[1] == "OK"
@@ -283,7 +283,7 @@ def test_breaking_all_connections_ends_the_calls_on_them(proxy, channel, service
     assert service.idle()
 
 
-def test_all_connections_can_be_made_to_swallow_everything(proxy, channel):
+def test_stall_all_stalls_all_connections(proxy, channel):
     assert ask(channel)[1] == "OK"
     proxy.stall_all()
     assert ask(channel, SILENCE)[1] == "DEADLINE_EXCEEDED"
@@ -292,7 +292,7 @@ def test_all_connections_can_be_made_to_swallow_everything(proxy, channel):
 
 
 def test_many_calls_work_on_a_connection_where_streams_were_reset(proxy, channel, service):
-    """Header compression stays in step, and the bytes that were dropped are given back to flow control."""
+    """The state of header compression stays valid, and discarded bytes are returned to the flow control."""
     stub = rpc.TextGenerationServiceStub(channel)
     for index in range(150):
         if broken := index % 2 == 0:
@@ -309,7 +309,7 @@ def test_many_calls_work_on_a_connection_where_streams_were_reset(proxy, channel
     assert service.idle()
 
 
-def test_a_cancelled_call_wears_its_fault_out_unplayed(proxy, channel, service):
+def test_cancelled_call_uses_up_its_fault(proxy, channel, service):
     proxy.inject(Fault("drip", after="request", size=200, seconds=0.001))
     call = rpc.TextGenerationServiceStub(channel).Completion(request(200, 500), timeout=DEADLINE)
     next(call)
@@ -324,7 +324,7 @@ def test_a_cancelled_call_wears_its_fault_out_unplayed(proxy, channel, service):
     assert [played.fault.kind for played in proxy.faults_played] == ["drip"]
 
 
-def test_a_drip_takes_its_time_and_ends_with_the_call(proxy, channel):
+def test_drip_ends_with_its_call(proxy, channel):
     stub = rpc.TextGenerationServiceStub(channel)
     proxy.inject(Fault("drip", after=1, size=1000, seconds=0.01))
     started = time.monotonic()
@@ -333,7 +333,7 @@ def test_a_drip_takes_its_time_and_ends_with_the_call(proxy, channel):
     assert len(list(stub.Completion(request(50, 100_000), timeout=DEADLINE))) == 50  # 50 s at the former pace
 
 
-def test_a_server_that_is_not_there_looks_like_a_closed_connection():
+def test_unreachable_server_closes_the_connection():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with (
@@ -357,7 +357,7 @@ def test_a_server_that_is_not_there_looks_like_a_closed_connection():
         {"kind": "drip", "seconds": 1.0, "size": 0},
     ],
 )
-def test_a_fault_that_cannot_be_played_is_refused(impossible):
+def test_invalid_fault_is_rejected(impossible):
     with pytest.raises(ValueError, match=r"must be|cannot be"):
         Fault(**impossible)
 
@@ -367,7 +367,7 @@ def test_a_fault_cannot_be_played_less_than_once(proxy):
         proxy.inject(Fault("break"), times=0)
 
 
-def test_a_closed_proxy_leaves_no_thread_and_says_that_it_is_closed(upstream):
+def test_closed_proxy_leaves_no_thread_and_raises_an_error(upstream):
     before = set(threading.enumerate())
     proxy = FaultProxy(upstream)
     with socket.create_connection(("127.0.0.1", int(proxy.endpoint.split(":")[1]))):
@@ -384,7 +384,7 @@ def test_a_closed_proxy_leaves_no_thread_and_says_that_it_is_closed(upstream):
 
 
 class Ends:
-    """The client's and the server's end of one proxied connection."""
+    """The sockets of the client and of the server of one proxied connection."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client, self.server = client, server
@@ -442,7 +442,7 @@ def headers(stream: int, flags: int = h2.END_HEADERS) -> h2.Frame:
     return h2.build(h2.HEADERS, flags, stream, b"response")
 
 
-def test_a_data_frame_is_split_where_the_fault_is_to_be():
+def test_data_frame_is_split_at_the_fault():
     with ends(lambda proxy: proxy.inject(Fault("stall", after=2))) as (proxy, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -455,7 +455,7 @@ def test_a_data_frame_is_split_where_the_fault_is_to_be():
         assert proxy.faults_played[0].stream == 1
 
 
-def test_what_is_dropped_of_a_reset_stream_is_credited_and_its_headers_are_kept():
+def test_discarded_data_of_a_reset_stream_is_credited_and_headers_are_forwarded():
     with ends(lambda proxy: proxy.inject(Fault("reset", after=1, code=2))) as (_, both):
         greeted(both)
         both.client.sendall(call(1) + call(3))
@@ -481,7 +481,7 @@ def test_what_is_dropped_of_a_reset_stream_is_credited_and_its_headers_are_kept(
         assert both.read(both.server)[0].raw == call(5)
 
 
-def test_calls_above_a_goaways_last_stream_are_cancelled_at_the_server():
+def test_calls_above_the_last_stream_of_a_goaway_are_cancelled():
     with ends(lambda proxy: proxy.inject(Fault("goaway", after=0, last_stream=1, code=2, debug=b"why"))) as (_, both):
         greeted(both)
         both.client.sendall(call(1) + call(3))
@@ -495,7 +495,7 @@ def test_calls_above_a_goaways_last_stream_are_cancelled_at_the_server():
         assert both.read(both.client)[0].raw == h2.rst_stream(1, 2)
 
 
-def test_a_fault_waits_its_seconds_and_clear_takes_it_back():
+def test_clear_removes_a_scheduled_fault():
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -508,7 +508,7 @@ def test_a_fault_waits_its_seconds_and_clear_takes_it_back():
         assert proxy.faults_played == ()
 
 
-def test_a_fault_that_waits_its_seconds_can_be_played_at_once():
+def test_play_plays_a_scheduled_fault():
     fault = Fault("reset", after=0, seconds=60.0, code=ErrorCode.INTERNAL_ERROR)
     with ends(lambda proxy: proxy.inject(fault)) as (proxy, both):
         greeted(both)
@@ -525,7 +525,7 @@ def test_a_fault_that_waits_its_seconds_can_be_played_at_once():
         assert proxy.play() == 0
 
 
-def test_what_was_not_played_is_not_counted():
+def test_play_counts_only_played_faults():
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -537,7 +537,7 @@ def test_what_was_not_played_is_not_counted():
         assert proxy.faults_played == ()
 
 
-def test_a_fault_that_waits_is_not_played_on_a_call_that_is_over(monkeypatch):
+def test_scheduled_fault_is_not_played_on_an_ended_call(monkeypatch):
     clock = Clock()
     for module in ("connection", "event_loop"):
         monkeypatch.setattr(f"yandexgpt.emulator.fault_proxy.{module}.time", SimpleNamespace(monotonic=clock))
@@ -557,7 +557,7 @@ def test_a_fault_that_waits_is_not_played_on_a_call_that_is_over(monkeypatch):
 
 
 @pytest.mark.parametrize("fin", [False, True])
-def test_a_broken_connection_delivers_what_was_sent_before(fin):
+def test_broken_connection_delivers_earlier_data(fin):
     with ends(lambda proxy: proxy.inject(Fault("break", after=1, fin=fin))) as (_, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -572,7 +572,7 @@ def test_a_broken_connection_delivers_what_was_sent_before(fin):
         assert both.server.recv(1) == b""
 
 
-def test_a_peer_that_does_not_close_its_side_is_not_waited_for_long():
+def test_peer_that_does_not_close_is_closed_after_a_timeout():
     with ends() as (proxy, both):
         greeted(both)
         proxy.break_all(fin=True)
@@ -582,7 +582,7 @@ def test_a_peer_that_does_not_close_its_side_is_not_waited_for_long():
             talk_on(both.client)
 
 
-def test_a_black_hole_stays_open_when_the_server_goes_and_closes_with_the_client():
+def test_stalled_connection_stays_open_until_the_client_closes():
     with ends(lambda proxy: proxy.inject(Fault("stall", after="connect"))) as (proxy, both):
         both.client.sendall(h2.PREFACE)
         both.server.close()
@@ -597,7 +597,7 @@ def test_a_black_hole_stays_open_when_the_server_goes_and_closes_with_the_client
 
 
 @pytest.mark.parametrize("opening", [b"hello, I am no HTTP/2", b"PRI * HTTP/1.1\r\n"])
-def test_other_protocols_pass_byte_for_byte(opening):
+def test_other_protocols_are_forwarded_unchanged(opening):
     with ends() as (_, both):
         for byte in opening:
             both.client.sendall(bytes([byte]))
@@ -608,7 +608,7 @@ def test_other_protocols_pass_byte_for_byte(opening):
         assert both.client.recv(1) == b""
 
 
-def test_more_than_fits_waits_for_the_one_who_reads_slowly():
+def test_slow_reader_gets_all_data():
     size = 8_000_000
     with ends() as (_, both):
         both.client.sendall(b"\x16")
@@ -650,7 +650,7 @@ def tls(service) -> Iterator[tuple[str, bytes]]:
     server.stop(0).wait()
 
 
-def test_a_tls_connection_passes_and_knows_the_faults_of_connections(tls):
+def test_tls_connection_is_forwarded_and_has_connection_faults(tls):
     upstream, certificate = tls
     with FaultProxy(upstream) as proxy:
         proxy.inject(Fault("delay", after="connect", seconds=0.05))
@@ -685,14 +685,14 @@ def chopped(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 
 @given(FRAMES, st.lists(st.integers(0, 2000), max_size=30))
-def test_frames_are_the_same_however_the_bytes_are_chopped(frames, cuts):
+def test_frames_do_not_depend_on_the_chunks(frames, cuts):
     reader = h2.FrameReader()
     pieces = chopped(b"".join(frame.raw for frame in frames), cuts)
     assert [frame for piece in pieces for frame in reader.feed(piece)] == frames
 
 
 @given(st.lists(st.binary(max_size=20), min_size=2, max_size=5), st.lists(st.integers(0, 200), max_size=20))
-def test_a_header_block_comes_as_one(parts, cuts):
+def test_header_block_is_one_frame(parts, cuts):
     kinds = [h2.HEADERS] + [9] * (len(parts) - 1)
     flags = [h2.END_STREAM] + [0] * (len(parts) - 2) + [h2.END_HEADERS]
     data = b"".join(h2.build(kind, flag, 7, part).raw for kind, flag, part in zip(kinds, flags, parts, strict=True))
@@ -705,7 +705,7 @@ def test_a_header_block_comes_as_one(parts, cuts):
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10), st.lists(st.integers(0, 4000), max_size=30))
-def test_messages_end_where_they_end_however_the_frames_are_cut(bodies, cuts):
+def test_message_ends_do_not_depend_on_the_frames(bodies, cuts):
     messages = [message(body) for body in bodies]
     counter, at, found = h2.MessageCounter(), 0, []
     for piece in chopped(b"".join(messages), cuts):

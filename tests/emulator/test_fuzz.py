@@ -1,4 +1,4 @@
-"""A short form of `make fuzz`: whatever a client sends, the answer is never a server's error that nobody ordered."""
+"""A short version of `make fuzz`: no request causes an unexpected server error."""
 
 from __future__ import annotations
 
@@ -40,5 +40,5 @@ def test_any_rest_request_is_answered(emulator: Emulator, call: HttpCall) -> Non
 
 @_A_FEW
 @given(openai_calls)
-def test_any_request_of_openai_s_face_is_answered(emulator: Emulator, call: HttpCall) -> None:
+def test_any_openai_request_is_answered(emulator: Emulator, call: HttpCall) -> None:
     check_http(emulator.http_url, call)

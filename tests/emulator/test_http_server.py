@@ -1,4 +1,4 @@
-"""The HTTP server of the emulator: its life, its end, clients that go away, TLS."""
+"""The HTTP server of the emulator: start, stop, disconnected clients, TLS."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def no_server_is_left() -> bool:
 # Start and stop
 
 
-def test_without_an_http_port_there_is_no_http_face() -> None:
+def test_without_an_http_port_there_is_no_http_server() -> None:
     with Emulator() as emulator:
         with pytest.raises(RuntimeError, match=r"no HTTP port: use Emulator\(http_port=0\)"):
             _ = emulator.http_url
         assert not any(name.startswith("OPENAI") for name in emulator.environment())
 
 
-def test_the_address_is_known_once_it_was_started() -> None:
+def test_address_is_known_after_the_first_start() -> None:
     emulator = Emulator(http_port=0)
     with pytest.raises(RuntimeError, match="was not started"):
         _ = emulator.http_url
@@ -88,12 +88,12 @@ def test_the_address_is_known_once_it_was_started() -> None:
 
 
 @pytest.mark.parametrize("port", [-1, 65536, 1.5])
-def test_a_port_that_is_none_is_refused(port: Any) -> None:
+def test_invalid_port_is_rejected(port: Any) -> None:
     with pytest.raises(ValueError, match="http_port"):
         Emulator(http_port=port)
 
 
-def test_a_second_start_takes_the_same_ports() -> None:
+def test_second_start_uses_the_same_ports() -> None:
     emulator = Emulator(http_port=0)
     addresses = set()
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_a_second_start_takes_the_same_ports() -> None:
     assert len(addresses) == 1
 
 
-def test_a_port_in_use_is_an_error_that_names_it_and_nothing_is_left() -> None:
+def test_port_in_use_is_named_and_nothing_is_left() -> None:
     with bind("127.0.0.1", 0) as reserved:  # for this test, whoever listens there
         port = reserved.getsockname()[1]
         emulator = Emulator(http_port=port)
@@ -126,7 +126,7 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
     assert no_server_is_left()
 
 
-def test_a_server_that_cannot_begin_says_why_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_start_raises_the_reason_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(_: uvicorn.Config) -> None:
         raise OSError("no room")
 
@@ -137,13 +137,13 @@ def test_a_server_that_cannot_begin_says_why_and_leaves_nothing(monkeypatch: pyt
     assert no_server_is_left()
 
 
-def test_it_listens_where_it_is_told_and_says_where_it_is_reached() -> None:
+def test_listens_on_the_given_host_and_returns_a_reachable_url() -> None:
     with Emulator(host="0.0.0.0", http_port=0) as emulator, connection(emulator) as made:
         assert emulator.http_url.startswith("http://127.0.0.1:")
         assert text_of(ask(made)) == "раз два три"
 
 
-def test_on_ipv6_the_address_stands_in_brackets() -> None:
+def test_ipv6_url_has_brackets() -> None:
     with Emulator(host="::1", http_port=0) as emulator, connection(emulator) as made:
         assert emulator.http_url.startswith("http://[::1]:")
         assert text_of(ask(made)) == "раз два три"
@@ -151,12 +151,12 @@ def test_on_ipv6_the_address_stands_in_brackets() -> None:
 
 @pytest.fixture
 def patient_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop waits until what is in flight has said how it ends."""
+    """A stop waits until active requests have sent their end."""
     monkeypatch.setattr("yandexgpt.emulator.http_api.server._GRACE", PATIENCE)
 
 
 @pytest.mark.usefixtures("patient_stop")
-def test_a_stop_ends_what_is_in_flight_and_says_so(emulator: Emulator) -> None:
+def test_stop_ends_active_requests_with_unavailable(emulator: Emulator) -> None:
     emulator.fail("INTERNAL", after=1, delay=FOREVER, times=2)
     with connection(emulator) as streaming, connection(emulator) as whole:
         stream = ask(streaming, stream=True)
@@ -172,7 +172,7 @@ def test_a_stop_ends_what_is_in_flight_and_says_so(emulator: Emulator) -> None:
     assert no_server_is_left()
 
 
-def test_a_stop_does_not_wait_for_those_who_neither_send_nor_read(emulator: Emulator) -> None:
+def test_stop_does_not_wait_for_idle_connections(emulator: Emulator) -> None:
     emulator.reply("x" * 1_000_000, partials=["x" * 1_000_000] * 50)
     host, port = urlsplit(emulator.http_url).hostname, urlsplit(emulator.http_url).port
     with connection(emulator) as idle, connection(emulator) as deaf, socket.create_connection((host, port)) as half:
@@ -187,7 +187,7 @@ def test_a_stop_does_not_wait_for_those_who_neither_send_nor_read(emulator: Emul
     assert no_server_is_left()
 
 
-def test_a_connection_serves_one_request_after_another(emulator: Emulator) -> None:
+def test_connection_is_kept_alive(emulator: Emulator) -> None:
     with connection(emulator) as made:
         for _ in range(3):
             assert text_of(ask(made)) == "раз два три"
@@ -199,7 +199,7 @@ def test_a_connection_serves_one_request_after_another(emulator: Emulator) -> No
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_client_that_goes_away_cancels_its_call(emulator: Emulator, stream: bool) -> None:
+def test_disconnect_cancels_the_call(emulator: Emulator, stream: bool) -> None:
     emulator.fail("INTERNAL", delay=FOREVER)
     with connection(emulator) as made:
         send(made, {**PROMPT, "completionOptions": {"stream": stream}})
@@ -209,7 +209,7 @@ def test_a_client_that_goes_away_cancels_its_call(emulator: Emulator, stream: bo
     until(lambda: emulator.in_flight == 0)
 
 
-def test_a_client_that_goes_away_in_the_middle_of_a_stream_cancels_its_call(emulator: Emulator) -> None:
+def test_disconnect_during_a_stream_cancels_the_call(emulator: Emulator) -> None:
     emulator.fail("INTERNAL", after=2, delay=FOREVER)
     with connection(emulator) as made:
         ask(made, stream=True).readline()
@@ -217,7 +217,7 @@ def test_a_client_that_goes_away_in_the_middle_of_a_stream_cancels_its_call(emul
     assert recorded.wait() == "CANCELLED"
 
 
-def test_a_client_that_goes_away_in_the_middle_of_its_body_makes_no_call(emulator: Emulator) -> None:
+def test_disconnect_during_the_body_makes_no_call(emulator: Emulator) -> None:
     url = urlsplit(emulator.http_url)
     with socket.create_connection((url.hostname, url.port)) as half:
         half.sendall(f"POST {COMPLETION} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{{".encode())
@@ -226,7 +226,7 @@ def test_a_client_that_goes_away_in_the_middle_of_its_body_makes_no_call(emulato
     assert len(emulator.requests) == 1
 
 
-def test_a_slow_reader_gets_all_of_it(emulator: Emulator) -> None:
+def test_slow_reader_gets_the_whole_response(emulator: Emulator) -> None:
     long = "слово " * 20_000
     emulator.reply(long, partials=[long] * 20)
     with connection(emulator) as made:
@@ -237,7 +237,7 @@ def test_a_slow_reader_gets_all_of_it(emulator: Emulator) -> None:
     assert recorded.wait() == "OK"
 
 
-def test_many_streams_run_at_once(emulator: Emulator) -> None:
+def test_many_concurrent_streams_work(emulator: Emulator) -> None:
     emulator.fail("INTERNAL", after=1, delay=FOREVER, times=50)
     with contextlib.ExitStack() as stack:
         for _ in range(50):
@@ -246,7 +246,7 @@ def test_many_streams_run_at_once(emulator: Emulator) -> None:
     until(lambda: emulator.in_flight == 0)
 
 
-def test_garbage_is_answered_and_survived(emulator: Emulator) -> None:
+def test_invalid_http_is_answered_with_an_error(emulator: Emulator) -> None:
     url = urlsplit(emulator.http_url)
     for garbage in (
         b"\x16\x03\x01\x02\x00\x01\x00",
@@ -269,7 +269,7 @@ def secure() -> Iterator[Emulator]:
         yield running
 
 
-def test_with_tls_both_faces_are_trusted_by_one_authority(secure: Emulator) -> None:
+def test_with_tls_grpc_and_http_have_the_same_authority(secure: Emulator) -> None:
     assert secure.http_url.startswith("https://")
     assert secure.environment()["SSL_CERT_FILE"] == secure.tls
     trusting = ssl.create_default_context(cafile=str(secure.tls))
@@ -282,7 +282,7 @@ def test_with_tls_both_faces_are_trusted_by_one_authority(secure: Emulator) -> N
 
 
 @pytest.mark.usefixtures("patient_stop")
-def test_with_tls_a_stop_leaves_nothing(secure: Emulator) -> None:
+def test_stop_with_tls_leaves_nothing(secure: Emulator) -> None:
     secure.fail("INTERNAL", after=1, delay=FOREVER)
     with connection(secure, ssl.create_default_context(cafile=str(secure.tls))) as made:
         response = ask(made, stream=True)
@@ -293,10 +293,10 @@ def test_with_tls_a_stop_leaves_nothing(secure: Emulator) -> None:
     assert no_server_is_left()
 
 
-# The gRPC face
+# The gRPC api
 
 
-def test_bytes_that_are_no_request_are_an_invalid_argument(emulator: Emulator) -> None:
+def test_undecodable_request_is_an_invalid_argument(emulator: Emulator) -> None:
     with grpc.insecure_channel(emulator.endpoint) as channel:
         for method in (
             "yandex.cloud.ai.foundation_models.v1.TextGenerationService/Completion",

@@ -1,4 +1,4 @@
-"""OpenAI's face of the emulator: Chat Completions, clients that go away, models and credentials."""
+"""The OpenAI API of the emulator: Chat Completions, disconnected clients, models and credentials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from driver import FOREVER, stall_after, until
-from openai_api import CHAT, KEY, MODEL, RESPONSES, Face, chat_body, choice_of, deltas
+from openai_api import CHAT, KEY, MODEL, RESPONSES, OpenAiApi, chat_body, choice_of, deltas
 
 from yandexgpt.emulator import Emulator
 
@@ -37,16 +37,16 @@ def emulator(running: Emulator) -> Emulator:
 
 
 @pytest.fixture
-def face(emulator: Emulator) -> Face:
-    return Face(emulator)
+def api(emulator: Emulator) -> OpenAiApi:
+    return OpenAiApi(emulator)
 
 
 # Answers
 
 
-def test_an_answer_is_a_chat_completion(face: Face, emulator: Emulator) -> None:
+def test_an_answer_is_a_chat_completion(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("Ответ", usage={"input_tokens": 7, "completion_tokens": 5, "reasoning_tokens": 2})
-    answer = face.chat()
+    answer = api.chat()
     assert answer.status == 200
     body = answer.body
     assert body.pop("id").startswith("chatcmpl-")
@@ -72,7 +72,7 @@ def test_an_answer_is_a_chat_completion(face: Face, emulator: Emulator) -> None:
     assert answer.headers["x-request-id"] == emulator.requests[0].server_request_id
 
 
-def test_every_option_arrives(face: Face, emulator: Emulator) -> None:
+def test_every_option_is_forwarded(api: OpenAiApi, emulator: Emulator) -> None:
     messages = [
         {"role": "system", "content": "Система"},
         {"role": "developer", "content": "Разработчик"},
@@ -81,7 +81,7 @@ def test_every_option_arrives(face: Face, emulator: Emulator) -> None:
         {"role": "assistant", "content": None, "refusal": "не буду"},
         {"role": "user", "content": ""},
     ]
-    face.chat(
+    api.chat(
         messages,
         temperature=0.5,
         max_completion_tokens=10,
@@ -125,20 +125,20 @@ def test_every_option_arrives(face: Face, emulator: Emulator) -> None:
     ("status", "reason"),
     [("FINAL", "stop"), ("TRUNCATED_FINAL", "length"), ("CONTENT_FILTER", "content_filter"), (42, "stop")],
 )
-def test_the_status_is_the_finish_reason(face: Face, emulator: Emulator, status: Any, reason: str) -> None:
+def test_the_status_is_the_finish_reason(api: OpenAiApi, emulator: Emulator, status: Any, reason: str) -> None:
     emulator.reply("Ответ", partials=["От"], status=status, times=2)
-    choice = face.chat().body["choices"][0]
+    choice = api.chat().body["choices"][0]
     assert (choice["message"]["content"], choice["finish_reason"]) == ("Ответ", reason)
-    chunks = face.chunks()
+    chunks = api.chunks()
     assert [choice["finish_reason"] for chunk in chunks if "finish_reason" in (choice := choice_of(chunk) or {})] == [
         reason
     ]
 
 
-def test_tools_are_called_and_their_results_taken(face: Face, emulator: Emulator) -> None:
+def test_tool_calls_and_results_work(api: OpenAiApi, emulator: Emulator) -> None:
     calls = [{"name": "weather", "arguments": {"city": "Москва", "days": 3}}, {"name": "time", "arguments": {}}]
     emulator.reply(tool_calls=calls)
-    message = face.chat(tools=[WEATHER]).body["choices"][0]["message"]
+    message = api.chat(tools=[WEATHER]).body["choices"][0]["message"]
     assert message["content"] is None
     told = [(call["type"], call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
     assert told == [("function", "weather", '{"city": "Москва", "days": 3}'), ("function", "time", "{}")]
@@ -149,7 +149,7 @@ def test_tools_are_called_and_their_results_taken(face: Face, emulator: Emulator
         {"role": "tool", "tool_call_id": second, "content": "полдень"},
         {"role": "tool", "tool_call_id": first, "content": [{"type": "text", "text": "+20"}]},
     ]
-    answer = face.chat([{"role": "user", "content": "?"}, message, *results])
+    answer = api.chat([{"role": "user", "content": "?"}, message, *results])
     assert answer.body["choices"][0]["message"]["content"] == "+20\nполдень", "in the order of the calls"
     sent = emulator.requests[-1].message.messages
     assert [call.function_call.name for call in sent[1].tool_call_list.tool_calls] == ["weather", "time"]
@@ -157,9 +157,9 @@ def test_tools_are_called_and_their_results_taken(face: Face, emulator: Emulator
     assert len(sent) == 3
 
 
-def test_a_tool_is_chosen_by_name(face: Face, emulator: Emulator) -> None:
+def test_a_tool_is_chosen_by_name(api: OpenAiApi, emulator: Emulator) -> None:
     choice = {"type": "function", "function": {"name": "weather"}}
-    body = face.chat(tools=[WEATHER], tool_choice=choice).body
+    body = api.chat(tools=[WEATHER], tool_choice=choice).body
     assert body["choices"][0]["finish_reason"] == "tool_calls"
     assert emulator.requests[0].message.tool_choice.function_name == "weather"
 
@@ -175,15 +175,15 @@ def test_a_tool_is_chosen_by_name(face: Face, emulator: Emulator) -> None:
         ),
     ],
 )
-def test_the_answer_has_the_form_asked_for(face: Face, form: Any, content: str) -> None:
-    assert face.chat("раз", response_format=form).body["choices"][0]["message"]["content"] == content
+def test_answer_has_the_requested_format(api: OpenAiApi, form: Any, content: str) -> None:
+    assert api.chat("раз", response_format=form).body["choices"][0]["message"]["content"] == content
 
 
 # Streams
 
 
-def test_a_stream_is_chunks_and_done(face: Face, emulator: Emulator) -> None:
-    chunks = face.chunks()
+def test_stream_has_chunks_and_done(api: OpenAiApi, emulator: Emulator) -> None:
+    chunks = api.chunks()
     assert chunks.pop() == "[DONE]"
     assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
     assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) == 1
@@ -198,18 +198,18 @@ def test_a_stream_is_chunks_and_done(face: Face, emulator: Emulator) -> None:
     assert emulator.requests[0].message.completion_options.stream
 
 
-def test_usage_is_the_last_chunk_if_asked_for(face: Face) -> None:
-    *chunks, last, done = face.chunks(stream_options={"include_usage": True})
+def test_usage_is_the_last_chunk_if_requested(api: OpenAiApi) -> None:
+    *chunks, last, done = api.chunks(stream_options={"include_usage": True})
     assert done == "[DONE]"
     assert last["choices"] == []
     assert last["usage"]["total_tokens"] == 6
     assert not any("usage" in chunk for chunk in chunks)
 
 
-def test_calls_of_tools_are_streamed(face: Face, emulator: Emulator) -> None:
+def test_tool_calls_are_streamed(api: OpenAiApi, emulator: Emulator) -> None:
     calls = [{"name": "weather", "arguments": {"city": "Москва"}}, {"name": "time", "arguments": {}}]
     emulator.reply(partials=["Смотрю", "Смотрю"], tool_calls=calls)
-    chunks = face.chunks(tools=[WEATHER])
+    chunks = api.chunks(tools=[WEATHER])
     assert deltas(chunks) == ["Смотрю"]
     told = [call for chunk in chunks if choice_of(chunk) for call in choice_of(chunk)["delta"].get("tool_calls", ())]
     assert [(call["index"], call["function"]["name"]) for call in told] == [(0, "weather"), (1, "time")]
@@ -217,24 +217,24 @@ def test_calls_of_tools_are_streamed(face: Face, emulator: Emulator) -> None:
     assert choice_of(chunks[-2])["finish_reason"] == "tool_calls"
 
 
-def test_half_a_character_is_held_back(face: Face, emulator: Emulator) -> None:
+def test_incomplete_character_is_not_sent(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("Да 👍!", partials=["Да \ufffd", "Да \ufffd", "Да 👍"])
-    assert deltas(face.chunks()) == ["Да ", "👍", "!"]
+    assert deltas(api.chunks()) == ["Да ", "👍", "!"]
 
 
-def test_what_is_taken_back_at_once_was_never_sent(face: Face, emulator: Emulator) -> None:
+def test_text_changed_by_the_next_message_is_not_sent(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("Привет, мир", partials=["Привед", "Привет", "Привет, "])
-    assert deltas(face.chunks()) == ["Приве", "т", ", ", "мир"]
+    assert deltas(api.chunks()) == ["Приве", "т", ", ", "мир"]
 
 
-def test_a_partial_that_goes_astray_is_waited_out(face: Face, emulator: Emulator) -> None:
+def test_contradicting_partial_is_skipped(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("раз два три", partials=["раз", "раз два", "раз два", "раз дв", "раз", "раз два т"])
-    assert deltas(face.chunks()) == ["раз", " два", " т", "ри"]
+    assert deltas(api.chunks()) == ["раз", " два", " т", "ри"]
 
 
-def test_an_answer_that_contradicts_what_was_sent_is_an_error(face: Face, emulator: Emulator) -> None:
+def test_answer_that_contradicts_sent_text_is_an_error(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("другое", partials=["раз", "раз два"])
-    *chunks, last = face.chunks()
+    *chunks, last = api.chunks()
     assert deltas(chunks) == ["раз"]
     assert last == {
         "error": {
@@ -246,39 +246,39 @@ def test_an_answer_that_contradicts_what_was_sent_is_an_error(face: Face, emulat
     }
 
 
-def test_the_words_of_the_content_filter_are_the_last_chunk(face: Face, emulator: Emulator) -> None:
+def test_text_of_the_content_filter_is_the_last_chunk(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("Не буду", partials=["раз", "раз два"], status="CONTENT_FILTER")
-    chunks = face.chunks()
+    chunks = api.chunks()
     assert deltas(chunks) == ["раз", "Не буду"]
     assert choice_of(chunks[-2]) == {"index": 0, "delta": {"content": "Не буду"}, "finish_reason": "content_filter"}
 
 
-def test_an_answer_without_an_end_is_an_error(face: Face, emulator: Emulator) -> None:
+def test_incomplete_answer_is_an_error(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply(partials=["раз", "раз \ufffd"], final=False)
-    *chunks, last = face.chunks()
+    *chunks, last = api.chunks()
     assert deltas(chunks) == ["раз", " "]
     assert last["error"]["message"] == "the service ended its answer without a last message"
     emulator.reply("раз", status="PARTIAL")
-    assert face.chat().blamed == (500, "internal", None)
+    assert api.chat().blamed == (500, "internal", None)
 
 
-def test_no_answer_is_an_error(face: Face, emulator: Emulator) -> None:
+def test_missing_answer_is_an_error(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply(final=False, times=2)
-    assert face.chat(stream=True).blamed == (500, "internal", None)
-    assert face.chat().blamed == (500, "internal", None)
+    assert api.chat(stream=True).blamed == (500, "internal", None)
+    assert api.chat().blamed == (500, "internal", None)
 
 
-def test_what_fails_before_the_first_message_has_a_status(face: Face, emulator: Emulator) -> None:
+def test_failure_before_the_first_message_has_an_http_status(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", "перерыв")
-    answer = face.chat(stream=True)
+    answer = api.chat(stream=True)
     assert answer.blamed == (503, "unavailable", None)
     assert answer.error["message"] == "перерыв"
 
 
-def test_what_fails_later_is_the_last_event(face: Face, emulator: Emulator) -> None:
+def test_later_failure_is_the_last_event(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("раз два три", partials=["раз", "раз два"])
     emulator.fail("RESOURCE_EXHAUSTED", "хватит", after=2)
-    *chunks, last = face.chunks()
+    *chunks, last = api.chunks()
     assert deltas(chunks) == ["раз", " два"], "what was held back comes before the error"
     assert last["error"] == {
         "message": "хватит",
@@ -288,10 +288,10 @@ def test_what_fails_later_is_the_last_event(face: Face, emulator: Emulator) -> N
     }
 
 
-def test_chunks_come_as_they_are_made(face: Face, emulator: Emulator) -> None:
+def test_chunks_are_sent_immediately(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply("раз два три", partials=["раз", "раз два"])
     emulator.fail("UNAVAILABLE", after=2, delay=FOREVER)
-    with face.stream(CHAT, chat_body()) as stream:
+    with api.stream(CHAT, chat_body()) as stream:
         events = iter(stream)
         assert [choice_of(next(events).data)["delta"].get("content") for _ in range(2)] == ["", "раз"]
         assert emulator.requests[0].outcome is None
@@ -303,10 +303,10 @@ def test_chunks_come_as_they_are_made(face: Face, emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("partials", [0, 1, 2])
 @pytest.mark.parametrize("path", [CHAT, RESPONSES])
-def test_a_client_that_goes_away_cancels_the_call(face: Face, emulator: Emulator, path: str, partials: int) -> None:
+def test_disconnect_cancels_a_streamed_call(api: OpenAiApi, emulator: Emulator, path: str, partials: int) -> None:
     stall_after(emulator, partials)
     body = chat_body(stream=True) if path == CHAT else {"model": MODEL, "input": "раз", "stream": True}
-    connection = face.send("POST", path, body)
+    connection = api.send("POST", path, body)
     if partials:
         connection.getresponse().readline()
     (request,) = emulator.wait_for_requests(1)
@@ -316,36 +316,36 @@ def test_a_client_that_goes_away_cancels_the_call(face: Face, emulator: Emulator
     until(lambda: emulator.in_flight == 0)
 
 
-def test_a_client_that_goes_away_cancels_a_call_that_is_not_streamed(face: Face, emulator: Emulator) -> None:
+def test_disconnect_cancels_a_unary_call(api: OpenAiApi, emulator: Emulator) -> None:
     stall_after(emulator, 0)
-    connection = face.send("POST", CHAT, chat_body())
+    connection = api.send("POST", CHAT, chat_body())
     (request,) = emulator.wait_for_requests(1)
     connection.close()
     assert request.wait() == "CANCELLED"
 
 
-def test_a_client_that_goes_away_in_its_request_harms_nobody(face: Face, emulator: Emulator) -> None:
-    connection = face.send("GET", "/v1/models")
+def test_disconnect_during_the_request_makes_no_call(api: OpenAiApi, emulator: Emulator) -> None:
+    connection = api.send("GET", "/v1/models")
     connection.getresponse().read()
     connection.putrequest("POST", CHAT)
     connection.putheader("Content-Length", "1000")
     connection.endheaders(b"{")
     assert isinstance(connection.sock, socket.socket)
     connection.close()
-    assert face.chat().status == 200
+    assert api.chat().status == 200
     assert len(emulator.requests) == 1
 
 
 # Models, folders, credentials
 
 
-def test_models_are_those_of_the_folder(face: Face) -> None:
-    body = face.ask("GET", "/v1/models", headers={**KEY, "OpenAI-Project": "b1g"}).body
+def test_models_are_those_of_the_folder(api: OpenAiApi) -> None:
+    body = api.ask("GET", "/v1/models", headers={**KEY, "OpenAI-Project": "b1g"}).body
     assert body["object"] == "list"
     assert "gpt://b1g/yandexgpt-lite/latest" in [model["id"] for model in body["data"]]
     assert {model["object"] for model in body["data"]} == {"model"}
-    assert face.ask("GET", "/v1/models").body["data"][0]["id"] == "gpt://emulator/yandexgpt/latest"
-    assert face.ask("GET", "/v1/models", headers={}).blamed == (401, "invalid_api_key", None)
+    assert api.ask("GET", "/v1/models").body["data"][0]["id"] == "gpt://emulator/yandexgpt/latest"
+    assert api.ask("GET", "/v1/models", headers={}).blamed == (401, "invalid_api_key", None)
 
 
 @pytest.mark.parametrize(
@@ -356,21 +356,23 @@ def test_models_are_those_of_the_folder(face: Face) -> None:
         ({"OpenAI-Project": "b1g", "x-folder-id": "b1h"}, "gpt://b1g/yandexgpt"),
     ],
 )
-def test_a_bare_model_gets_the_folder(face: Face, emulator: Emulator, headers: dict[str, str], uri: str) -> None:
-    answer = face.chat(headers={**KEY, **headers}, model="yandexgpt")
+def test_model_name_is_completed_with_the_folder(
+    api: OpenAiApi, emulator: Emulator, headers: dict[str, str], uri: str
+) -> None:
+    answer = api.chat(headers={**KEY, **headers}, model="yandexgpt")
     assert answer.body["model"] == uri
     assert emulator.requests[0].message.model_uri == uri
     assert emulator.requests[0].metadata["x-folder-id"] == uri.split("/")[2]
 
 
-def test_a_bare_model_without_a_folder_is_refused(face: Face, emulator: Emulator) -> None:
-    answer = face.chat(model="yandexgpt")
+def test_model_name_without_a_folder_is_rejected(api: OpenAiApi, emulator: Emulator) -> None:
+    answer = api.chat(model="yandexgpt")
     assert answer.blamed == (400, "invalid_value", "model")
     assert "OpenAI-Project" in answer.error["message"]
-    assert face.chat(model=None).blamed == (400, "invalid_value", "model")
+    assert api.chat(model=None).blamed == (400, "invalid_value", "model")
     assert emulator.requests == []
     for model in ("gpt://folder", "gpt:// /", "://"):
-        assert face.chat(model=model).blamed == (400, "invalid_value", "model")
+        assert api.chat(model=model).blamed == (400, "invalid_value", "model")
     assert [request.wait() for request in emulator.requests] == ["INVALID_ARGUMENT"] * 3
 
 
@@ -384,19 +386,19 @@ def test_a_bare_model_without_a_folder_is_refused(face: Face, emulator: Emulator
         ("Bearer t1.token", "Bearer t1.token"),
     ],
 )
-def test_a_key_is_told_from_a_token(face: Face, emulator: Emulator, given: str, passed: str) -> None:
-    assert face.chat(headers={"Authorization": given}).status == 200
+def test_api_key_and_iam_token_are_distinguished(api: OpenAiApi, emulator: Emulator, given: str, passed: str) -> None:
+    assert api.chat(headers={"Authorization": given}).status == 200
     assert emulator.requests[0].metadata["authorization"] == passed
 
 
-def test_what_goes_along_is_passed_on(face: Face, emulator: Emulator) -> None:
+def test_headers_are_forwarded_as_metadata(api: OpenAiApi, emulator: Emulator) -> None:
     sent = {
         "x-data-logging-enabled": "false",
         "x-client-request-id": "id",
         "x-client-trace-id": "trace",
         "idempotency-key": "key",
     }
-    face.chat(headers={**KEY, **sent})
+    api.chat(headers={**KEY, **sent})
     metadata = emulator.requests[0].metadata
     assert {name: metadata[name] for name in sent} == sent
     assert metadata["x-emulator-face"] == "openai"
@@ -404,18 +406,18 @@ def test_what_goes_along_is_passed_on(face: Face, emulator: Emulator) -> None:
 
 def test_credentials_are_checked_by_the_service() -> None:
     with Emulator(http_port=0, authorization="Bearer secret") as emulator:
-        face = Face(emulator)
+        api = OpenAiApi(emulator)
         for headers in ({}, {"Authorization": "Basic secret"}, {"Authorization": "Bearer other"}):
-            answer = face.chat(headers=headers)
+            answer = api.chat(headers=headers)
             assert answer.blamed == (401, "invalid_api_key", None), answer
             assert answer.headers["x-request-id"] == emulator.requests[-1].server_request_id
-        assert face.chat(headers={"Authorization": "Bearer secret"}).status == 200
+        assert api.chat(headers={"Authorization": "Bearer secret"}).status == 200
         token = emulator.identity.issue()
-        assert face.chat(headers={"Authorization": f"Bearer {token}"}).status == 200
+        assert api.chat(headers={"Authorization": f"Bearer {token}"}).status == 200
         emulator.identity.revoke(token)
-        assert face.chat(headers={"Authorization": f"Bearer {token}"}).status == 401
+        assert api.chat(headers={"Authorization": f"Bearer {token}"}).status == 401
 
 
-def test_a_header_that_grpc_cannot_carry_is_refused(face: Face) -> None:
-    answer = face.chat(headers={**KEY, "x-client-request-id": "\xe9"})
+def test_non_ascii_header_is_rejected(api: OpenAiApi) -> None:
+    answer = api.chat(headers={**KEY, "x-client-request-id": "\xe9"})
     assert answer.blamed == (400, "invalid_value", "x-client-request-id")

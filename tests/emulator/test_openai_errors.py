@@ -1,4 +1,4 @@
-"""OpenAI's face of the emulator: quotas, errors, and what is refused because gRPC has nothing for it."""
+"""The OpenAI API of the emulator: quotas, errors, and parameters that gRPC does not support."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from openai_api import CHAT, MODEL, RESPONSES, Face, chat_body
+from openai_api import CHAT, MODEL, RESPONSES, OpenAiApi, chat_body
 
 from yandexgpt.emulator import Emulator
 
@@ -24,18 +24,18 @@ def emulator(running: Emulator) -> Emulator:
 
 
 @pytest.fixture
-def face(emulator: Emulator) -> Face:
-    return Face(emulator)
+def api(emulator: Emulator) -> OpenAiApi:
+    return OpenAiApi(emulator)
 
 
 # Quotas and errors
 
 
-def test_quotas_are_the_same() -> None:
+def test_quotas_apply() -> None:
     with Emulator(http_port=0, rate=0.01) as emulator:
-        face = Face(emulator)
-        assert face.chat().status == 200
-        answer = face.chat()
+        api = OpenAiApi(emulator)
+        assert api.chat().status == 200
+        answer = api.chat()
         assert answer.blamed == (429, "rate_limit_exceeded", None)
         assert answer.error["type"] == "requests"
         assert 0 < int(answer.headers["retry-after"]) <= 100
@@ -52,19 +52,19 @@ def test_quotas_are_the_same() -> None:
         ("UNIMPLEMENTED", 501, "server_error"),
     ],
 )
-def test_a_scripted_failure_is_an_error(face: Face, emulator: Emulator, code: str, status: int, kind: str) -> None:
+def test_a_scripted_failure_is_an_error(api: OpenAiApi, emulator: Emulator, code: str, status: int, kind: str) -> None:
     emulator.fail(code, "слова", retry_after=1.5)
-    answer = face.chat()
+    answer = api.chat()
     assert answer.status == status
     assert answer.error == {"message": "слова", "type": kind, "param": None, "code": code.lower()}
     assert (answer.headers["retry-after"], answer.headers["retry-after-ms"]) == ("2", "1500")
     assert answer.headers["x-request-id"] == emulator.requests[0].server_request_id
 
 
-def test_ranges_are_the_services_to_check(face: Face, emulator: Emulator) -> None:
-    assert face.chat(temperature=1.5).blamed == (400, "invalid_value", "temperature")
-    assert face.chat(max_tokens=0).blamed == (400, "invalid_value", "max_tokens")
-    assert face.chat(tool_choice="required").blamed == (400, "invalid_value", "tool_choice")
+def test_service_validates_ranges(api: OpenAiApi, emulator: Emulator) -> None:
+    assert api.chat(temperature=1.5).blamed == (400, "invalid_value", "temperature")
+    assert api.chat(max_tokens=0).blamed == (400, "invalid_value", "max_tokens")
+    assert api.chat(tool_choice="required").blamed == (400, "invalid_value", "tool_choice")
     assert [request.wait() for request in emulator.requests] == ["INVALID_ARGUMENT"] * 3
 
 
@@ -123,10 +123,10 @@ def test_ranges_are_the_services_to_check(face: Face, emulator: Emulator) -> Non
         ({"no_such": 1}, "no_such"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(
-    face: Face, emulator: Emulator, fields: dict[str, Any], param: str
+def test_unsupported_parameter_is_rejected_by_name(
+    api: OpenAiApi, emulator: Emulator, fields: dict[str, Any], param: str
 ) -> None:
-    answer = face.ask("POST", CHAT, {**chat_body(), **fields})
+    answer = api.ask("POST", CHAT, {**chat_body(), **fields})
     assert (answer.status, answer.error["param"]) == (400, param), answer
     assert param.split(".")[0].split("[")[0] in answer.error["message"]
     assert "\n" not in answer.error["message"]
@@ -148,31 +148,31 @@ def test_what_cannot_be_honoured_is_refused_by_name(
         b'{"max_tokens": ' + b"9" * 5000 + b"}",
     ],
 )
-def test_what_is_not_json_is_refused(face: Face, emulator: Emulator, raw: bytes) -> None:
-    answer = face.ask("POST", CHAT, raw)
+def test_invalid_json_is_rejected(api: OpenAiApi, emulator: Emulator, raw: bytes) -> None:
+    answer = api.ask("POST", CHAT, raw)
     assert answer.blamed == (400, "invalid_json", None)
     assert emulator.requests == []
 
 
 @pytest.mark.parametrize("depth", [40, 400])
-def test_what_is_nested_too_deeply_is_refused(face: Face, emulator: Emulator, depth: int) -> None:
+def test_deeply_nested_json_is_rejected(api: OpenAiApi, emulator: Emulator, depth: int) -> None:
     schema: dict[str, Any] = {}
     for _ in range(depth):
         schema = {"properties": schema}
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    answer = face.chat(response_format=form)
+    answer = api.chat(response_format=form)
     assert answer.status == 400
     assert "nested too deeply" in answer.error["message"]
     assert emulator.requests == []
 
 
-def test_a_huge_body_is_refused(face: Face) -> None:
-    assert face.ask("POST", CHAT, b" " * (16 * 2**20 + 1)).blamed == (413, "too_large", None)
+def test_large_body_is_rejected(api: OpenAiApi) -> None:
+    assert api.ask("POST", CHAT, b" " * (16 * 2**20 + 1)).blamed == (413, "too_large", None)
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", CHAT), ("POST", "/v1/embeddings"), ("DELETE", "/v1/responses/1")])
-def test_a_path_that_is_not_served_is_an_error_of_this_form(face: Face, method: str, path: str) -> None:
-    answer = face.ask(method, path)
+def test_unknown_path_is_an_error_in_openai_format(api: OpenAiApi, method: str, path: str) -> None:
+    answer = api.ask(method, path)
     assert answer.blamed == (404, "unknown_url", None)
     assert answer.error["message"] == f"there is no {method} {path} here"
 
@@ -215,21 +215,21 @@ def test_a_path_that_is_not_served_is_an_error_of_this_form(face: Face, method: 
         ({"max_tokens": 1}, "max_tokens"),
     ],
 )
-def test_a_response_that_cannot_be_is_refused_by_name(
-    face: Face, emulator: Emulator, fields: dict[str, Any], param: str
+def test_unsupported_parameter_of_responses_is_rejected_by_name(
+    api: OpenAiApi, emulator: Emulator, fields: dict[str, Any], param: str
 ) -> None:
-    answer = face.ask("POST", RESPONSES, {"model": MODEL, "input": "раз", **fields})
+    answer = api.ask("POST", RESPONSES, {"model": MODEL, "input": "раз", **fields})
     assert (answer.status, answer.error["param"]) == (400, param), answer
     assert param.split(".")[0].split("[")[0] in answer.error["message"]
     assert emulator.requests == []
 
 
-def test_ranges_of_a_response_are_the_services_to_check(face: Face) -> None:
-    assert face.respond(temperature=2).blamed == (400, "invalid_value", "temperature")
-    assert face.respond(max_output_tokens=0).blamed == (400, "invalid_value", "max_output_tokens")
+def test_service_validates_ranges_of_responses(api: OpenAiApi) -> None:
+    assert api.respond(temperature=2).blamed == (400, "invalid_value", "temperature")
+    assert api.respond(max_output_tokens=0).blamed == (400, "invalid_value", "max_output_tokens")
 
 
-def test_a_retrieval_takes_no_parameters(face: Face) -> None:
-    response_id = face.respond().body["id"]
-    assert face.ask("GET", f"{RESPONSES}/{response_id}?stream=true").blamed == (400, "unsupported_parameter", "stream")
-    assert face.ask("GET", f"{RESPONSES}/{response_id}?stream=false").status == 200
+def test_retrieve_rejects_parameters(api: OpenAiApi) -> None:
+    response_id = api.respond().body["id"]
+    assert api.ask("GET", f"{RESPONSES}/{response_id}?stream=true").blamed == (400, "unsupported_parameter", "stream")
+    assert api.ask("GET", f"{RESPONSES}/{response_id}?stream=false").status == 200

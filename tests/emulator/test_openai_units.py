@@ -1,4 +1,4 @@
-"""OpenAI's face of the emulator: what is pure in it, on generated input."""
+"""The OpenAI API of the emulator: functions without I/O, with generated input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from openai_api import CHAT as CHAT_PATH
-from openai_api import MODEL, Face
+from openai_api import MODEL, OpenAiApi
 from openai_api import RESPONSES as RESPONSES_PATH
 
 from yandexgpt.completion import CompletionResponse, Status
@@ -34,7 +34,7 @@ def message(text: str, status: Status = Status.PARTIAL) -> CompletionResponse:
 
 
 @given(st.lists(TEXT, max_size=6), TEXT)
-def test_growing_partials_are_said_whole(pieces: list[str], rest: str) -> None:
+def test_growing_partials_are_sent_completely(pieces: list[str], rest: str) -> None:
     texts = ["".join(pieces[: end + 1]) for end in range(len(pieces))]
     final = "".join(pieces) + rest
     appended = AppendOnlyText()
@@ -44,7 +44,7 @@ def test_growing_partials_are_said_whole(pieces: list[str], rest: str) -> None:
 
 
 @given(st.lists(TEXT, max_size=6), TEXT, st.sampled_from([Status.FINAL, Status.PARTIAL]))
-def test_nothing_is_said_that_two_messages_did_not_agree_on(texts: list[str], final: str, status: Status) -> None:
+def test_only_text_confirmed_by_two_messages_is_sent(texts: list[str], final: str, status: Status) -> None:
     appended = AppendOnlyText()
     messages = [*(message(text) for text in texts), message(final, status)]
     said, previous = "", ""
@@ -65,7 +65,7 @@ def test_nothing_is_said_that_two_messages_did_not_agree_on(texts: list[str], fi
 
 
 @given(st.text(st.sampled_from("ab я👍")), st.data())
-def test_half_a_character_is_never_said(text: str, data: st.DataObject) -> None:
+def test_incomplete_character_is_never_sent(text: str, data: st.DataObject) -> None:
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     appended = AppendOnlyText()
@@ -78,7 +78,7 @@ def test_half_a_character_is_never_said(text: str, data: st.DataObject) -> None:
         assert said == text
 
 
-def test_calls_of_tools_may_stand_beside_text() -> None:
+def test_tool_calls_may_follow_text() -> None:
     appended = AppendOnlyText()
     appended.push(message("раз"))
     appended.push(message("раз"))
@@ -90,7 +90,7 @@ def test_calls_of_tools_may_stand_beside_text() -> None:
 
 
 @given(st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5))
-def test_an_event_is_one_frame(value: Any) -> None:
+def test_event_is_one_block(value: Any) -> None:
     frame = event({"value": value}, "name").decode()
     assert frame.endswith("\n\n")
     name, data = frame.removesuffix("\n\n").split("\n")
@@ -105,7 +105,7 @@ SAID = st.tuples(st.sampled_from(["system", "developer", "user", "assistant"]), 
 
 
 @given(st.lists(SAID, min_size=1, max_size=6), st.booleans())
-def test_messages_arrive_as_they_are(said: list[tuple[str, str]], parts: bool) -> None:
+def test_messages_are_converted_unchanged(said: list[tuple[str, str]], parts: bool) -> None:
     messages = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in said]
     request = completion_request(ChatMessages(messages).items, model_uri=MODEL, stream=False)
     assert [(message.role, message.text) for message in request.messages] == [
@@ -114,7 +114,7 @@ def test_messages_arrive_as_they_are(said: list[tuple[str, str]], parts: bool) -
 
 
 @given(st.data())
-def test_results_come_in_the_order_of_their_calls(data: st.DataObject) -> None:
+def test_tool_results_have_the_order_of_their_calls(data: st.DataObject) -> None:
     names = data.draw(st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=5))
     order = data.draw(st.permutations(range(len(names))))
     calls = [
@@ -176,7 +176,7 @@ RESPONSE = {
 
 
 def places(value: Any) -> list[tuple[Any, ...]]:
-    """The paths to everything in a JSON value."""
+    """The paths of all values in a JSON value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [(), *((key, *path) for key, inner in pairs for path in places(inner))]
 
@@ -190,24 +190,24 @@ def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def face() -> Iterator[Face]:
+def api() -> Iterator[OpenAiApi]:
     with Emulator(http_port=0) as emulator:
-        yield Face(emulator)
+        yield OpenAiApi(emulator)
 
 
 GOOD = [(CHAT_PATH, CHAT), (RESPONSES_PATH, RESPONSE)]
 
 
 @pytest.mark.parametrize(("path", "good"), GOOD)
-def test_a_good_request_is_answered(face: Face, path: str, good: dict[str, Any]) -> None:
-    assert face.ask("POST", path, good).status == 200
+def test_valid_request_is_answered(api: OpenAiApi, path: str, good: dict[str, Any]) -> None:
+    assert api.ask("POST", path, good).status == 200
 
 
 @pytest.mark.parametrize(("path", "good"), GOOD)
 @given(st.data())
-def test_any_json_is_answered_or_refused(face: Face, path: str, good: dict[str, Any], data: st.DataObject) -> None:
+def test_any_json_is_answered_or_rejected(api: OpenAiApi, path: str, good: dict[str, Any], data: st.DataObject) -> None:
     body = replaced(good, data.draw(st.sampled_from(places(good))), data.draw(JSON))
-    answer = face.ask("POST", path, body)
+    answer = api.ask("POST", path, body)
     assert answer.status in (200, 400), answer
     assert answer.status == 200 or answer.error["message"]
 
@@ -220,7 +220,7 @@ def kept(number: int, text: str) -> StoredResponse:
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 100)), max_size=30))
-def test_the_newest_responses_are_kept_as_far_as_they_fit(puts: list[tuple[int, int]]) -> None:
+def test_newest_responses_are_stored_up_to_the_size_limit(puts: list[tuple[int, int]]) -> None:
     largest = 400
     store = ResponseStore(largest)
     newest: dict[int, StoredResponse] = {}
@@ -238,7 +238,7 @@ def test_the_newest_responses_are_kept_as_far_as_they_fit(puts: list[tuple[int, 
         assert len(store) == len(newest)
 
 
-def test_a_response_is_nobody_elses() -> None:
+def test_stored_response_needs_its_credential_and_folder() -> None:
     store = ResponseStore()
     store.put(kept(1, "раз"))
     assert store.get("1", "key", None) is not None

@@ -1,4 +1,4 @@
-"""The pytest plugin, as a project meets it that has installed the package: pytest in a process of its own."""
+"""The pytest plugin in a project with the installed package: pytest runs in another process."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ CREDENTIALS = (
 
 
 def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
-    """Run pytest without what would only take time."""
+    """Run pytest without slow plugins."""
     plain = [f"-pno:{name}" for name in ("cacheprovider", "xdist", "hypothesispytest", "timeout")]
     return pytester.runpytest_subprocess("--strict-markers", "-Werror", *plain, *arguments, timeout=2 * PATIENCE)
 
 
-def test_a_test_with_the_fixture_calls_an_emulator_of_its_own(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fixture_provides_an_emulator_for_the_test(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in CREDENTIALS:
         monkeypatch.setenv(name, "secret")
     monkeypatch.setenv("FOLDER_ID", "own")
@@ -78,7 +76,7 @@ def test_a_test_with_the_fixture_calls_an_emulator_of_its_own(
     run(pytester).assert_outcomes(passed=5)
 
 
-def test_the_marker_says_what_the_emulator_does(pytester: pytest.Pytester) -> None:
+def test_marker_configures_the_emulator(pytester: pytest.Pytester) -> None:
     pytester.mkdir("sub")
     with Emulator() as upstream:
         upstream.reply("из записи")
@@ -169,7 +167,7 @@ def test_the_marker_says_what_the_emulator_does(pytester: pytest.Pytester) -> No
     run(pytester).assert_outcomes(passed=10)
 
 
-def test_what_is_wrong_with_a_marker_is_said_in_a_line(pytester: pytest.Pytester) -> None:
+def test_invalid_marker_is_reported_in_one_line(pytester: pytest.Pytester) -> None:
     pytester.makefile(".yaml", bad="rules:\n  - anwser: a\n")
     pytester.makefile(".jsonl", calls="calls")
     with Emulator() as other:
@@ -228,7 +226,7 @@ def test_what_is_wrong_with_a_marker_is_said_in_a_line(pytester: pytest.Pytester
     assert "pytest_plugin.py" not in result.stdout.str()
 
 
-def test_the_report_of_a_failed_test_shows_what_arrived(pytester: pytest.Pytester) -> None:
+def test_report_of_a_failed_test_shows_received_requests(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(
         """
         import yandexgpt
@@ -271,7 +269,7 @@ def test_the_report_of_a_failed_test_shows_what_arrived(pytester: pytest.Pyteste
     assert "не показывать" not in out
 
 
-def test_the_marker_and_the_fixture_are_explained(pytester: pytest.Pytester) -> None:
+def test_marker_and_fixture_are_in_the_help(pytester: pytest.Pytester) -> None:
     run(pytester, "--markers").stdout.fnmatch_lines(["@pytest.mark.yandexgpt(fail=..., script=..., replay=...,*"])
     run(pytester, "--fixtures").stdout.fnmatch_lines(
         ["yandexgpt_emulator -- *pytest_plugin.py:*", "*which the environment points at."]

@@ -1,4 +1,4 @@
-"""Recording and replay over real sockets: what a client sees from the recording is what it saw from the service."""
+"""Record and replay over real sockets: a client gets the same from the recording as from the service."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FOREVER = 3600.0
 
 
 class Seen(NamedTuple):
-    """All that a client sees of a call."""
+    """The result of a call at the client."""
 
     messages: list[bytes]
     code: str
@@ -118,7 +118,7 @@ SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}, "days": {
 
 
 def every_kind(channel: grpc.Channel) -> list[Seen]:
-    """Calls of every kind, one after the other."""
+    """Calls of every kind."""
     tool = {"function": {"name": "weather", "parameters": SCHEMA}}
     seen = [
         call(channel, "TextGenerationService/Completion", asking()),
@@ -156,7 +156,7 @@ def every_kind(channel: grpc.Channel) -> list[Seen]:
 
 
 def script(service: Emulator) -> None:
-    """What the calls of `every_kind` get."""
+    """The script for the calls of `every_kind`."""
     service.reply("раз два три")
     service.reply("Привет\U0001f600", partials=["При", "Привет\ufffd"], usage={"input_tokens": 7})
     service.reply(None, alternatives=["Другой", {"status": 4711}], partials=[["Один", ""], ["Один конец", "я"], "Друг"])
@@ -173,7 +173,7 @@ def script(service: Emulator) -> None:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plaintext", "tls"])
-def test_what_is_replayed_is_what_was_recorded(tls: bool, path: Path) -> None:
+def test_replay_equals_the_recorded_calls(tls: bool, path: Path) -> None:
     with Emulator(tls=tls, operation_time=FOREVER) as service:
         script(service)
         with recording(service, path, tls=tls) as recorder, channel_to(recorder) as channel:
@@ -200,7 +200,7 @@ def what_of(request: Any) -> tuple[Any, ...]:
     return (request.method, request.message, request.outcome, request.sent, request.server_request_id, request.trace_id)
 
 
-def test_the_exchange_of_tokens_is_replayed_without_the_tokens(path: Path) -> None:
+def test_token_exchange_is_replayed_with_new_tokens(path: Path) -> None:
     with Emulator() as service:
         oauth = OAuthToken(service.identity.oauth_token())
         key = ServiceAccountKey(service.identity.service_account_key())
@@ -233,7 +233,7 @@ def test_the_exchange_of_tokens_is_replayed_without_the_tokens(path: Path) -> No
         assert second.value.message == first.value.message
 
 
-def test_a_token_in_a_recording_written_by_hand_is_the_one_that_comes(path: Path) -> None:
+def test_token_in_a_handwritten_recording_is_returned(path: Path) -> None:
     path.write_text(
         '{"method": "IamTokenService/Create", "request": {"jwt": ""}, "responses": [{"iamToken": "t1.mine"}]}\n'
         '{"method": "IamTokenService/Revoke", "request": {"iamToken": "t1"}, "responses": [{"subjectId": "aje"}]}\n'
@@ -252,7 +252,7 @@ def test_a_token_in_a_recording_written_by_hand_is_the_one_that_comes(path: Path
         assert [iam.RevokeIamTokenResponse.FromString(each).subject_id for each in revoked.messages] == ["aje"]
 
 
-def test_a_recording_without_texts_replays_streams_of_the_same_shape(path: Path) -> None:
+def test_recording_without_texts_replays_masked_texts(path: Path) -> None:
     with Emulator() as service, recording(service, path, record_texts=False) as recorder, recorder.client() as client:
         with client.stream("Расскажи о Байкале", system="Тайна") as stream:
             recorded = [len(chunk.text) for chunk in stream]
@@ -270,7 +270,7 @@ def test_a_recording_without_texts_replays_streams_of_the_same_shape(path: Path)
 # How calls pass
 
 
-def test_a_stream_passes_message_by_message_and_a_cancelled_one_is_recorded_as_far_as_it_came(path: Path) -> None:
+def test_stream_is_forwarded_message_by_message_and_recorded_until_cancellation(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, channel_to(recorder) as channel:
         stall_after(service, 2)
         running = start(channel, "TextGenerationService/Completion", asking(stream=True), timeout=None)
@@ -295,7 +295,7 @@ def test_a_stream_passes_message_by_message_and_a_cancelled_one_is_recorded_as_f
 
 
 class Silent(grpc.GenericRpcHandler):
-    """A service whose first call gets nothing at all until it is over, and whose others are answered."""
+    """A service that sends nothing for the first call and answers all other calls."""
 
     def __init__(self) -> None:
         self.called, self.over = threading.Event(), threading.Event()
@@ -311,7 +311,7 @@ class Silent(grpc.GenericRpcHandler):
         yield generation.CompletionResponse(model_version="others").SerializeToString()
 
 
-def test_a_call_that_the_service_keeps_silent_about_is_cancelled_at_once_and_holds_up_no_other(path: Path) -> None:
+def test_call_without_a_response_can_be_cancelled_and_does_not_block_others(path: Path) -> None:
     silent = Silent()
     service = grpc.server(futures.ThreadPoolExecutor(2), handlers=[silent])
     target = f"127.0.0.1:{service.add_insecure_port('127.0.0.1:0')}"
@@ -328,9 +328,9 @@ def test_a_call_that_the_service_keeps_silent_about_is_cancelled_at_once_and_hol
         service.stop(None).wait()
 
 
-def test_a_deadline_goes_on_to_the_service_and_ends_the_replay_alike(path: Path) -> None:
+def test_deadline_is_forwarded_and_ends_the_replay_too(path: Path) -> None:
     def cut_off(channel: grpc.Channel) -> tuple[Seen, float]:
-        """A call with the first deadline that leaves a message the time to come."""
+        """A call whose deadline is increased until one message arrives."""
         for timeout in (0.5, 5.0, PATIENCE):
             seen = call(channel, "TextGenerationService/Completion", asking(stream=True), timeout=timeout)
             if seen.messages:
@@ -353,14 +353,14 @@ def test_a_deadline_goes_on_to_the_service_and_ends_the_replay_alike(path: Path)
     assert recorded.code == "DEADLINE_EXCEEDED"
 
 
-def test_a_deadline_of_the_services_own_is_a_status(path: Path) -> None:
+def test_deadline_exceeded_from_the_service_is_recorded_as_a_status(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, channel_to(recorder) as channel:
         service.fail("DEADLINE_EXCEEDED", "its own")
         assert call(channel, "TokenizerService/TokenizeCompletion", asking()).words == "its own"
     assert lines_of(path)[0]["status"]["code"] == "DEADLINE_EXCEEDED"
 
 
-def test_metadata_goes_to_the_service_and_only_ids_into_the_file(path: Path) -> None:
+def test_metadata_is_forwarded_and_only_ids_are_recorded(path: Path) -> None:
     sent = (*KEY, ("x-client-request-id", "mine"), ("x-folder-id", "b1g"), ("test-bin", b"\0"), ("test", "1"))
     with Emulator() as service, recording(service, path) as recorder, channel_to(recorder) as channel:
         marked = (*sent, ("x-emulator-face", "rest"))
@@ -374,7 +374,7 @@ def test_metadata_goes_to_the_service_and_only_ids_into_the_file(path: Path) -> 
     assert lines_of(path)[0]["metadata"] == {"x-client-request-id": "mine", **ids}
 
 
-def test_calls_at_once_are_whole_lines(path: Path) -> None:
+def test_concurrent_calls_are_written_as_whole_lines(path: Path) -> None:
     text = "слово " * 100
     with Emulator() as service, recording(service, path) as recorder, recorder.client() as client:
         in_threads(16, lambda number: [client.complete(f"{number} {turn} {text}") for turn in range(5)])
@@ -400,7 +400,7 @@ def test_concurrent_calls_by_order_get_an_answer_each(path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["responses", "status"])
-def test_a_replay_that_takes_its_time_ends_with_its_client(ending: str, path: Path) -> None:
+def test_slow_replay_ends_when_the_client_cancels(ending: str, path: Path) -> None:
     line = {"method": "TextGenerationService/Completion", "request": json.loads(JSON_REQUEST)}
     late = {"responses": [{"after": FOREVER, "message": {}}], "status": {"after": FOREVER, "code": "INTERNAL"}}
     path.write_text(json.dumps({**line, ending: late[ending]}))
@@ -412,7 +412,7 @@ def test_a_replay_that_takes_its_time_ends_with_its_client(ending: str, path: Pa
         until(lambda: player.in_flight == 0)
 
 
-def test_a_call_that_ended_before_it_was_looked_at_is_not_forwarded(path: Path) -> None:
+def test_call_cancelled_before_its_handler_is_not_forwarded(path: Path) -> None:
     gone = SimpleNamespace(
         invocation_metadata=tuple, time_remaining=lambda: 1.0, peer=str, add_callback=lambda callback: False
     )
@@ -432,7 +432,7 @@ def test_a_call_that_ended_before_it_was_looked_at_is_not_forwarded(path: Path) 
     assert quota.in_flight == 0
 
 
-def test_a_stopped_recorder_ends_its_calls_and_writes_them_down(path: Path) -> None:
+def test_stop_ends_and_records_active_calls(path: Path) -> None:
     with Emulator() as service:
         stall_after(service, 1)
         with recording(service, path) as recorder, channel_to(recorder) as channel:
@@ -445,7 +445,7 @@ def test_a_stopped_recorder_ends_its_calls_and_writes_them_down(path: Path) -> N
     assert (len(line["responses"]), line["unfinished"]) == (1, True)
 
 
-def test_a_recorder_may_be_started_again_and_goes_on_with_its_file(path: Path) -> None:
+def test_recorder_can_be_restarted_and_continues_its_file(path: Path) -> None:
     with Emulator() as service:
         recorder = Emulator(upstream=service.endpoint, upstream_tls=False, record=path)
         for text in ("раз", "два"):
@@ -454,7 +454,7 @@ def test_a_recorder_may_be_started_again_and_goes_on_with_its_file(path: Path) -
     assert [line["request"]["messages"][0]["text"] for line in lines_of(path)] == ["раз", "два"]
 
 
-def test_a_replay_begins_anew_with_each_start(path: Path) -> None:
+def test_replay_restarts_with_each_start(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, recorder.client() as client:
         service.reply("первый")
         service.reply("второй")
@@ -482,7 +482,7 @@ def test_the_timing_of_a_stream_is_replayed(path: Path) -> None:
 JSON_REQUEST = '{"modelUri": "gpt://any/yandexgpt", "messages": [{"role": "user", "text": "раз два три"}]}'
 
 
-def test_an_upstream_that_is_out_of_reach_is_named(path: Path) -> None:
+def test_unreachable_upstream_is_named(path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         free = f"127.0.0.1:{nobody.getsockname()[1]}"
@@ -499,7 +499,7 @@ def test_without_a_file_calls_are_only_forwarded(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_services_of_the_real_one_are_at_their_own_hosts() -> None:
+def test_services_of_the_real_endpoint_have_their_own_hosts() -> None:
     forwarder = Forwarder(Endpoint("llm.api.cloud.yandex.net:443", True), None)
     elsewhere = Forwarder(Endpoint("proxy.example:443", True), None)
     wanted = {
@@ -527,7 +527,7 @@ def test_an_unknown_method_is_not_forwarded(path: Path) -> None:
         assert path.read_bytes() == b""
 
 
-def test_the_http_faces_stand_before_a_recording_too(path: Path) -> None:
+def test_http_apis_work_with_a_recording(path: Path) -> None:
     answers = []
     for source in ("upstream", "replay"):
         with Emulator() as service:
@@ -550,7 +550,7 @@ def test_the_http_faces_stand_before_a_recording_too(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["upstream", "replay"])
-def test_credentials_and_quotas_are_checked_where_they_are_given(kind: str, path: Path) -> None:
+def test_given_credentials_and_quotas_are_checked(kind: str, path: Path) -> None:
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(Emulator())
         with recording(service, path) as recorder, recorder.client() as client:
@@ -573,7 +573,7 @@ def test_credentials_and_quotas_are_checked_where_they_are_given(kind: str, path
         assert len(service.requests) - forwarded == (0 if kind == "replay" else 2)
 
 
-def test_a_replay_wants_some_credential(path: Path) -> None:
+def test_replay_requires_a_credential(path: Path) -> None:
     path.write_text(f'{{"method": "TextGenerationService/Completion", "request": {JSON_REQUEST}, "responses": []}}')
     with Emulator(replay=path) as player, channel_to(player) as channel:
         assert call(channel, "TextGenerationService/Completion", asking(), metadata=()).code == "UNAUTHENTICATED"
@@ -582,7 +582,7 @@ def test_a_replay_wants_some_credential(path: Path) -> None:
         assert set(seen.initial) == {"x-request-id", "x-server-trace-id"}  # written by hand: made up
 
 
-def test_failures_come_before_what_is_replayed(path: Path) -> None:
+def test_failures_come_before_replayed_calls(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, recorder.client() as client:
         assert client.stream("раз два три").finish().text == "раз два три"
     with Emulator(replay=path) as player, player.client(retry=yandexgpt.Retry.none()) as client:
@@ -603,7 +603,7 @@ def test_failures_come_before_what_is_replayed(path: Path) -> None:
             player.fail("INTERNAL", operation=True)
 
 
-def test_what_is_forwarded_cannot_be_scripted() -> None:
+def test_forwarded_calls_cannot_be_scripted() -> None:
     emulator = Emulator(upstream="localhost:1", upstream_tls=False)
     with pytest.raises(
         RuntimeError, match=r"fail\(\): how this emulator's calls end comes from the upstream localhost:1"
@@ -636,13 +636,13 @@ def test_what_is_forwarded_cannot_be_scripted() -> None:
     ],
     ids=str,
 )
-def test_arguments_that_cannot_be_are_one_error(options: dict[str, Any], says: str) -> None:
+def test_invalid_arguments_are_one_error(options: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)) as error:
         Emulator(**options)
     assert "\n" not in str(error.value)
 
 
-def test_a_recording_that_cannot_be_opened_leaves_nothing_behind(path: Path) -> None:
+def test_recording_that_cannot_be_opened_leaves_nothing(path: Path) -> None:
     emulator = Emulator(upstream="localhost:1", upstream_tls=False, record=path / "in" / "a file.jsonl")
     with pytest.raises(ValueError, match=r"record: .*a file\.jsonl: No such file or directory"):
         emulator.start()

@@ -1,4 +1,4 @@
-"""The form of a recording: what is written is what is read, what is removed, what a bad file is told; matching."""
+"""The format of a recording: write and read, redaction, errors of invalid files; matching."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TOKENIZE = find_method("TokenizerService/Tokenize")
 CREATE_TOKEN = find_method("IamTokenService/Create")
 SECRET = "AQVN-0123456789-abcdefghijklmnopqrstuvwxyz"
 UNKNOWN_FIELD = b"\xc2\x3e\x05hello"
-"""Field 1000, as a newer service may send."""
+"""Field 1000, which a newer service could send."""
 
 FLOATS = st.floats(allow_nan=True) | st.just(-0.0)
 SCALARS: dict[int, st.SearchStrategy[Any]] = {
@@ -62,7 +62,7 @@ ANYTHING = st.sampled_from(
 
 @st.composite
 def messages(draw: st.DrawFn, message_type: Any, depth: int = 4) -> Any:
-    """Any message of the type: what JSON cannot hold included."""
+    """Any message of the type, including values that JSON cannot represent."""
     message = message_type()
     for field in message_type.DESCRIPTOR.fields:
         if not draw(st.booleans()):
@@ -150,7 +150,7 @@ def test_a_status_is_read_as_it_was_written(refusal: RecordedStatus, tmp_path_fa
     assert again.metadata == metadata
 
 
-def test_details_stand_in_the_line_for_people_to_read(tmp_path_factory: Any) -> None:
+def test_status_details_are_readable_json(tmp_path_factory: Any) -> None:
     refused = ErrorStatus(grpc.StatusCode.UNAVAILABLE, "later", (error_details_pb2.RetryInfo(),))
     ((_, packed),) = refused.trailing_metadata("id-1")
     entry = RecordedCall(TOKENIZE, TOKENIZE.request_type(), status=RecordedStatus(refused.code, "later", packed=packed))
@@ -163,12 +163,12 @@ def test_details_stand_in_the_line_for_people_to_read(tmp_path_factory: Any) -> 
     assert read_back(tmp_path_factory, entry)[0].status.packed == packed
 
 
-def test_an_answer_that_is_no_message_is_kept(tmp_path_factory: Any) -> None:
+def test_undecodable_response_is_recorded(tmp_path_factory: Any) -> None:
     entry = RecordedCall(TOKENIZE, TOKENIZE.request_type(), (RecordedResponse(0.0, b"\xff"),))
     assert read_back(tmp_path_factory, entry)[0].responses == (RecordedResponse(0.0, b"\xff"),)
 
 
-def test_an_operation_that_ended_stands_in_the_line_as_json() -> None:
+def test_completed_operation_is_recorded_as_json() -> None:
     done = operation_pb2.Operation(id="d7q", done=True)
     answer = generation.CompletionResponse(alternatives=[{"message": {"text": "да"}}])
     done.response.type_url = f"type.googleapis.com/{answer.DESCRIPTOR.full_name}"
@@ -184,7 +184,7 @@ def test_an_operation_that_ended_stands_in_the_line_as_json() -> None:
         assert "raw" not in response
 
 
-def test_lines_are_in_the_order_of_their_beginnings(tmp_path: Path) -> None:
+def test_calls_are_sorted_by_their_start(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     times = ["2026-11-20T09:30:02Z", "2026-11-20T09:30:01.5Z", "", "2026-11-20T09:30:01Z"]
     lines = []
@@ -204,7 +204,7 @@ BY_HAND = """\
 """
 
 
-def test_a_line_may_be_written_by_hand(tmp_path: Path) -> None:
+def test_handwritten_line_is_valid(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_text(BY_HAND)
     first, second, third = recording_file.read_recording(path, "replay")
@@ -219,7 +219,7 @@ def test_a_line_may_be_written_by_hand(tmp_path: Path) -> None:
     assert [entry.metadata for entry in (first, second, third)] == [None] * 3
 
 
-def test_the_lines_in_the_documentation_are_good(tmp_path: Path) -> None:
+def test_lines_in_the_documentation_are_valid(tmp_path: Path) -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "recordings.md").read_text(encoding="utf-8")
     written, by_hand = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
     path = tmp_path / "calls.jsonl"
@@ -287,7 +287,7 @@ CALL = {"method": "TextGenerationService/Completion", "request": {}, "responses"
     ],
     ids=str,
 )
-def test_a_bad_line_is_one_error_that_says_where_and_what(line: Any, says: str, tmp_path: Path) -> None:
+def test_invalid_line_is_one_error_with_the_place_and_the_reason(line: Any, says: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     text = line if isinstance(line, str) else json.dumps(line)
     path.write_bytes(f"{json.dumps(CALL)}\n".encode() + text.encode("latin-1"))
@@ -298,7 +298,7 @@ def test_a_bad_line_is_one_error_that_says_where_and_what(line: Any, says: str, 
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_no_line_is_worse_than_a_value_error(tmp_path_factory: Any, line: bytes) -> None:
+def test_any_line_is_read_or_raises_value_error(tmp_path_factory: Any, line: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "any.jsonl"
     path.write_bytes(line)
     if line.strip():
@@ -312,7 +312,7 @@ def test_no_line_is_worse_than_a_value_error(tmp_path_factory: Any, line: bytes)
 
 
 def texts_in(message: Any) -> list[str]:
-    """Every string of a message, however deep, but for those that are names of things."""
+    """All strings of a message at any depth, except names."""
     data = json.dumps(json_format.MessageToDict(message, descriptor_pool=POOL), ensure_ascii=False)
     return [word for word in ("Анна", "Казань", "секрет", "4711", "30", "true") if word in data]
 
@@ -349,7 +349,7 @@ CONVERSATION = generation.CompletionRequest(
 )
 
 
-def test_texts_leave_their_outlines() -> None:
+def test_texts_are_masked() -> None:
     stripped = without_texts(CONVERSATION)
     assert texts_in(CONVERSATION) == ["Анна", "Казань", "секрет", "4711", "30", "true"]
     assert texts_in(stripped) == []
@@ -369,13 +369,13 @@ def test_texts_leave_their_outlines() -> None:
     assert without_texts(stripped) == stripped
 
 
-def test_the_tokens_of_a_text_are_removed_with_it() -> None:
+def test_tokens_of_a_text_are_masked() -> None:
     answer = generation.TokenizeResponse(tokens=[{"id": 7, "text": "Анна"}, {"id": 1, "special": True}])
     tokens = without_texts(answer).tokens
     assert [(token.id, token.text, token.special) for token in tokens] == [(0, "xxxx", False), (0, "", True)]
 
 
-def test_the_answer_inside_of_an_operation_is_removed_too() -> None:
+def test_answer_in_an_operation_is_masked() -> None:
     operation = operation_pb2.Operation(id="d7q", description="Async GPT Completion", done=True)
     answer = generation.CompletionResponse(alternatives=[{"message": {"role": "assistant", "text": "Анна"}}])
     operation.response.type_url = f"type.googleapis.com/{answer.DESCRIPTOR.full_name}"
@@ -388,21 +388,21 @@ def test_the_answer_inside_of_an_operation_is_removed_too() -> None:
     assert (stripped.id, stripped.description) == ("d7q", "Async GPT Completion")
 
 
-def test_an_error_is_the_services_own_words() -> None:
+def test_error_message_of_the_service_is_not_masked() -> None:
     operation = operation_pb2.Operation(id="d7q", done=True)
     operation.error.message = "out of luck"
     assert without_texts(operation) == operation
 
 
 @given(messages(generation.CompletionRequest), messages(generation.CompletionResponse))
-def test_removal_never_fails_and_is_done_once(request: Any, response: Any) -> None:
+def test_redaction_never_fails_and_is_idempotent(request: Any, response: Any) -> None:
     for message in (request, response):
         once = without_texts(message)
         assert canonical_bytes(without_texts(once)) == canonical_bytes(once)
 
 
-def test_every_field_with_text_is_known_to_be_single() -> None:
-    """What `without_texts` relies on."""
+def test_every_text_field_is_singular() -> None:
+    """`without_texts` relies on this."""
     seen: set[str] = set()
 
     def visit(descriptor: Any) -> None:
@@ -423,7 +423,7 @@ def test_every_field_with_text_is_known_to_be_single() -> None:
     assert len(seen) > 20
 
 
-def test_tokens_and_keys_are_removed() -> None:
+def test_tokens_and_keys_are_redacted() -> None:
     for request in (
         iam.CreateIamTokenRequest(jwt=SECRET),
         iam.CreateIamTokenRequest(yandex_passport_oauth_token=SECRET),
@@ -452,10 +452,10 @@ CREDENTIALS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_si
     texts=st.booleans(),
     in_details=st.booleans(),
 )
-def test_no_secret_ever_stands_in_the_file(
+def test_secrets_are_never_written(
     scheme: str, secret: str, token: str, texts: bool, in_details: bool, tmp_path_factory: Any
 ) -> None:
-    """Whatever the credential, and even where the service repeats it in its words."""
+    """This holds for every credential, even if the service repeats it in a message."""
     path = tmp_path_factory.getbasetemp() / "secrets.jsonl"
     path.unlink(missing_ok=True)
     words = f"Unknown key {secret}, token {token}"
@@ -489,7 +489,7 @@ def test_no_secret_ever_stands_in_the_file(
 # The file
 
 
-def test_a_recording_is_gone_on_with(tmp_path: Path) -> None:
+def test_existing_recording_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_text(json.dumps(CALL))  # without an end of line, as an editor may leave it
     for _ in range(2):
@@ -501,7 +501,7 @@ def test_a_recording_is_gone_on_with(tmp_path: Path) -> None:
     assert len(recording_file.read_recording(path, "replay")) == 3
 
 
-def test_a_file_that_is_no_recording_is_left_alone(tmp_path: Path) -> None:
+def test_file_that_is_not_a_recording_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("my notes")
     with pytest.raises(ValueError, match=r"notes\.txt:1: not JSON: .*; only a recording is gone on with: name another"):
@@ -537,13 +537,13 @@ def line_of(taken: Any) -> int:
     return int(taken.where.rpartition(":")[2])
 
 
-def test_equal_requests_get_their_answers_in_turn_and_then_the_last() -> None:
+def test_equal_requests_get_their_responses_in_turn_and_then_the_last() -> None:
     tape = recorded(asking("а"), asking("b"), asking("а"))
     assert [line_of(tape.take(GENERATE, asking("а"))) for _ in range(4)] == [1, 3, 3, 3]
     assert line_of(tape.take(GENERATE, asking("b"))) == 2
 
 
-def test_neither_the_folder_nor_empty_options_tell_requests_apart() -> None:
+def test_folder_and_empty_options_are_ignored() -> None:
     tape = recorded(asking("а"))
     other = asking("а", model_uri="gpt://emulator/yandexgpt", completion_options={"stream": False})
     assert line_of(tape.take(GENERATE, other)) == 1
@@ -553,7 +553,7 @@ def test_neither_the_folder_nor_empty_options_tell_requests_apart() -> None:
     assert isinstance(tape.take(GENERATE, zero), ErrorStatus)
 
 
-def test_by_order_whatever_is_asked_and_each_once() -> None:
+def test_match_by_order_ignores_the_request() -> None:
     tape = recorded(asking("а"), asking("b"), match="order")
     assert [line_of(tape.take(GENERATE, asking("c"))) for _ in range(2)] == [1, 2]
     miss = tape.take(GENERATE, asking("а"))
@@ -564,7 +564,7 @@ def test_by_order_whatever_is_asked_and_each_once() -> None:
     )
 
 
-def test_requests_without_texts_are_known_by_their_outlines() -> None:
+def test_requests_match_by_masked_texts() -> None:
     tape = recorded(without_texts(asking("Привет, мир")), texts=False)
     assert line_of(tape.take(GENERATE, asking("Здоров, ты!"))) == 1
     miss = tape.take(GENERATE, asking("Привет"))
@@ -572,7 +572,7 @@ def test_requests_without_texts_are_known_by_their_outlines() -> None:
     assert "messages[0].text: recorded 'xxxxxxx xxx', got 'xxxxxx'" in miss.message
 
 
-def test_any_token_request_is_the_one_recorded() -> None:
+def test_any_token_request_matches() -> None:
     tape = recorded(iam.CreateIamTokenRequest(jwt="removed"), method=CREATE_TOKEN)
     assert line_of(tape.take(CREATE_TOKEN, iam.CreateIamTokenRequest(jwt=SECRET))) == 1
     miss = tape.take(CREATE_TOKEN, iam.CreateIamTokenRequest(yandex_passport_oauth_token=SECRET))
@@ -580,7 +580,7 @@ def test_any_token_request_is_the_one_recorded() -> None:
     assert SECRET not in miss.message
 
 
-def test_a_miss_shows_what_is_nearest() -> None:
+def test_missing_request_shows_the_nearest_one() -> None:
     long = "слово " * 50
     tape = recorded(
         asking("Совсем другое", completion_options={"temperature": {"value": 0.1}}),
@@ -596,7 +596,7 @@ def test_a_miss_shows_what_is_nearest() -> None:
     )
 
 
-def test_a_miss_of_a_method_says_what_there_is() -> None:
+def test_missing_method_lists_the_recorded_methods() -> None:
     miss = recorded(asking("а"), asking("б")).take(LOOK_UP, LOOK_UP.request_type(operation_id="d7q"))
     assert isinstance(miss, ErrorStatus)
     assert (
@@ -611,7 +611,7 @@ def test_many_differences_are_counted() -> None:
     assert miss.message.endswith("messages[2].text: recorded 'а', got nothing; and 2 more")
 
 
-def test_fields_that_nobody_knows_are_named_as_such() -> None:
+def test_unknown_fields_are_reported() -> None:
     newer = asking("а")
     newer.MergeFromString(UNKNOWN_FIELD)
     miss = recorded(newer).take(GENERATE, asking("а"))
@@ -633,7 +633,7 @@ def test_schemas_are_compared_value_by_value() -> None:
 
 
 @given(st.lists(messages(generation.CompletionRequest), min_size=1, max_size=4), messages(generation.CompletionRequest))
-def test_there_is_always_a_nearest(requests: list[Any], request: Any) -> None:
+def test_any_request_has_a_nearest_one(requests: list[Any], request: Any) -> None:
     entries = [RecordedCall(GENERATE, each, where=f"c:{number}") for number, each in enumerate(requests, 1)]
     entry, found = nearest(entries, request)
     assert entry in entries
@@ -642,13 +642,13 @@ def test_there_is_always_a_nearest(requests: list[Any], request: Any) -> None:
 
 
 @given(st.text(max_size=3000), st.text(max_size=3000))
-def test_a_miss_fits_into_metadata(one: str, other: str) -> None:
+def test_message_of_a_missing_request_fits_into_metadata(one: str, other: str) -> None:
     taken = recorded(asking(one, tools=[{"function": {"name": other}}])).take(GENERATE, asking(other))
     if isinstance(taken, ErrorStatus):
         assert len(taken.message.encode()) * 3 < 4096
 
 
-def test_infinite_and_missing_numbers_are_no_hindrance() -> None:
+def test_infinite_and_missing_numbers_are_compared() -> None:
     odd = generation.CompletionRequest(tools=[{"function": {"parameters": {"a": 0}}}])
     odd.tools[0].function.parameters.fields["a"].number_value = math.nan
     odd.tools[0].function.parameters.fields["b"].SetInParent()
@@ -657,7 +657,7 @@ def test_infinite_and_missing_numbers_are_no_hindrance() -> None:
     assert isinstance(tape.take(GENERATE, asking("а")), ErrorStatus)
 
 
-def test_every_method_of_the_interface_has_a_name_of_its_own() -> None:
+def test_method_names_are_unique() -> None:
     names = [method.name for method in methods().values()]
     assert len(set(names)) == len(names)
     assert all(find_method(method.name) is find_method(path) is method for path, method in methods().items())

@@ -1,4 +1,4 @@
-"""Every program in examples/ prints the same, byte for byte, from a recording of its calls as with the service."""
+"""All programs in examples/ print the same output with a recording as with the service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yandexgpt.emulator import Emulator
 DELAY = 0.03
 """Seconds before each message."""
 DELAYS = {"streaming_async.py": 0.5}
-"""The same where two streams run at once: the shorter, by six messages, ends first, with a recording or without."""
+"""Seconds for programs with two concurrent streams. The stream that is six messages shorter must end first."""
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,4 +1,4 @@
-"""The REST face: what it answers, and that it is the same service as the gRPC face."""
+"""The REST API: its responses, and its common state with the gRPC server."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ class Answer(NamedTuple):
 
     @property
     def blamed(self) -> list[str]:
-        """The fields to blame."""
+        """The invalid fields."""
         (bad,) = (detail for detail in self.json["details"] if detail["@type"].endswith("BadRequest"))
         return [violation["field"] for violation in bad["fieldViolations"]]
 
 
-class Face:
-    """The REST face of an emulator as raw HTTP."""
+class RestApi:
+    """A raw HTTP client for the REST API of an emulator."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.address = urlsplit(emulator.http_url).netloc
@@ -108,14 +108,14 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def rest(emulator: Emulator) -> Face:
-    return Face(emulator)
+def rest(emulator: Emulator) -> RestApi:
+    return RestApi(emulator)
 
 
 # Answers
 
 
-def test_a_whole_answer_is_a_result_with_the_ids_of_its_call(emulator: Emulator, rest: Face) -> None:
+def test_unary_answer_is_a_result_with_request_ids(emulator: Emulator, rest: RestApi) -> None:
     answer = rest.complete()
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json == {
@@ -134,13 +134,13 @@ def test_a_whole_answer_is_a_result_with_the_ids_of_its_call(emulator: Emulator,
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_both_faces_give_the_same_answer(emulator: Emulator, rest: Face, stream: bool) -> None:
+def test_rest_and_grpc_give_the_same_answer(emulator: Emulator, rest: RestApi, stream: bool) -> None:
     body = a_body("Привет, мир", completionOptions={"stream": stream, "maxTokens": "1"})
     answers = [json_format.MessageToDict(message) for message in by_grpc(emulator, body)]
     assert [line["result"] for line in map(json.loads, rest.complete(body).content.splitlines())] == answers
 
 
-def test_both_faces_are_recorded_alike(emulator: Emulator, rest: Face) -> None:
+def test_rest_and_grpc_requests_are_recorded(emulator: Emulator, rest: RestApi) -> None:
     headers = {
         "x_folder_id": "folder",
         "x_data_logging_enabled": "false",
@@ -159,7 +159,7 @@ def test_both_faces_are_recorded_alike(emulator: Emulator, rest: Face) -> None:
     assert "x-emulator-face" not in theirs.metadata
 
 
-def test_a_scripted_answer_goes_to_whichever_face_asks(emulator: Emulator, rest: Face) -> None:
+def test_scripted_answer_works_for_rest(emulator: Emulator, rest: RestApi) -> None:
     emulator.reply(tool_calls=[{"name": "погода", "arguments": {"город": "Уфа"}}])
     emulator.reply("второй")
     message = rest.complete().json["result"]["alternatives"][0]["message"]
@@ -168,7 +168,7 @@ def test_a_scripted_answer_goes_to_whichever_face_asks(emulator: Emulator, rest:
     assert by_grpc(emulator, a_body())[0].alternatives[0].message.text == "второй"
 
 
-def test_names_and_numbers_may_be_written_as_proto3_json_allows(emulator: Emulator, rest: Face) -> None:
+def test_names_and_numbers_may_be_written_as_proto3_json_allows(emulator: Emulator, rest: RestApi) -> None:
     bodies = [
         a_body(completionOptions={"maxTokens": 5, "temperature": "0.5"}, toolChoice={"mode": 2}),
         {
@@ -187,11 +187,11 @@ def test_names_and_numbers_may_be_written_as_proto3_json_allows(emulator: Emulat
 @pytest.mark.parametrize(
     "kind", [None, "application/json; charset=utf-8", "application/x-www-form-urlencoded", "text/plain"]
 )
-def test_a_body_is_json_whatever_a_client_calls_it_by_default(rest: Face, kind: str | None) -> None:
+def test_default_media_types_of_clients_are_read_as_json(rest: RestApi, kind: str | None) -> None:
     assert rest.complete(content_type=kind).status == 200
 
 
-def test_the_tokenizer_answers(rest: Face) -> None:
+def test_tokenizer_works(rest: RestApi) -> None:
     text = {"modelUri": "gpt://folder/yandexgpt", "text": "раз два"}
     tokens = rest("POST", "/foundationModels/v1/tokenize", text).json["tokens"]
     assert [(token["text"], token["special"]) for token in tokens] == [("раз", False), (" два", False)]
@@ -199,7 +199,7 @@ def test_the_tokenizer_answers(rest: Face) -> None:
     assert len(answer.json["tokens"]) == 3
 
 
-def test_an_iam_token_of_the_rest_face_is_good_on_both(emulator: Emulator, rest: Face) -> None:
+def test_iam_token_from_rest_is_valid_for_grpc(emulator: Emulator, rest: RestApi) -> None:
     body = {"yandexPassportOauthToken": emulator.identity.oauth_token()}
     issued = rest("POST", "/iam/v1/tokens", body, authorization=None).json
     assert issued["expiresAt"].endswith("Z")
@@ -210,7 +210,7 @@ def test_an_iam_token_of_the_rest_face_is_good_on_both(emulator: Emulator, rest:
     assert rest.complete(authorization=bearer).status == 401
 
 
-def test_discovery_answers_and_takes_query_parameters(emulator: Emulator, rest: Face) -> None:
+def test_discovery_works_with_query_parameters(emulator: Emulator, rest: RestApi) -> None:
     (llm,) = [each for each in rest("GET", "/endpoints?pageSize=1000").json["endpoints"] if each["id"] == "llm"]
     assert llm["address"] == emulator.endpoint
     assert rest("GET", "/endpoints/llm").json == llm
@@ -223,7 +223,7 @@ def test_discovery_answers_and_takes_query_parameters(emulator: Emulator, rest: 
 # Operations
 
 
-def test_an_operation_is_made_looked_up_and_done(emulator: Emulator, rest: Face) -> None:
+def test_operation_is_created_and_completed(emulator: Emulator, rest: RestApi) -> None:
     emulator.operations.time = FOREVER
     made = rest("POST", ASYNC, a_body()).json
     assert (made["done"], made["metadata"], made["description"]) == (False, None, "Async GPT Completion")
@@ -238,7 +238,7 @@ def test_an_operation_is_made_looked_up_and_done(emulator: Emulator, rest: Face)
     assert response == rest.complete().json["result"]
 
 
-def test_an_operation_is_cancelled_and_says_so(emulator: Emulator, rest: Face) -> None:
+def test_operation_is_cancelled(emulator: Emulator, rest: RestApi) -> None:
     emulator.operations.time = FOREVER
     made = rest("POST", ASYNC, a_body()).json
     cancelled = rest("GET", f"/operations/{made['id']}:cancel").json
@@ -246,7 +246,7 @@ def test_an_operation_is_cancelled_and_says_so(emulator: Emulator, rest: Face) -
     assert cancelled["error"] == {"code": 1, "message": "the operation was cancelled", "details": []}
 
 
-def test_an_operation_that_failed_holds_its_status(emulator: Emulator, rest: Face) -> None:
+def test_failed_operation_has_its_status(emulator: Emulator, rest: RestApi) -> None:
     emulator.fail("INTERNAL", "сломалось", operation=True, retry_after=1.5)
     made = rest("POST", ASYNC, a_body()).json
     error = rest("GET", f"/operations/{made['id']}").json["error"]
@@ -254,7 +254,7 @@ def test_an_operation_that_failed_holds_its_status(emulator: Emulator, rest: Fac
     assert error["details"] == [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.500s"}]
 
 
-def test_an_unknown_operation_is_not_found(rest: Face) -> None:
+def test_an_unknown_operation_is_not_found(rest: RestApi) -> None:
     answer = rest("GET", "/operations/d7qno")
     assert (answer.status, answer.json["code"]) == (404, 5)
     assert "d7qno" in answer.json["message"]
@@ -263,7 +263,7 @@ def test_an_unknown_operation_is_not_found(rest: Face) -> None:
 # Streams
 
 
-def test_a_stream_is_a_line_for_each_message(rest: Face) -> None:
+def test_a_stream_is_a_line_for_each_message(rest: RestApi) -> None:
     answer = rest.stream()
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     alternatives = [line["result"]["alternatives"][0] for line in answer.lines]
@@ -272,13 +272,13 @@ def test_a_stream_is_a_line_for_each_message(rest: Face) -> None:
     assert answer.headers["x-request-id"]
 
 
-def test_lines_are_called_so_where_a_client_asks_for_them(rest: Face) -> None:
+def test_ndjson_is_the_media_type_if_requested(rest: RestApi) -> None:
     answer = rest.stream(accept="application/x-ndjson, */*")
     assert answer.headers["content-type"] == "application/x-ndjson"
     assert len(answer.lines) == 4
 
 
-def test_lines_arrive_before_the_next_is_made(emulator: Emulator, rest: Face) -> None:
+def test_lines_are_sent_immediately(emulator: Emulator, rest: RestApi) -> None:
     emulator.reply("раз два", partials=["раз"])
     emulator.fail("UNAVAILABLE", after=1, delay=FOREVER)
     body = a_body(completionOptions={"stream": True})
@@ -290,7 +290,7 @@ def test_lines_arrive_before_the_next_is_made(emulator: Emulator, rest: Face) ->
     assert recorded.wait() == "CANCELLED"
 
 
-def test_a_stream_that_breaks_ends_with_a_line_that_says_why(emulator: Emulator, rest: Face) -> None:
+def test_failed_stream_ends_with_an_error_line(emulator: Emulator, rest: RestApi) -> None:
     emulator.fail("UNAVAILABLE", "занято", after=2, retry_after=1)
     answer = rest.stream()
     assert answer.status == 200
@@ -300,19 +300,19 @@ def test_a_stream_that_breaks_ends_with_a_line_that_says_why(emulator: Emulator,
     assert error["details"][-1]["requestId"] == answer.headers["x-request-id"]
 
 
-def test_a_stream_that_fails_before_its_first_message_has_a_status_of_its_own(emulator: Emulator, rest: Face) -> None:
+def test_failure_before_the_first_line_has_an_http_status(emulator: Emulator, rest: RestApi) -> None:
     emulator.fail("UNAVAILABLE")
     answer = rest.stream()
     assert (answer.status, answer.json["code"]) == (503, 14)
 
 
-def test_a_stream_without_messages_is_empty(emulator: Emulator, rest: Face) -> None:
+def test_a_stream_without_messages_is_empty(emulator: Emulator, rest: RestApi) -> None:
     emulator.reply("", final=False)
     answer = rest.stream()
     assert (answer.status, answer.content) == (200, b"")
 
 
-def test_a_whole_answer_that_never_came_is_an_internal_error(emulator: Emulator, rest: Face) -> None:
+def test_missing_unary_answer_is_an_internal_error(emulator: Emulator, rest: RestApi) -> None:
     emulator.reply("", final=False)
     answer = rest.complete()
     assert (answer.status, answer.json["message"]) == (500, "no answer came")
@@ -340,7 +340,7 @@ STATUSES = {
 }
 
 
-def test_every_status_has_its_number_and_is_the_same_on_both_faces(emulator: Emulator, rest: Face) -> None:
+def test_every_status_has_its_http_code_and_the_same_body_as_grpc(emulator: Emulator, rest: RestApi) -> None:
     assert STATUSES.keys() == {code.name for code in grpc.StatusCode} - {"OK"}
     for name, status in STATUSES.items():
         emulator.fail(name, "слово", times=2)
@@ -353,12 +353,12 @@ def test_every_status_has_its_number_and_is_the_same_on_both_faces(emulator: Emu
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.3, "1"), (7, "7"), (0, "0")])
-def test_the_service_says_when_to_come_again(emulator: Emulator, rest: Face, seconds: float, header: str) -> None:
+def test_retry_after_header_is_sent(emulator: Emulator, rest: RestApi, seconds: float, header: str) -> None:
     emulator.fail("RESOURCE_EXHAUSTED", retry_after=seconds)
     assert rest.complete().headers["retry-after"] == header
 
 
-def test_a_detail_is_printed_whatever_its_type(emulator: Emulator, rest: Face) -> None:
+def test_detail_of_any_type_is_printed(emulator: Emulator, rest: RestApi) -> None:
     ours = text_generation_service_pb2.TokenizeRequest(text="текст")
     info = error_details_pb2.ErrorInfo(reason="ПОЧЕМУ")
     emulator.fail("ABORTED", details=[ours, info, struct_pb2.Value(number_value=math.pi)])
@@ -366,9 +366,9 @@ def test_a_detail_is_printed_whatever_its_type(emulator: Emulator, rest: Face) -
     assert (details[0]["text"], details[1]["reason"], details[2]["value"]) == ("текст", "ПОЧЕМУ", math.pi)
 
 
-def test_both_faces_share_one_quota() -> None:
+def test_rest_and_grpc_share_the_concurrency_limit() -> None:
     with Emulator(http_port=0, max_concurrent=1) as emulator:
-        rest = Face(emulator)
+        rest = RestApi(emulator)
         emulator.fail("INTERNAL", after=1, delay=FOREVER)
         with rest.open("POST", COMPLETION, a_body(completionOptions={"stream": True})) as response:
             response.readline()
@@ -381,18 +381,18 @@ def test_both_faces_share_one_quota() -> None:
         assert rest.complete().status == 200
 
 
-def test_both_faces_share_one_rate() -> None:
+def test_rest_and_grpc_share_the_rate() -> None:
     with Emulator(http_port=0, rate=0.01) as emulator:
         assert len(by_grpc(emulator, a_body())) == 1
-        answer = Face(emulator).complete()
+        answer = RestApi(emulator).complete()
         assert answer.status == 429
         assert 0 < int(answer.headers["retry-after"]) <= 100
 
 
 @pytest.mark.parametrize("given", [None, "Api-Key wrong", "secret-of-the-test", "Basic YTpi"])
-def test_both_faces_ask_for_the_same_key(given: str | None) -> None:
+def test_rest_and_grpc_require_the_same_credential(given: str | None) -> None:
     with Emulator(http_port=0, authorization=KEY) as emulator:
-        rest = Face(emulator)
+        rest = RestApi(emulator)
         assert rest.complete().status == 200
         answer = rest.complete(authorization=given)
         assert (answer.status, answer.json["code"]) == (401, 16)
@@ -400,12 +400,12 @@ def test_both_faces_ask_for_the_same_key(given: str | None) -> None:
             assert refused_by_grpc(emulator, a_body(), authorization=given)[1] == answer.json["message"]
 
 
-def test_what_the_service_refuses_names_the_field(rest: Face) -> None:
+def test_rejected_request_names_the_field(rest: RestApi) -> None:
     answer = rest.complete(a_body(modelUri="yandexgpt", completionOptions={"temperature": 2}))
     assert (answer.status, answer.blamed) == (400, ["model_uri", "completion_options.temperature"])
 
 
-def test_what_is_refused_fits_into_metadata_however_long_it_is(emulator: Emulator, rest: Face) -> None:
+def test_error_for_a_long_value_fits_into_metadata(emulator: Emulator, rest: RestApi) -> None:
     long = "🙂" * 5000
     body = {"modelUri": long, "messages": [{"role": long, "text": ""}] * 20, "toolChoice": {"functionName": long}}
     answer = rest.complete(body)
@@ -416,7 +416,7 @@ def test_what_is_refused_fits_into_metadata_however_long_it_is(emulator: Emulato
     assert rest("GET", f"/operations/{'x' * 50_000}").status == 404
 
 
-def test_an_empty_body_is_an_empty_request(emulator: Emulator, rest: Face) -> None:
+def test_an_empty_body_is_an_empty_request(emulator: Emulator, rest: RestApi) -> None:
     for body in (None, b"", b" \n", {}):
         answer = rest("POST", COMPLETION, body)
         assert (answer.status, answer.blamed) == (400, ["model_uri", "messages"])
@@ -456,8 +456,8 @@ def test_an_empty_body_is_an_empty_request(emulator: Emulator, rest: Face) -> No
         ({"x" * 5000: 1}, "x" * 200 + "...", "no such field"),
     ],
 )
-def test_a_body_of_the_wrong_shape_is_refused_and_says_where(
-    emulator: Emulator, rest: Face, body: Any, field: str, words: str
+def test_body_of_the_wrong_type_is_rejected_with_its_path(
+    emulator: Emulator, rest: RestApi, body: Any, field: str, words: str
 ) -> None:
     answer = rest("POST", COMPLETION, body)
     assert (answer.status, answer.json["code"], answer.blamed) == (400, 3, [field])
@@ -489,14 +489,14 @@ def test_a_body_of_the_wrong_shape_is_refused_and_says_where(
         ),
     ],
 )
-def test_a_body_that_is_no_message_is_refused_with_a_line(rest: Face, body: bytes, words: str) -> None:
+def test_invalid_body_is_rejected_with_one_line(rest: RestApi, body: bytes, words: str) -> None:
     answer = rest("POST", COMPLETION, body)
     assert (answer.status, answer.json["code"]) == (400, 3)
     assert words in answer.json["message"]
     assert "\n" not in answer.json["message"]
 
 
-def test_free_json_may_be_as_deep_as_protobuf_reads(emulator: Emulator, rest: Face) -> None:
+def test_arbitrary_json_may_be_as_deep_as_protobuf_allows(emulator: Emulator, rest: RestApi) -> None:
     deep: Any = 1
     for _ in range(29):
         deep = {"a": deep}
@@ -505,18 +505,18 @@ def test_free_json_may_be_as_deep_as_protobuf_reads(emulator: Emulator, rest: Fa
     assert rest.complete({**a_body(), "messages": messages}).status == 200
 
 
-def test_a_header_that_metadata_cannot_carry_is_refused(rest: Face) -> None:
+def test_non_ascii_header_is_rejected_by_rest(rest: RestApi) -> None:
     answer = rest.complete(x_folder_id="каталог".encode().decode("latin-1"))
     assert (answer.status, answer.blamed) == (400, ["the header x-folder-id"])
 
 
-def test_a_body_too_large_is_refused_and_the_face_lives_on(rest: Face) -> None:
+def test_too_large_body_is_rejected_and_the_server_continues(rest: RestApi) -> None:
     answer = rest("POST", COMPLETION, b" " * (16 * 1024 * 1024 + 1))
     assert (answer.status, answer.json["code"]) == (413, 3)
     assert rest.complete().status == 200
 
 
-def test_a_body_that_grpc_does_not_take_is_refused_as_it_is_there(emulator: Emulator, rest: Face) -> None:
+def test_body_above_the_grpc_limit_has_the_grpc_error(emulator: Emulator, rest: RestApi) -> None:
     body = a_body("x" * 5_000_000)
     answer = rest.complete(body)
     code, _ = refused_by_grpc(emulator, body)
@@ -535,7 +535,7 @@ def test_a_body_that_grpc_does_not_take_is_refused_as_it_is_there(emulator: Emul
         ("POST", "/operations/a", 405, 12),
     ],
 )
-def test_what_is_not_there_is_a_status_too(rest: Face, verb: str, path: str, status: int, code: int) -> None:
+def test_unknown_path_is_a_status(rest: RestApi, verb: str, path: str, status: int, code: int) -> None:
     answer = rest(verb, path)
     assert (answer.status, answer.json["code"], answer.json["details"]) == (status, code, [])
     assert path in answer.json["message"]
@@ -543,13 +543,13 @@ def test_what_is_not_there_is_a_status_too(rest: Face, verb: str, path: str, sta
 
 
 @pytest.mark.parametrize("kind", ["application/xml", "multipart/form-data; boundary=x", "json"])
-def test_a_body_of_another_type_is_not_read(emulator: Emulator, rest: Face, kind: str) -> None:
+def test_body_of_another_media_type_is_rejected(emulator: Emulator, rest: RestApi, kind: str) -> None:
     answer = rest.complete(content_type=kind)
     assert (answer.status, answer.json["code"]) == (415, 3)
     assert emulator.requests == []
 
 
-def test_what_is_not_emulated_is_unimplemented_and_not_described(rest: Face) -> None:
+def test_unimplemented_method_is_not_in_the_document(rest: RestApi) -> None:
     described = rest("GET", "/openapi.json").json["paths"]
     for path in (
         "/foundationModels/v1/completionBatch",
@@ -563,12 +563,12 @@ def test_what_is_not_emulated_is_unimplemented_and_not_described(rest: Face) -> 
             assert rest(verb.upper(), path.replace("{", "").replace("}", "")).status != 501
 
 
-def test_head_is_get_without_its_body(rest: Face) -> None:
+def test_head_is_get_without_its_body(rest: RestApi) -> None:
     answer = rest("HEAD", "/endpoints/llm")
     assert (answer.status, answer.content) == (200, b"")
 
 
-def test_the_document_says_where_the_face_is(emulator: Emulator, rest: Face) -> None:
+def test_document_has_the_server_url(emulator: Emulator, rest: RestApi) -> None:
     document = rest("GET", "/openapi.json").json
     assert document["servers"] == [{"url": emulator.http_url}]
     schemas = document["components"]["schemas"]
@@ -584,8 +584,8 @@ def _references(value: Any) -> Iterator[str]:
         yield value["$ref"].removeprefix("#/components/schemas/")
 
 
-def test_a_fault_of_the_face_itself_is_a_status_and_is_logged(
-    rest: Face, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_internal_error_is_a_status_and_is_logged(
+    rest: RestApi, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("сломано")

@@ -1,4 +1,4 @@
-"""Script files and rules: what they match, what they answer, and what is said about a bad one."""
+"""Script files and rules: matching, answers, and errors of invalid files."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_a_rule_for_a_model_a_role_and_a_pattern(client: Any, emulator: Emulator
     assert client.complete(system("Переведи на французский"), model="yandexgpt").text == "Привет"
 
 
-def test_a_rule_fails_as_often_as_it_says_and_then_answers(client: Any, emulator: Emulator, script: Path) -> None:
+def test_rule_fails_the_given_number_of_times_and_then_answers(client: Any, emulator: Emulator, script: Path) -> None:
     emulator.load_script(script)
     assert client.complete("сбой").text == "снова здесь"
     assert [request.wait() for request in emulator.requests] == ["UNAVAILABLE", "UNAVAILABLE", "OK"]
@@ -100,7 +100,7 @@ def test_a_rule_fails_as_often_as_it_says_and_then_answers(client: Any, emulator
     assert [client.complete("дважды").text for _ in range(3)] == ["дважды сказано", "дважды сказано", "дважды"]
 
 
-def test_what_is_queued_comes_before_the_rules_and_clear_leaves_them(client: Any, emulator: Emulator) -> None:
+def test_queue_comes_before_rules_and_clear_keeps_rules(client: Any, emulator: Emulator) -> None:
     emulator.rule(answer="правило")
     emulator.reply("очередь")
     emulator.fail("INTERNAL")
@@ -117,14 +117,14 @@ def test_what_is_queued_comes_before_the_rules_and_clear_leaves_them(client: Any
     assert failed.value.partial.text == "правило"
 
 
-def test_the_first_rule_that_matches_counts(client: Any, emulator: Emulator) -> None:
+def test_first_matching_rule_applies(client: Any, emulator: Emulator) -> None:
     emulator.rule(match={"text": "а"}, answer="первое", times=1)
     emulator.rule(match={"text": "а"}, answer="второе")
     emulator.rule(answer="прочее")
     assert [client.complete(text).text for text in ("б", "а", "а", "б")] == ["прочее", "первое", "второе", "прочее"]
 
 
-def test_a_rule_breaks_its_answer_off(client: Any, emulator: Emulator) -> None:
+def test_rule_can_fail_during_its_answer(client: Any, emulator: Emulator) -> None:
     emulator.rule(answer="раз два три", fail={"code": "INTERNAL", "after": 2})
     with client.stream("?") as stream, pytest.raises(errors.InternalServerError) as failed:
         list(stream)
@@ -132,7 +132,7 @@ def test_a_rule_breaks_its_answer_off(client: Any, emulator: Emulator) -> None:
     assert failed.value.partial.text == "раз два"
 
 
-def test_a_rule_for_operations_leaves_other_calls_alone(client: Any, emulator: Emulator) -> None:
+def test_rule_for_operations_does_not_affect_other_calls(client: Any, emulator: Emulator) -> None:
     emulator.rule(
         match={"text": "долго"}, fail={"code": "INTERNAL", "message": "не вышло", "operation": True, "times": 1}
     )
@@ -196,13 +196,13 @@ def tool_prompt(*contents: str) -> list[dict[str, Any]]:
         ({}, "раз", {}, True),
     ],
 )
-def test_what_a_rule_matches(match: dict[str, Any], prompt: Any, options: dict[str, Any], matches: bool) -> None:
+def test_rule_matches(match: dict[str, Any], prompt: Any, options: dict[str, Any], matches: bool) -> None:
     with Emulator() as emulator, emulator.client() as client:
         emulator.rule(match=match, answer="правило")
         assert (client.complete(prompt, **options).text == "правило") is matches
 
 
-def test_a_tool_is_called_and_its_result_is_answered(client: Any, emulator: Emulator, tmp_path: Path) -> None:
+def test_rule_with_tool_calls_and_tool_results(client: Any, emulator: Emulator, tmp_path: Path) -> None:
     path = tmp_path / "tools.json"
     rules = [
         {"match": {"role": "tool", "text": "снег"}, "answer": "Возьмите шапку"},
@@ -219,7 +219,7 @@ def test_a_tool_is_called_and_its_result_is_answered(client: Any, emulator: Emul
     assert client.run_tools("Что надеть в Москве?", [weather]).text == "Возьмите шапку"
 
 
-def test_the_settings_of_a_script_hold(driver: Driver, tmp_path: Path) -> None:
+def test_settings_of_a_script_apply(driver: Driver, tmp_path: Path) -> None:
     path = tmp_path / "slow.yml"
     path.write_text(
         "delay: 0.05\noperation_time: 3600\nquotas: {max_concurrent: null, rate: 4}\n"
@@ -237,7 +237,7 @@ def test_the_settings_of_a_script_hold(driver: Driver, tmp_path: Path) -> None:
         assert any("limit of 4 generations per second" in str(answer.error) for answer in answers)
 
 
-def test_a_second_script_comes_after_the_first(client: Any, emulator: Emulator, tmp_path: Path) -> None:
+def test_second_script_is_added_after_the_first(client: Any, emulator: Emulator, tmp_path: Path) -> None:
     for number, match in (("1", "а"), ("2", "")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(f"rules:\n  - match: {{text: '{match}'}}\n    answer: '{number}'\n", encoding="utf-8")
@@ -304,7 +304,7 @@ def test_a_second_script_comes_after_the_first(client: Any, emulator: Emulator, 
         ("rules: " + "[" * 2000, ": nested too deeply"),
     ],
 )
-def test_what_is_wrong_with_a_script_is_said_in_a_line(text: str, says: str, tmp_path: Path) -> None:
+def test_invalid_script_is_reported_in_one_line(text: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / "answers.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match="answers") as bad:
@@ -314,7 +314,7 @@ def test_what_is_wrong_with_a_script_is_said_in_a_line(text: str, says: str, tmp
     assert fnmatch.fnmatchcase(words, says), words
 
 
-def test_a_bad_script_changes_nothing(client: Any, emulator: Emulator, tmp_path: Path) -> None:
+def test_invalid_script_changes_nothing(client: Any, emulator: Emulator, tmp_path: Path) -> None:
     path = tmp_path / "answers.yaml"
     path.write_text("operation_time: 3600\nrules:\n- answer: a\n- {}\n", encoding="utf-8")
     with pytest.raises(ValueError, match=r"answers\.yaml:4: "):
@@ -323,7 +323,7 @@ def test_a_bad_script_changes_nothing(client: Any, emulator: Emulator, tmp_path:
     assert emulator.operations.time == 0
 
 
-def test_a_script_that_is_no_text_or_not_there(tmp_path: Path) -> None:
+def test_unreadable_script_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "answers.yaml"
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"answers\.yaml: not UTF-8 text: .* position 0"):
@@ -362,14 +362,14 @@ YAMLISH = st.recursive(
 
 @given(st.one_of(YAMLISH, st.fixed_dictionaries({"rules": st.lists(YAMLISH, max_size=3)})))
 @example({"rules": [{"answer": {"text": "\ud800"}}]})
-def test_a_script_is_read_or_refused_in_a_line_with_its_number(content: Any) -> None:
+def test_any_script_is_read_or_rejected_with_a_line_number(content: Any) -> None:
     check_read_or_refused(json.dumps(content))
 
 
 @given(st.text(alphabet="rules:-{}[]&*!|>'\"\n #ab01,?%@", max_size=40))
 @example("a: &a [*a]")
 @example("rules: &a\n- answer: {tool_calls: [{name: a, arguments: &b {c: *b}}]}")
-def test_any_text_is_read_or_refused_in_a_line(text: str) -> None:
+def test_any_text_is_read_or_rejected_in_one_line(text: str) -> None:
     check_read_or_refused(text)
 
 
@@ -413,7 +413,7 @@ def test_a_python_script_is_called_with_the_emulator(client: Any, emulator: Emul
         ("def script(emulator):\n    raise OSError('раз\\nдва')", ":2: OSError: раз два"),
     ],
 )
-def test_what_is_wrong_with_a_python_script_is_said_in_a_line(source: str, says: str, tmp_path: Path) -> None:
+def test_invalid_python_script_is_reported_in_one_line(source: str, says: str, tmp_path: Path) -> None:
     path = write(tmp_path / "answers.py", source)
     with pytest.raises(ValueError, match="answers") as bad:
         Emulator().load_script(path)

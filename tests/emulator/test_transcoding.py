@@ -1,4 +1,4 @@
-"""How HTTP requests become messages: by annotations of every kind, not only those that the interface has today."""
+"""HTTP/JSON transcoding: annotations of all kinds, also those that the interface does not use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 
 
 def a_method(rule: http_pb2.HttpRule | None) -> MethodDescriptor:
-    """A method whose request has fields of several kinds, with an annotation."""
+    """A method with an annotation. Its request has fields of several types."""
     file = descriptor_pb2.FileDescriptorProto(name="test.proto", package="test", syntax="proto3")
     request = file.message_type.add(name="Request")
     fields = [
@@ -51,7 +51,7 @@ def a_binding(**rule: Any) -> Binding:
     return binding
 
 
-def test_query_parameters_lead_into_messages_and_may_repeat() -> None:
+def test_query_parameters_may_be_nested_and_repeated() -> None:
     query = [("pageSize", "5"), ("tags", "a"), ("tags", "b"), ("inner.is_new", "true"), ("inner.inner.name", "x")]
     assert to_dict(a_binding(get="/things/{name}").request({"name": "n"}, query, b"")) == to_dict(
         a_binding(post="/things", body="*").request(
@@ -76,7 +76,7 @@ def test_a_body_may_be_one_field() -> None:
     assert (request.name, request.page_size, request.inner.name) == ("n", 1, "i")
 
 
-def test_with_the_whole_as_body_a_query_says_nothing() -> None:
+def test_query_is_ignored_if_the_body_is_the_whole_request() -> None:
     request: Any = a_binding(post="/things", body="*").request({}, [("name", "n")], b"{}")
     assert request.name == ""
 
@@ -93,7 +93,7 @@ def test_a_method_may_be_bound_more_than_once_to_any_verb() -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing", "inner", "all", "all.name", "name.x", "inner.nothing"])
-def test_a_parameter_that_names_no_value_is_refused(name: str) -> None:
+def test_invalid_parameter_name_is_rejected(name: str) -> None:
     with pytest.raises(InvalidRequest, match="names no field") as caught:
         a_binding(get="/things").request({}, [(name, "1")], b"")
     assert caught.value.field == name
@@ -110,12 +110,12 @@ def test_a_parameter_that_names_no_value_is_refused(name: str) -> None:
         {},
     ],
 )
-def test_an_annotation_that_is_not_understood_is_an_error(rule: dict[str, Any]) -> None:
+def test_unsupported_annotation_is_an_error(rule: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"test\.Service\.Do: cannot translate"):
         a_binding(**rule)
 
 
-def test_longer_paths_come_before_those_that_would_take_their_place() -> None:
+def test_longer_paths_come_first() -> None:
     paths = [binding.path for binding in bindings()]
     assert paths.index("/operations/{operation_id}:cancel") < paths.index("/operations/{operation_id}")
 
@@ -144,7 +144,7 @@ def test_a_detail_of_an_unknown_type_shows_its_type_only() -> None:
 
 @_A_FEW
 @given(json_values)
-def test_any_json_is_a_request_or_malformed_and_says_so_in_a_line(value: Any) -> None:
+def test_any_json_is_a_request_or_one_line_error(value: Any) -> None:
     for binding in bindings():
         problem = why_malformed(binding, json.dumps(value).encode())
         assert "\n" not in problem
@@ -161,7 +161,7 @@ def why_malformed(binding: Binding, body: bytes) -> str:
 
 @_A_FEW
 @given(json_values)
-def test_free_json_comes_back_as_it_was(value: Any) -> None:
+def test_arbitrary_json_is_converted_without_loss(value: Any) -> None:
     (binding,) = (each for each in bindings() if each.path.endswith("/completion"))
     body = json.dumps({"jsonSchema": {"schema": {"a": value}}}).encode()
     request: Any = binding.request({}, [], body)
@@ -181,5 +181,5 @@ def test_free_json_comes_back_as_it_was(value: Any) -> None:
 @example({"type": "number", "minimum": "a", "exclusiveMaximum": None})
 @example({"type": "object", "required": [5, None], "properties": {"5": False}})
 @example({"default": ["x" * 2_000_000]})
-def test_whatever_a_schema_says_it_has_an_example_of_bounded_size(schema: Any) -> None:
+def test_any_schema_has_an_example_of_bounded_size(schema: Any) -> None:
     assert len(json.dumps(example_of(schema))) < 10_000_000
