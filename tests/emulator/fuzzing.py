@@ -401,7 +401,7 @@ def check_http(url: str, call: HttpCall) -> int:
     return response.status
 
 
-# For longer
+# A longer run
 
 
 def fuzz(check: Callable[[Any], object], calls: st.SearchStrategy[Any], seconds: float) -> int:

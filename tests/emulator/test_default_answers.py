@@ -96,7 +96,7 @@ def tokens(response: Any) -> tuple[int, int, int]:
     return usage.input_text_tokens, usage.completion_tokens, usage.total_tokens
 
 
-# Without a script
+# Default answers
 
 
 def test_the_last_user_message_is_echoed_word_by_word(ask: Asker) -> None:
@@ -543,7 +543,7 @@ def test_failure_has_details_and_pushback(emulator: Emulator, ask: Asker) -> Non
     assert third.type_url == "type.googleapis.com/google.rpc.RequestInfo"
 
 
-# Values that cannot be scripted
+# Invalid values
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from driver import FOREVER, PATIENCE, until
+from driver import PATIENCE, until
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
     text_generation_service_pb2,
@@ -166,14 +166,14 @@ def test_invalid_bytes_do_not_affect_other_clients(address: Any, sent: bytes, st
     """Other clients are answered while the connection is open, and after it was reset or closed."""
     connections = [socket.create_connection(address(sturdy), timeout=PATIENCE) for _ in range(3)]
     for connection in connections:
-        with contextlib.suppress(ConnectionError):  # it may have enough before the end of it
+        with contextlib.suppress(ConnectionError):  # the server may close the connection early
             connection.sendall(sent)
     check(sturdy)
     cut(connections[0])
     connections[1].close()
-    with connections[2] as connection, contextlib.suppress(OSError):  # it may have been cut off by now
+    with connections[2] as connection, contextlib.suppress(OSError):  # the server may have closed it
         connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):  # it ends the connection too, rather than wait for more
+        while connection.recv(65536):  # the server closes its side too
             pass
 
 
@@ -262,24 +262,6 @@ def test_hundreds_of_streams_at_once_through_http(sturdy: Emulator) -> None:
         texts = [f"раз два {number}" for number in range(HTTP_STREAMS)]
         assert list(pool.map(lambda text: ask_rest(sturdy, text, stream=True), texts)) == texts
     assert len(sturdy.requests) - before == HTTP_STREAMS
-
-
-@pytest.mark.parametrize("api", ["rest", "openai"])
-def test_disconnect_during_a_call_ends_the_call(api: str, sturdy: Emulator) -> None:
-    sturdy.fail("INTERNAL", after=1, delay=FOREVER)
-    before = len(sturdy.requests)
-    body, path = rest_body("раз два", stream=True), "/foundationModels/v1/completion"
-    if api == "openai":
-        asked = {"model": "gpt://b/m", "stream": True, "messages": [{"role": "user", "content": "раз два"}]}
-        body, path = json.dumps(asked).encode(), "/v1/chat/completions"
-    connection = http.client.HTTPConnection(*http_address(sturdy), timeout=PATIENCE)
-    connection.request("POST", path, body, HEADERS)
-    response = connection.getresponse()
-    assert response.readline()
-    assert sturdy.in_flight == 1
-    response.close()
-    connection.close()
-    assert sturdy.requests[before].wait(PATIENCE) == "CANCELLED"
 
 
 def test_client_that_does_not_read_does_not_block_others(sturdy: Emulator) -> None:

@@ -134,7 +134,7 @@ def recovers(channel: grpc.Channel) -> bool:
 
 BROKEN = "reset by peer|[Cc]onnection reset|Socket closed|Broken pipe|Transport closed"
 SILENT = ("DEADLINE_EXCEEDED", "Deadline Exceeded")
-# Each fault, how many messages come at most, the code and what the details hold.
+# Each fault, the maximum number of messages, the code and a part of the details.
 SEEN = [
     (Fault("break", "connect"), 0, "UNAVAILABLE", f"failed to connect.*({BROKEN})"),
     (Fault("break", "connect", fin=True), 0, "UNAVAILABLE", f"failed to connect.*({BROKEN})"),
@@ -380,7 +380,7 @@ def test_closed_proxy_leaves_no_thread_and_raises_an_error(upstream):
         proxy.clear()
 
 
-# The wire itself: both ends are plain sockets, so that every byte is known.
+# The bytes on the connection: both peers are plain sockets.
 
 
 class Ends:

@@ -195,7 +195,7 @@ def test_connection_is_kept_alive(emulator: Emulator) -> None:
         assert text_of(ask(made)) == "раз два три"
 
 
-# Clients that go away
+# Disconnected clients
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -246,20 +246,6 @@ def test_many_concurrent_streams_work(emulator: Emulator) -> None:
     until(lambda: emulator.in_flight == 0)
 
 
-def test_invalid_http_is_answered_with_an_error(emulator: Emulator) -> None:
-    url = urlsplit(emulator.http_url)
-    for garbage in (
-        b"\x16\x03\x01\x02\x00\x01\x00",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        b"\0" * 100 + b"\r\n\r\n",
-        b"GET",
-    ):
-        with socket.create_connection((url.hostname, url.port)) as made:
-            made.sendall(garbage)
-    with connection(emulator) as alive:
-        assert text_of(ask(alive)) == "раз два три"
-
-
 # TLS
 
 
@@ -293,7 +279,7 @@ def test_stop_with_tls_leaves_nothing(secure: Emulator) -> None:
     assert no_server_is_left()
 
 
-# The gRPC api
+# gRPC
 
 
 def test_undecodable_request_is_an_invalid_argument(emulator: Emulator) -> None:

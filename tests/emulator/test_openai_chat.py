@@ -298,7 +298,7 @@ def test_chunks_are_sent_immediately(api: OpenAiApi, emulator: Emulator) -> None
     assert emulator.requests[0].wait() == "CANCELLED"
 
 
-# Clients that go away
+# Disconnected clients
 
 
 @pytest.mark.parametrize("partials", [0, 1, 2])

@@ -52,7 +52,7 @@ def text_of(response: Any) -> str:
     return "".join(part.get("text", "") for part in message["content"])
 
 
-# Whole
+# Unary
 
 
 def test_an_answer_is_a_response(api: OpenAiApi, emulator: Emulator) -> None:
@@ -365,7 +365,7 @@ def test_same_idempotency_key_gets_the_same_background_response(api: OpenAiApi, 
     assert api.respond(headers=headers, background=True).body["status"] == "completed"
 
 
-# Kept
+# Stored responses
 
 
 def test_response_is_stored(api: OpenAiApi, emulator: Emulator) -> None:

@@ -30,7 +30,7 @@ def message(text: str, status: Status = Status.PARTIAL) -> CompletionResponse:
     return response
 
 
-# What is appended
+# Append-only text
 
 
 @given(st.lists(TEXT, max_size=6), TEXT)
@@ -86,7 +86,7 @@ def test_tool_calls_may_follow_text() -> None:
     assert (appended.end(), appended.sent_text) == ("", "раз")
 
 
-# ResponseEvents
+# Events
 
 
 @given(st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5))
@@ -98,7 +98,7 @@ def test_event_is_one_block(value: Any) -> None:
     assert json.loads(data.removeprefix("data: ")) == {"value": value}
 
 
-# Prompts
+# Messages
 
 
 SAID = st.tuples(st.sampled_from(["system", "developer", "user", "assistant"]), TEXT)
@@ -212,10 +212,10 @@ def test_any_json_is_answered_or_rejected(api: OpenAiApi, path: str, good: dict[
     assert answer.status == 200 or answer.error["message"]
 
 
-# What is kept
+# Stored responses
 
 
-def kept(number: int, text: str) -> StoredResponse:
+def stored(number: int, text: str) -> StoredResponse:
     return StoredResponse({"id": str(number), "text": text}, [{"text": text}], "key", None)
 
 
@@ -225,7 +225,7 @@ def test_newest_responses_are_stored_up_to_the_size_limit(puts: list[tuple[int, 
     store = ResponseStore(largest)
     newest: dict[int, StoredResponse] = {}
     for number, length in puts:
-        each = kept(number, "x" * length)
+        each = stored(number, "x" * length)
         store.put(each)
         newest.pop(number, None)
         newest[number] = each
@@ -236,12 +236,3 @@ def test_newest_responses_are_stored_up_to_the_size_limit(puts: list[tuple[int, 
             if room < 0:
                 del newest[known]
         assert len(store) == len(newest)
-
-
-def test_stored_response_needs_its_credential_and_folder() -> None:
-    store = ResponseStore()
-    store.put(kept(1, "раз"))
-    assert store.get("1", "key", None) is not None
-    assert store.get("1", "other", None) is None
-    assert store.get("1", None, None) is None
-    assert store.get("1", "key", "folder") is None

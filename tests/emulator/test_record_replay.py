@@ -267,7 +267,7 @@ def test_recording_without_texts_replays_masked_texts(path: Path) -> None:
         assert client.count_tokens("Погибшие") == 1
 
 
-# How calls pass
+# Forwarding
 
 
 def test_stream_is_forwarded_message_by_message_and_recorded_until_cancellation(path: Path) -> None:
@@ -546,7 +546,7 @@ def test_http_apis_work_with_a_recording(path: Path) -> None:
     assert "secret-key" not in path.read_text()
 
 
-# What the emulator itself still does
+# Features of the emulator with a backend
 
 
 @pytest.mark.parametrize("kind", ["upstream", "replay"])

@@ -308,7 +308,7 @@ def test_any_line_is_read_or_raises_value_error(tmp_path_factory: Any, line: byt
         assert recording_file.read_recording(path, "replay") == []
 
 
-# What is removed
+# Redaction
 
 
 def texts_in(message: Any) -> list[str]:

@@ -510,12 +510,6 @@ def test_non_ascii_header_is_rejected_by_rest(rest: RestApi) -> None:
     assert (answer.status, answer.blamed) == (400, ["the header x-folder-id"])
 
 
-def test_too_large_body_is_rejected_and_the_server_continues(rest: RestApi) -> None:
-    answer = rest("POST", COMPLETION, b" " * (16 * 1024 * 1024 + 1))
-    assert (answer.status, answer.json["code"]) == (413, 3)
-    assert rest.complete().status == 200
-
-
 def test_body_above_the_grpc_limit_has_the_grpc_error(emulator: Emulator, rest: RestApi) -> None:
     body = a_body("x" * 5_000_000)
     answer = rest.complete(body)

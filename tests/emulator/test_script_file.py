@@ -24,7 +24,7 @@ from yandexgpt.emulator.script_file import read
 
 ONCE = yandexgpt.Retry(attempts=1)
 SCRIPT = """\
-# Everything that a script may hold.
+# All parts of a script.
 delay: 0.001
 operation_time: 0.002
 quotas:
