@@ -130,7 +130,7 @@ class _ForwardedCall:
         slot: Slot | None,
     ) -> None:
         self._method = method
-        self._given = request
+        self._request = request
         self._context = context
         self._endpoint = endpoint
         self._writer = writer
@@ -145,8 +145,8 @@ class _ForwardedCall:
             server_request_id="",
             trace_id="",
         )
-        self._began = datetime.now(timezone.utc)
-        self._last = time.monotonic()
+        self._started_at = datetime.now(timezone.utc)
+        self._last_event_at = time.monotonic()
         self._upstream_metadata: list[tuple[str, Any]] = []
         self._responses: list[RecordedResponse] = []
         self._call: Any = None
@@ -166,7 +166,7 @@ class _ForwardedCall:
             if self._line_written:
                 return
             self._call = multicallable(
-                self._given.data, metadata=_forwarded(self._client_metadata), timeout=time_left(self._context)
+                self._request.data, metadata=_forwarded(self._client_metadata), timeout=time_left(self._context)
             )
         try:
             for content in self._call:
@@ -192,8 +192,8 @@ class _ForwardedCall:
         self.recorded.trace_id = str(ids.get("x-server-trace-id", ""))
 
     def _since_last(self) -> float:
-        before, self._last = self._last, time.monotonic()
-        return self._last - before
+        before, self._last_event_at = self._last_event_at, time.monotonic()
+        return self._last_event_at - before
 
     def _finish(self) -> None:
         """Forward the status of the upstream call."""
@@ -240,12 +240,12 @@ class _ForwardedCall:
                 self._writer.write(
                     RecordedCall(
                         method=self._method,
-                        request=self._given.message,
+                        request=self._request.message,
                         responses=tuple(self._responses),
                         status=status,
                         unfinished=unfinished,
                         metadata=select_metadata((*self._client_metadata, *self._upstream_metadata)),
-                        began=self._began.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+                        began=self._started_at.isoformat(timespec="microseconds").replace("+00:00", "Z"),
                     ),
                     secrets=[str(value) for key, value in self._client_metadata if key == "authorization"],
                 )

@@ -71,26 +71,26 @@ class Replayer:
         self, service: Service, quota: Quota, method: Method, request: RawRequest, context: grpc.ServicerContext
     ) -> Iterator[bytes]:
         failure: Failure | None = None
-        found: RecordedCall | ErrorStatus | None = None
+        result: RecordedCall | ErrorStatus | None = None
         if method.needs_credentials:
             metadata = Metadata(context.invocation_metadata())
-            found = check_authorization(metadata, service.authorization, service.identity)
-        slot = quota.acquire() if method.is_generation and found is None else None
+            result = check_authorization(metadata, service.authorization, service.identity)
+        slot = quota.acquire() if method.is_generation and result is None else None
         if isinstance(slot, ErrorStatus):
-            found, slot = slot, None
-        if found is None:
+            result, slot = slot, None
+        if result is None:
             failure = self.script.take_failure()
             if failure is None or failure.after:
-                found = self._recorded.take(method, request.message)
-        ids = _ids(found) if isinstance(found, RecordedCall) else None
+                result = self._recorded.take(method, request.message)
+        ids = _ids(result) if isinstance(result, RecordedCall) else None
         call = Call(service.recorder, method.path, without_secrets(request.message), context, ids)
         release = slot.release if slot is not None else _nothing
         call.add_done_callback(release)
         try:
-            if isinstance(found, RecordedCall):
-                yield from _answer(service.identity, call, found, failure, release)
-            if isinstance(found, ErrorStatus):
-                call.fail(found)
+            if isinstance(result, RecordedCall):
+                yield from _answer(service.identity, call, result, failure, release)
+            if isinstance(result, ErrorStatus):
+                call.fail(result)
             elif failure is not None and call.pause(failure.delay):
                 call.fail(failure.status)
         finally:

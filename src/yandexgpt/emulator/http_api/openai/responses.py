@@ -87,34 +87,34 @@ class Responses:
         client = ServiceClient(request)
         body = parse_body(raw)
         stream, background, store = _modes(body)
-        before = await self._before(body.string("previous_response_id"), client)
-        new = _input(body)
-        grpc_request = _parse(body, client, [*before, *new], len(before), stream=stream)
+        history = await self._history(body.string("previous_response_id"), client)
+        new_items = _input(body)
+        grpc_request = _parse(body, client, [*history, *new_items], len(history), stream=stream)
         echoed = echoed_parameters(body)
 
-        def keep(response: Mapping[str, Any]) -> None:
+        def store_response(response: Mapping[str, Any]) -> None:
             if store:
-                self._store.put(StoredResponse(response, [*before, *new], client.authorization, client.folder))
+                self._store.put(StoredResponse(response, [*history, *new_items], client.authorization, client.folder))
 
         if background:
             operation = await client.submit(grpc_request)
             response = response_from_operation(operation, model=grpc_request.model_uri, echoed=echoed)
             if response["status"] == "in_progress":
                 response["status"] = "queued"
-            keep(response)
+            store_response(response)
             return json_response(response, headers=client.headers)
 
         response_id, created_at = f"resp_{uuid.uuid4().hex}", int(time.time())
 
-        def make(completion: Completion | None) -> dict[str, Any]:
+        def build_response(completion: Completion | None) -> dict[str, Any]:
             return response_from_completion(
                 completion, id=response_id, model=grpc_request.model_uri, created_at=created_at, echoed=echoed
             )
 
         if stream:
-            return await client.stream(grpc_request, lambda: ResponseEvents(make, keep))
-        response = make(Completion(await client.generate(grpc_request)))
-        keep(response)
+            return await client.stream(grpc_request, lambda: ResponseEvents(build_response, store_response))
+        response = build_response(Completion(await client.generate(grpc_request)))
+        store_response(response)
         return json_response(response, headers=client.headers)
 
     async def retrieve(self, request: Request, _raw: bytes) -> Response:
@@ -172,7 +172,7 @@ class Responses:
             operation, model=None if stored is None else stored.response["model"], echoed=echoed
         )
 
-    async def _before(self, response_id: str | None, client: ServiceClient) -> list[Mapping[str, Any]]:
+    async def _history(self, response_id: str | None, client: ServiceClient) -> list[Mapping[str, Any]]:
         """The conversation up to a stored response, including its answer."""
         if response_id is None:
             return []
@@ -223,11 +223,11 @@ def _input(body: Body) -> list[Mapping[str, Any]]:
 
 
 def _parse(
-    body: Body, client: ServiceClient, items: list[Mapping[str, Any]], before: int, *, stream: bool
+    body: Body, client: ServiceClient, items: list[Mapping[str, Any]], history_length: int, *, stream: bool
 ) -> CompletionRequest:
     def rename(place: str) -> str:
         head, bracket, tail = place.partition("]")
-        return f"input[{int(head[6:]) - before}{bracket}{tail}" if head.startswith("input[") else place
+        return f"input[{int(head[6:]) - history_length}{bracket}{tail}" if head.startswith("input[") else place
 
     choice = body.get("tool_choice")
     if not isinstance(choice, str | dict | None):
