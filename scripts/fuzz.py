@@ -2,10 +2,10 @@
 
     python scripts/fuzz.py --seconds 180
 
-Schemathesis reads the REST face's own OpenAPI document, and tries requests that it allows and requests that it does
-not; hypothesis sends bytes and messages, right and wrong, by gRPC, REST and OpenAI's paths (`tests/fuzzing.py`). A
-server's error that nobody ordered, an answer that does not fit the document or does not come, and a server that died or
-complained are failures.
+Schemathesis reads the OpenAPI document of the REST API. It sends requests that the document allows and requests that it
+does not allow. Hypothesis sends bytes and messages, valid and invalid, over gRPC, REST and the OpenAI API
+(`tests/emulator/fuzzing.py`). The run fails on an unexpected server error, on a response that is missing or does not
+match the document, and on a server that stopped or printed something.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def by_document(python: str, place: Path, seconds: int) -> str:
 
 
 def by_hypothesis(python: str, seconds: float) -> str:
-    """Let `tests/fuzzing.py` try both faces, each for so many seconds."""
+    """Let `tests/emulator/fuzzing.py` try both faces, each for so many seconds."""
     with emulator(python) as (endpoint, url):
         return tell_alive(python, endpoint, url, seconds)
 
@@ -82,7 +82,7 @@ def by_hypothesis(python: str, seconds: float) -> str:
 def tell_alive(python: str, endpoint: str, url: str, seconds: float = 0.0) -> str:
     """Fuzz the emulator; it has to answer a right request on each face afterwards."""
     arguments = ["--endpoint", endpoint, "--http-url", url, "--seconds", str(seconds)]
-    return run([python, str(ROOT / "tests" / "fuzzing.py"), *arguments]).strip()
+    return run([python, str(ROOT / "tests" / "emulator" / "fuzzing.py"), *arguments]).strip()
 
 
 @contextmanager

@@ -36,8 +36,7 @@ import grpc
 import yandexgpt
 from yandexgpt import errors
 from yandexgpt.credentials import ExpiringToken, OAuthToken, TokenProvider
-from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
+from yandexgpt.emulator import Emulator, ErrorCode, Fault, FaultProxy
 
 APART = Path(__file__).resolve().with_name("reliability_apart.py")
 OUTPUT = Path(__file__).resolve().parent.parent / "docs" / "reliability.md"

@@ -63,8 +63,7 @@ WORDS = ("озеро", "река", "море", "остров", "гора", "ле
 
 def emulate() -> None:
     """The emulator's process: prints its addresses, then answers each line of standard input with its figures."""
-    from yandexgpt.emulator import Emulator
-    from yandexgpt.emulator.wire import FaultProxy
+    from yandexgpt.emulator import Emulator, FaultProxy
 
     with Emulator(delay=0.002, operation_time=0.02) as emulator, FaultProxy(emulator.endpoint) as proxy:
         print(json.dumps({"endpoint": proxy.endpoint}), flush=True)
@@ -97,7 +96,7 @@ def emulate() -> None:
 
 def faults(emulator: Any, proxy: Any) -> list[Callable[[], None]]:
     """What may go wrong with the next calls."""
-    from yandexgpt.emulator.wire import ErrorCode, Fault
+    from yandexgpt.emulator import ErrorCode, Fault
 
     statuses: list[dict[str, Any]] = [
         {"code": "UNAVAILABLE"},

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from types import TracebackType
 
-from yandexgpt.emulator import _frames as h2
+from yandexgpt.emulator.fault_proxy import frames as h2
 
 SETTINGS, CONTINUATION, ACK = 0x4, 0x9, 0x1
 MAX_FRAME = 16_384

@@ -18,8 +18,7 @@ from driver import FOREVER, PATIENCE, Background, Driver, output_of, program, ru
 import yandexgpt
 from yandexgpt import Retry
 from yandexgpt.credentials import TokenProvider
-from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.wire import Fault, FaultProxy
+from yandexgpt.emulator import Emulator, Fault, FaultProxy
 
 SOON = 15.0
 """Seconds in which the server has to know; it takes some milliseconds."""

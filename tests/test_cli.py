@@ -292,7 +292,7 @@ def test_what_cannot_be_served_is_one_line(
 
 def test_http_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "yandexgpt.emulator.gateway.server", raising=False)
+    monkeypatch.delitem(sys.modules, "yandexgpt.emulator.http_api.server", raising=False)
     assert main(["emulate", "--port", "0", "--http-port", "0"]) == 2
     assert "yandexgpt[emulator]" in one_line(capfd)
 

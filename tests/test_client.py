@@ -20,9 +20,8 @@ from driver import FAST, FOREVER, PATIENCE, Background, Driver, run_loop, stall_
 import yandexgpt
 from yandexgpt._models import CompletionResponse
 from yandexgpt.credentials import IamToken, NoCredentials, TokenProvider
-from yandexgpt.emulator import Emulator
+from yandexgpt.emulator import Emulator, Fault, FaultProxy
 from yandexgpt.emulator.certificates import issue
-from yandexgpt.emulator.wire import Fault, FaultProxy
 
 COMPLETION = "/yandex.cloud.ai.foundation_models.v1.TextGenerationService/Completion"
 

@@ -29,8 +29,7 @@ from driver import (
 import yandexgpt
 from yandexgpt import Retry
 from yandexgpt.credentials import IamToken, TokenProvider
-from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
+from yandexgpt.emulator import Emulator, ErrorCode, Fault, FaultProxy
 
 SLOW = Retry(initial=FOREVER, maximum=FOREVER, jitter=0)
 """Backoff that no test lives to see the end of."""

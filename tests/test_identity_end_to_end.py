@@ -48,8 +48,7 @@ from yandexgpt.credentials import (
     TokenProvider,
     YcCli,
 )
-from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.identity import Identity, MetadataServer
+from yandexgpt.emulator import Emulator, Identity, MetadataServer
 
 SECRET = "t1.s3cr3t-that-nobody-may-see"
 

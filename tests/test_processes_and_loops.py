@@ -28,8 +28,7 @@ from driver import (
 import yandexgpt
 from yandexgpt import Retry
 from yandexgpt._rpc.channels import STREAMS_PER_CHANNEL
-from yandexgpt.emulator import Emulator
-from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
+from yandexgpt.emulator import Emulator, ErrorCode, Fault, FaultProxy
 
 # Forks
 

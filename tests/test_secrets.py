@@ -200,8 +200,7 @@ class Run:
     """One run, with both clients."""
 
     def __init__(self, kind: str, folder: Path) -> None:
-        from yandexgpt.emulator import Emulator
-        from yandexgpt.emulator.identity import MetadataServer
+        from yandexgpt.emulator import Emulator, MetadataServer
 
         self.kind = kind
         self.folder = folder

@@ -27,7 +27,7 @@ import pytest
 
 if TYPE_CHECKING:
     from yandexgpt.emulator import Emulator
-    from yandexgpt.emulator.recording import RecordedRequest
+    from yandexgpt.emulator.received import RecordedRequest
 
 __all__ = ["yandexgpt_emulator"]
 

@@ -152,7 +152,7 @@ def _reason(error: Exception, arguments: argparse.Namespace) -> str:
     """What went wrong and what to do about it."""
     if not isinstance(error, OSError):
         return str(error)
-    from yandexgpt.emulator.listening import address
+    from yandexgpt.emulator.server_sockets import address
 
     words = error.strerror or str(error)
     ports = {address(arguments.host, arguments.port): "--port (0: a free one)"}

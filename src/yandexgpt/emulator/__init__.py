@@ -1,4 +1,4 @@
-"""A stand-in for the service on loopback: a real gRPC server to test against, without an account or the network.
+"""An emulator of the YandexGPT service: a real gRPC server on loopback, for tests without an account or a network.
 
 ::
 
@@ -10,19 +10,21 @@
         ...
         emulator.requests
 
-A broken network is played by a :class:`FaultProxy` in front of it::
+A :class:`FaultProxy` in front of the emulator plays network faults::
 
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         client = emulator.client(endpoint=proxy.endpoint)
-        proxy.inject(Fault("break", after=2))               # cut the connection after two messages
+        proxy.inject(Fault("break", after=2))               # break the connection after two messages
 
-See :class:`Emulator` for what it answers when nothing is scripted.
+See :class:`Emulator` for its default answers.
 """
 
-from yandexgpt.emulator.identity import Identity, MetadataServer
-from yandexgpt.emulator.recording import Metadata, RecordedRequest
+from yandexgpt.emulator.fault_proxy.faults import ErrorCode, Fault
+from yandexgpt.emulator.fault_proxy.proxy import FaultProxy
+from yandexgpt.emulator.identity import Identity
+from yandexgpt.emulator.metadata_server import MetadataServer
+from yandexgpt.emulator.received import Metadata, RecordedRequest
 from yandexgpt.emulator.server import Emulator
-from yandexgpt.emulator.wire import ErrorCode, Fault, FaultProxy
 
 __all__ = [
     "Emulator",

@@ -1,4 +1,4 @@
-"""An answer, scripted or made by the default rule, and the messages it is sent as."""
+"""An answer (scripted or default), and its encoding as protobuf messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "AnswerMessages",
     "AnswerUsage",
     "count_words",
-    "encode",
+    "encode_answer",
     "fill_struct",
     "first_words",
     "tool_call_list",
@@ -36,13 +36,13 @@ _WORD = re.compile(r"\S+")
 
 @dataclass(frozen=True)
 class AnswerAlternative:
-    """One alternative of the final message.
+    """An alternative of the final message.
 
     Attributes:
-        text: the text; None where the message holds no text.
+        text: the text; None for a message without text.
         status: the number of the alternative's status.
-        tool_calls: a serialized ``ToolCallList``, in place of text.
-        role: who speaks.
+        tool_calls: a serialized ``ToolCallList``, instead of text.
+        role: the role of the message.
     """
 
     text: str | None
@@ -53,7 +53,7 @@ class AnswerAlternative:
 
 @dataclass(frozen=True)
 class AnswerUsage:
-    """Tokens of the final message; None: counted by the rule of :class:`Emulator`."""
+    """The token counts of the final message; None: counted by the rule of :class:`Emulator`."""
 
     input_tokens: int | None = None
     completion_tokens: int | None = None
@@ -63,13 +63,13 @@ class AnswerUsage:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model is to say.
+    """An answer of the model.
 
     Attributes:
-        partials: for each partial message the whole text so far, one per alternative.
-        alternatives: the final message's.
-        final: whether the final message is sent at all.
-        usage: the final message's.
+        partials: for each partial message, the whole text so far, one per alternative.
+        alternatives: the alternatives of the final message.
+        final: whether the final message is sent.
+        usage: the token counts of the final message.
         model_version: on every message.
         delay: seconds before each message.
     """
@@ -84,29 +84,29 @@ class Answer:
 
 @dataclass(frozen=True)
 class AnswerMessages:
-    """Serialized ``CompletionResponse`` messages: the partials, and the final one if it is sent."""
+    """Serialized ``CompletionResponse`` messages: the partials, and the final message if it is sent."""
 
     partials: tuple[bytes, ...]
     final: bytes | None
 
 
 def count_words(text: str) -> int:
-    """Runs of characters without white space."""
+    """The number of words: runs of characters without white space."""
     return sum(1 for _ in _WORD.finditer(text))
 
 
 def word_ends(text: str) -> list[int]:
-    """Where each word of the text ends."""
+    """The end position of each word."""
     return [word.end() for word in _WORD.finditer(text)]
 
 
 def first_words(text: str, count: int) -> str:
-    """The text up to the end of its word number `count`."""
+    """The text up to the end of the word number `count`."""
     return text[: word_ends(text)[count - 1]]
 
 
 def tool_call_list(calls: Iterable[tuple[str, Mapping[str, Any]]]) -> bytes:
-    """A serialized ``ToolCallList`` of names and arguments."""
+    """A serialized ``ToolCallList``, made from names and arguments."""
     message = text_common_pb2.ToolCallList()
     for name, arguments in calls:
         call = message.tool_calls.add().function_call
@@ -116,16 +116,17 @@ def tool_call_list(calls: Iterable[tuple[str, Mapping[str, Any]]]) -> bytes:
 
 
 def fill_struct(struct: Struct, value: Mapping[str, Any]) -> None:
-    """Put a JSON object into a ``Struct``, even an empty one."""
+    """Copy a JSON object into a ``Struct``. The ``Struct`` is set even if the object is empty."""
     struct.SetInParent()
     json_format.ParseDict(dict(value), struct)
 
 
-def encode(answer: Answer, input_words: int) -> AnswerMessages:
-    """The messages of an answer to a prompt of so many words.
+def encode_answer(answer: Answer, input_words: int) -> AnswerMessages:
+    """The messages of an answer to a prompt with this number of words.
 
-    The final message counts ``T`` completion tokens: those of the answer's usage, else its longest message's words
-    ``W``. A partial of ``w`` words counts ``T * w // W`` of them, but never fewer than a partial before it.
+    The final message reports ``T`` completion tokens: the number in the answer's usage, or else the number ``W`` of
+    words of its longest message. A partial of ``w`` words reports ``T * w // W`` tokens, but not fewer than the partial
+    before it.
     """
     lengths = [sum(map(count_words, texts)) for texts in answer.partials]
     final_length = sum(count_words(alternative.text or "") for alternative in answer.alternatives)
@@ -157,7 +158,7 @@ def _partial(texts: Sequence[str], input_tokens: int, completion_tokens: int, mo
 def _final(answer: Answer, input_tokens: int, completion_tokens: int) -> bytes:
     response = text_generation_service_pb2.CompletionResponse(model_version=answer.model_version)
     for scripted in answer.alternatives:
-        # Through the field's number, because a scripted status may be one that the enum does not know.
+        # A scripted status may be a number that the enum does not define.
         alternative = response.alternatives.add()
         alternative.status = scripted.status  # type: ignore[assignment]
         alternative.message.role = scripted.role

@@ -1,4 +1,4 @@
-"""One call at the server: its record, its ids, its end. What every service of the emulator builds on."""
+"""A call at the server. All emulated services use it to record the call, to send its metadata and to end it."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Any
 
 import grpc
 
-from yandexgpt.emulator.recording import Metadata, RecordedRequest, Recorder
-from yandexgpt.emulator.refusal import Refusal
+from yandexgpt.emulator.error_status import ErrorStatus
+from yandexgpt.emulator.received import Metadata, RecordedRequest, Recorder
 
 __all__ = ["Call", "time_left"]
 
 _NO_DEADLINE = 1e9
-"""Seconds: gRPC gives a call without a deadline one that is centuries away."""
+"""Seconds. For a call without a deadline, gRPC reports a remaining time of centuries."""
 
 
 def time_left(context: grpc.ServicerContext) -> float | None:
-    """Seconds to the caller's deadline; None without one."""
+    """Seconds until the deadline of the call; None without a deadline."""
     remaining = context.time_remaining()
     return remaining if remaining < _NO_DEADLINE else None
 
 
 class Call:
-    """Records the call, sends the service's ids in its initial and trailing metadata, and watches for its end.
+    """Records a call, sends the service's ids in the initial and trailing metadata, and detects the end of the call.
 
     Args:
-        recorder: where the call is noted.
+        recorder: the list of received requests.
         method: the full method name.
         message: the request.
         context: gRPC's context of the call.
-        ids: the service's ids as metadata; None: new ones.
+        ids: the ids of the service as metadata; None: new ids.
     """
 
     def __init__(
@@ -65,32 +65,35 @@ class Call:
             self._on_end()
         context.send_initial_metadata(self._ids)
 
-    def at_end(self, action: Callable[[], None]) -> None:
-        """Run the action when the call ends, before :meth:`RecordedRequest.wait` returns; at once if it has ended."""
+    def add_done_callback(self, action: Callable[[], None]) -> None:
+        """Call a function when the call ends; immediately if it has ended.
+
+        The function runs before :meth:`RecordedRequest.wait` returns.
+        """
         self._at_end.append(action)
         if self._ended.is_set():
             action()
 
     def pause(self, seconds: float) -> bool:
-        """Wait, but no longer than the call lasts.
+        """Wait, but not longer than the call lasts.
 
         Returns:
-            Whether there is still someone to answer.
+            Whether the call is still active.
         """
         return not (self._ended.wait(seconds) if seconds > 0 else self._ended.is_set())
 
     def finish(self) -> None:
-        """End with ``OK`` when the handler returns."""
+        """End the call with ``OK`` when the handler returns."""
         self._context.set_trailing_metadata(self._ids)
         self._status = "OK"
 
-    def refuse(self, refusal: Refusal) -> None:
-        """End with a status other than ``OK`` when the handler returns."""
+    def fail(self, status: ErrorStatus) -> None:
+        """End the call with an error status when the handler returns."""
         request_id = self.recorded.server_request_id
-        self._context.set_trailing_metadata((*self._ids, *refusal.trailing_metadata(request_id)))
-        self._context.set_details(refusal.message)
-        self._context.set_code(refusal.code)
-        self._status = refusal.code.name
+        self._context.set_trailing_metadata((*self._ids, *status.trailing_metadata(request_id)))
+        self._context.set_details(status.message)
+        self._context.set_code(status.code)
+        self._status = status.code.name
 
     def _on_end(self) -> None:
         self._ended.set()

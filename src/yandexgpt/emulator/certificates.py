@@ -1,24 +1,30 @@
-"""A certificate authority and a server certificate, made on the spot and forgotten with the emulator."""
+"""A certificate authority and a server certificate, created for one run of the emulator."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-__all__ = ["Certificates", "issue"]
+import grpc
+
+from yandexgpt.emulator.server_sockets import is_any_address
+
+__all__ = ["Certificates", "TlsFiles", "issue"]
 
 _LIFETIME = datetime.timedelta(days=365)
 _CLOCK_SKEW = datetime.timedelta(hours=1)
-"""How far the clock of a client on another machine may be behind."""
+"""How far the clock of a client may be behind."""
 _NAMES = ("localhost", "127.0.0.1", "::1", "*.api.cloud.yandex.net")
-"""The service's own hosts are for clients that call no others: a hosts file or a proxy leads those here."""
+"""The hosts of the service are for clients with fixed addresses. A hosts file or a proxy redirects these clients."""
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM data: the authority that clients are to trust, and the server's own chain and key."""
+    """PEM data: the certificate of the authority, and the certificate and key of the server."""
 
     authority: bytes
     server: bytes
@@ -26,13 +32,13 @@ class Certificates:
 
 
 def issue(names: Iterable[str] = ()) -> Certificates:
-    """A new authority, and a certificate from it for localhost, the service's own hosts, and the names given.
+    """Create an authority and a server certificate for localhost, the hosts of the service and the given names.
 
     Args:
         names: further host names or IP addresses.
 
     Raises:
-        ImportError: ``cryptography`` is not installed; the extra ``yandexgpt[emulator]`` brings it.
+        ImportError: ``cryptography`` is not installed; the extra ``yandexgpt[emulator]`` installs it.
     """
     try:
         from cryptography import x509
@@ -105,3 +111,39 @@ def issue(names: Iterable[str] = ()) -> Certificates:
         server=server.public_bytes(pem),
         server_key=server_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
     )
+
+
+class TlsFiles:
+    """A server certificate and its authority as files in a temporary directory.
+
+    Args:
+        host: a further host name or IP address for the certificate, see :func:`issue`.
+
+    Attributes:
+        authority: the file that clients must trust.
+        certificate, key: the files of the server.
+
+    Raises:
+        ImportError: the extra ``yandexgpt[emulator]`` is not installed.
+    """
+
+    def __init__(self, host: str) -> None:
+        made = issue([] if is_any_address(host) else [host])
+        self._folder = tempfile.TemporaryDirectory(prefix="yandexgpt-emulator-")
+        folder = Path(self._folder.name)
+        self.authority, self.certificate, self.key = folder / "ca.pem", folder / "server.pem", folder / "server.key"
+        try:
+            self.authority.write_bytes(made.authority)
+            self.certificate.write_bytes(made.server)
+            self.key.write_bytes(made.server_key)
+        except BaseException:
+            self.close()
+            raise
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """The credentials of a gRPC server."""
+        return grpc.ssl_server_credentials([(self.key.read_bytes(), self.certificate.read_bytes())])
+
+    def close(self) -> None:
+        """Delete the files."""
+        self._folder.cleanup()

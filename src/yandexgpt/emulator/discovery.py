@@ -1,4 +1,4 @@
-"""ApiEndpointService: where the services are, for clients that ask before they call."""
+"""ApiEndpointService: returns the addresses of the services to clients that ask for them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from yandexgpt._proto.yandex.cloud.endpoint import api_endpoint_pb2, api_endpoint_service_pb2
-from yandexgpt.emulator.refusal import shown
+from yandexgpt.emulator.error_status import abbreviated
 
 __all__ = ["ENDPOINTS", "Discovery"]
 
@@ -33,29 +33,29 @@ ENDPOINTS = (
     "operation",
     "searchapi",
 )
-"""The ids that Yandex's SDKs look up for AI services, and for the services that those need.
+"""The service ids that Yandex's SDKs look up for AI services and their dependencies.
 
-Those of services that are not emulated are among them: their calls are to fail here, not to go to the cloud.
+The list includes services that are not emulated. Calls to them must fail in the emulator and not reach the cloud.
 """
 _ADDRESS = re.compile(r"\S+:\d{1,5}")
 
 
 class Discovery:
-    """Every service is at the emulator's own address, as the client used it.
+    """Returns the emulator's own address for every service, as the client used it.
 
-    So an emulator behind another name or a mapped port is found again. No credential is asked for, as clients send none
-    here; a call is neither recorded nor touched by the script, so that a client that looks up meets what was scripted
-    in the same way as one that does not. Answers come on one page.
+    This works for an emulator behind another host name or a mapped port too. No credential is required, because clients
+    send none. Calls are not recorded and use no scripted failure, so the script affects clients with and without
+    discovery in the same way. Lists are returned on one page.
 
     Args:
-        own_address: ``host:port`` of the emulator, for calls that do not say which address they used.
+        own_address: returns ``host:port`` of the emulator, for calls without a known address.
     """
 
     def __init__(self, own_address: Callable[[], str]) -> None:
         self._own_address = own_address
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The service for ``grpc.Server.add_generic_rpc_handlers``."""
+        """The handler for ``grpc.Server.add_generic_rpc_handlers``."""
         get: grpc.RpcMethodHandler[Any, Any] = grpc.unary_unary_rpc_method_handler(
             self._get,
             request_deserializer=api_endpoint_service_pb2.GetApiEndpointRequest.FromString,
@@ -72,7 +72,7 @@ class Discovery:
         self, request: api_endpoint_service_pb2.GetApiEndpointRequest, context: grpc.ServicerContext
     ) -> api_endpoint_pb2.ApiEndpoint:
         if request.api_endpoint_id not in ENDPOINTS:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"API endpoint {shown(request.api_endpoint_id)} not found")
+            context.abort(grpc.StatusCode.NOT_FOUND, f"API endpoint {abbreviated(request.api_endpoint_id)} not found")
         return api_endpoint_pb2.ApiEndpoint(id=request.api_endpoint_id, address=self._address(context))
 
     def _list(
@@ -83,7 +83,7 @@ class Discovery:
         return api_endpoint_service_pb2.ListApiEndpointsResponse(endpoints=endpoints)
 
     def _address(self, context: grpc.ServicerContext) -> str:
-        """The ``:authority`` of the call: gRPC keeps it out of the metadata, and out of the public interface."""
+        """The ``:authority`` of the call. gRPC offers no public API for it."""
         details = getattr(getattr(context, "_rpc_event", None), "call_details", None)
         host = getattr(details, "host", None)
         used = host.decode("ascii", "replace") if isinstance(host, bytes) else str(host)

@@ -1,29 +1,25 @@
-"""What stands in for Yandex Cloud's identity services: IAM tokens for keys, for OAuth tokens, and for a machine.
+"""The identity service: exchanges service-account keys and OAuth tokens for IAM tokens.
 
 ::
 
     identity = Identity(token_lifetime=2.0)
-    identity.register(server)                       # IamTokenService on a grpc.Server
-    key = identity.service_account_key()            # what `yc iam key create` writes into a file
+    identity.register(server)                       # adds IamTokenService to a grpc.Server
+    key = identity.service_account_key()            # the content of a key file, as written by `yc iam key create`
     with MetadataServer(identity) as metadata:
         ...
-    identity.why_invalid(token)                     # None, or why the service refuses the token
+    identity.why_invalid(token)                     # None, or the reason why the token is rejected
 
-Checking a service account's JWT and making its key need the extra `auth`; nothing else does.
+Only the creation of service-account keys and the check of their JWTs need the extra `auth`.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
 import string
-import sys
 import threading
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
 from typing import Any, Final
 
 import grpc
@@ -32,27 +28,24 @@ from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc as iam_grpc
 
 AUDIENCE: Final = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
-"""What a JWT for the exchange has to be made out to."""
+"""The required `aud` claim of a JWT."""
 TOKEN_LIFETIME: Final = 12 * 3600.0
-"""Seconds that the real service's tokens live at most."""
+"""Maximum lifetime of a token of the real service in seconds."""
 JWT_LIFETIME: Final = 3600
-"""Seconds that the service lets a JWT live at most."""
+"""Maximum lifetime of a JWT in seconds."""
 LEEWAY: Final = 5.0
-"""Seconds by which the clock of the one who signed may be ahead."""
+"""Seconds by which the clock of the signer may be ahead."""
 KEY_BITS: Final = 2048
 _ALGORITHM_SHOWN: Final = 20
-"""Characters of an algorithm's name that are told; a token may hold anything."""
-METADATA_PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/token"
-HTTP_TIMEOUT: Final = 1.0
-"""Seconds that a client of the metadata service may be silent in the middle of its request."""
+"""Maximum length of an algorithm name in an error message."""
 NO_AUTH: Final = "PyJWT and cryptography are needed for service-account keys: pip install 'yandexgpt[auth]'"
 
 
 class ExchangeError(Exception):
-    """An exchange that is refused, in the words the client is to see; `code` is the gRPC status."""
+    """A rejected token exchange; `code` is the gRPC status code."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        """Refuse with a status and a message."""
+        """Create an error with a status code and a message for the client."""
         super().__init__(message)
         self.code = code
 
@@ -64,14 +57,15 @@ class _Key:
 
 
 class Identity:
-    """The state behind the identity services: tokens issued, keys and OAuth tokens known. Thread-safe.
+    """The state of the identity service: issued tokens, keys and OAuth tokens. Thread-safe.
 
-    token_lifetime: seconds that tokens live which are issued from now on; fractions are fine. May be set at any time.
-    delay: seconds that an exchange takes. May be set at any time.
+    Attributes (may be set at any time):
+        token_lifetime: lifetime of new tokens in seconds; may be a fraction.
+        delay: duration of an exchange in seconds.
     """
 
     def __init__(self, *, token_lifetime: float = TOKEN_LIFETIME) -> None:
-        """Begin without tokens."""
+        """No token is issued yet."""
         self.token_lifetime = token_lifetime
         self.delay = 0.0
         self._lock = threading.Lock()
@@ -84,39 +78,39 @@ class Identity:
 
     @property
     def issued(self) -> list[str]:
-        """Every IAM token issued so far, in order."""
+        """All IAM tokens issued so far, in order."""
         with self._lock:
             return list(self._expiry)
 
     @property
     def exchanges(self) -> int:
-        """How many calls of `IamTokenService.Create` came in, refused ones included."""
+        """The number of calls of `IamTokenService.Create`, including failed calls."""
         with self._lock:
             return self._exchanges
 
     def issue(self, lifetime: float | None = None) -> str:
-        """Return a new IAM token that lives `lifetime` seconds (None: `token_lifetime`; 0 or less: it has expired)."""
+        """Return a new IAM token with a lifetime in seconds (None: `token_lifetime`; 0 or less: it has expired)."""
         token = f"t1.{secrets.token_urlsafe(48)}"
         with self._lock:
             self._expiry[token] = time.time() + (self.token_lifetime if lifetime is None else lifetime)
         return token
 
     def expires_at(self, token: str) -> float:
-        """Return when a token ends or ended, in seconds since the epoch; raises KeyError for one not issued here."""
+        """Return the expiry time of a token in seconds since the epoch; raises KeyError for an unknown token."""
         with self._lock:
             return self._expiry[token]
 
     def knows(self, token: str) -> bool:
-        """Tell whether a token was issued here, however long ago."""
+        """Return whether the token was issued here, even if it has expired."""
         with self._lock:
             return token in self._expiry
 
     def is_valid(self, token: str) -> bool:
-        """Tell whether the service is to accept a token."""
+        """Return whether the service accepts the token."""
         return self.why_invalid(token) is None
 
     def why_invalid(self, token: str) -> str | None:
-        """Return why a token is refused, as a phrase that does not hold it, or None if it is good."""
+        """Return the reason why a token is rejected, without the token itself, or None if it is valid."""
         with self._lock:
             if token not in self._expiry:
                 return "the token is unknown"
@@ -125,30 +119,30 @@ class Identity:
             return "the token has expired" if time.time() >= self._expiry[token] else None
 
     def revoke(self, token: str) -> None:
-        """Make a token invalid; raises KeyError for one not issued here."""
+        """Make a token invalid; raises KeyError for an unknown token."""
         with self._lock:
             if token not in self._expiry:
                 raise KeyError("the token is unknown")
             self._revoked.add(token)
 
     def fail(self, code: str | grpc.StatusCode, times: int = 1, *, message: str = "ordered to fail") -> None:
-        """Let the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for no such name."""
+        """Make the next `times` exchanges fail with a gRPC status code or its name; raises KeyError for a bad name."""
         status = code if isinstance(code, grpc.StatusCode) else grpc.StatusCode[code]
         with self._lock:
             self._failures += [(status, message)] * times
 
     def oauth_token(self) -> str:
-        """Return a new OAuth token of a user, which can be exchanged."""
+        """Return a new OAuth token of a user. It can be exchanged for an IAM token."""
         token = f"y0_{secrets.token_urlsafe(40)}"
         with self._lock:
             self._oauth.add(token)
         return token
 
     def service_account_key(self) -> dict[str, str]:
-        """Create a service account's authorized key and return its file's content, the private half included.
+        """Create an authorized key of a service account, and return the content of its file with the private key.
 
-        Keys: id, service_account_id, created_at, key_algorithm, public_key, private_key. As in Yandex's files a line
-        of warning stands before the private key's PEM block. Raises ImportError without the extra `auth`.
+        Keys: id, service_account_id, created_at, key_algorithm, public_key, private_key. As in the files of Yandex
+        Cloud, a warning line precedes the PEM block of the private key. Raises ImportError without the extra `auth`.
         """
         try:
             from cryptography.hazmat.primitives import serialization
@@ -175,11 +169,11 @@ class Identity:
         }
 
     def register(self, server: grpc.Server) -> None:
-        """Add `IamTokenService`, of which `Create` works, to a server that has not started yet."""
+        """Add `IamTokenService` to a server that has not started yet. Only its method `Create` works."""
         iam_grpc.add_IamTokenServiceServicer_to_server(_IamTokenService(self), server)
 
     def exchange(self, request: iam.CreateIamTokenRequest) -> iam.CreateIamTokenResponse:
-        """Exchange a JWT or an OAuth token for an IAM token; raises `ExchangeError` with what the client is told."""
+        """Exchange a JWT or an OAuth token for an IAM token; raises `ExchangeError` with the message for the client."""
         with self._lock:
             self._exchanges += 1
             failure = self._failures.pop(0) if self._failures else None
@@ -213,7 +207,7 @@ class Identity:
         with self._lock:
             key = self._keys.get(header.get("kid", ""))
         algorithm = str(header.get("alg"))[:_ALGORITHM_SHOWN]
-        _demand(algorithm == "PS256", f"the JWT is signed by {algorithm}, not by PS256")
+        _require(algorithm == "PS256", f"the JWT is signed by {algorithm}, not by PS256")
         if key is None:
             raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, "the JWT's kid is not the id of a known key")
         try:
@@ -228,22 +222,22 @@ class Identity:
 _SIGNATURE_ONLY: Final[Any] = {f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")}
 
 
-def _demand(holds: bool, otherwise: str) -> None:
+def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, otherwise)
 
 
 def _check_claims(claims: dict[str, Any], account: str) -> None:
     audience = claims.get("aud")
-    _demand(audience == AUDIENCE or audience == [AUDIENCE], f"the JWT's aud is not {AUDIENCE}")
-    _demand(claims.get("iss") == account, "the JWT's iss is not the service account that its key belongs to")
-    now, begin, end = time.time(), _moment(claims, "iat"), _moment(claims, "exp")
-    _demand(begin <= now + LEEWAY, "the JWT's iat is in the future")
-    _demand(end > now, "the JWT's exp is in the past")
-    _demand(end - begin <= JWT_LIFETIME, f"the JWT's exp is more than {JWT_LIFETIME} s after its iat")
+    _require(audience == AUDIENCE or audience == [AUDIENCE], f"the JWT's aud is not {AUDIENCE}")
+    _require(claims.get("iss") == account, "the JWT's iss is not the service account that its key belongs to")
+    now, begin, end = time.time(), _time_claim(claims, "iat"), _time_claim(claims, "exp")
+    _require(begin <= now + LEEWAY, "the JWT's iat is in the future")
+    _require(end > now, "the JWT's exp is in the past")
+    _require(end - begin <= JWT_LIFETIME, f"the JWT's exp is more than {JWT_LIFETIME} s after its iat")
 
 
-def _moment(claims: dict[str, Any], name: str) -> float:
+def _time_claim(claims: dict[str, Any], name: str) -> float:
     value = claims.get(name)
     if not isinstance(value, (int, float)):
         raise ExchangeError(grpc.StatusCode.UNAUTHENTICATED, f"the JWT's {name} is not a time")
@@ -251,7 +245,7 @@ def _moment(claims: dict[str, Any], name: str) -> float:
 
 
 def new_id(prefix: str) -> str:
-    """Return three letters and seventeen more letters and digits, as the cloud's ids are."""
+    """Return a new id in the format of the cloud: three letters and seventeen more letters and digits."""
     return prefix + "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(17))
 
 
@@ -263,108 +257,10 @@ class _IamTokenService(iam_grpc.IamTokenServiceServicer):
         self, request: iam.CreateIamTokenRequest, context: grpc.ServicerContext
     ) -> iam.CreateIamTokenResponse:
         if self._identity.delay:
-            gone = threading.Event()
-            if context.add_callback(gone.set):
-                gone.wait(self._identity.delay)
+            ended = threading.Event()
+            if context.add_callback(ended.set):
+                ended.wait(self._identity.delay)
         try:
             return self._identity.exchange(request)
-        except ExchangeError as refusal:
-            context.abort(refusal.code, str(refusal))
-
-
-class MetadataServer:
-    """The metadata service of a cloud machine, over HTTP on a free loopback port, issuing tokens of an `Identity`.
-
-    It serves from its making to `close`. Knobs, to be set at any time:
-    missing: True for a machine without service account: 404.
-    delay: seconds before an answer.
-    garbage: a body to send in place of a token, with status 200; None for none.
-    """
-
-    def __init__(self, identity: Identity) -> None:
-        """Serve tokens of `identity`."""
-        self.missing = False
-        self.delay = 0.0
-        self.garbage: bytes | None = None
-        self._identity = identity
-        self._lock = threading.Lock()
-        self._requests = 0
-        self._closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"metadata": self}))
-        self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(0.02,), name="yandexgpt-metadata", daemon=True
-        )
-        self._thread.start()
-
-    def __enter__(self) -> MetadataServer:
-        """Return itself."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Close it."""
-        self.close()
-
-    @property
-    def endpoint(self) -> str:
-        """Where it is, in place of 169.254.169.254: "host:port"."""
-        return f"127.0.0.1:{self._server.server_address[1]}"
-
-    @property
-    def url(self) -> str:
-        """The whole address of the token."""
-        return f"http://{self.endpoint}{METADATA_PATH}"
-
-    @property
-    def requests(self) -> int:
-        """How many requests came in, refused ones included."""
-        with self._lock:
-            return self._requests
-
-    def close(self) -> None:
-        """Stop serving, answers that are being delayed included; may be called again."""
-        if not self._closing.is_set():
-            self._closing.set()
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
-
-    def answer(self, path: str, flavor: str | None) -> tuple[int, bytes]:
-        """Return status and body for a request's path and `Metadata-Flavor`."""
-        with self._lock:
-            self._requests += 1
-        self._closing.wait(self.delay)
-        if flavor != "Google":
-            return 403, b"Missing required header Metadata-Flavor: Google\n"
-        if path != METADATA_PATH or self.missing:
-            return 404, b"Not Found\n"
-        if self.garbage is not None:
-            return 200, self.garbage
-        lifetime = self._identity.token_lifetime
-        expires_in = int(lifetime) if lifetime == int(lifetime) else lifetime
-        token = {"access_token": self._identity.issue(lifetime), "expires_in": expires_in, "token_type": "Bearer"}
-        return 200, json.dumps(token).encode()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = False  # so that closing waits for them
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone."""
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    metadata: MetadataServer
-    timeout = HTTP_TIMEOUT
-
-    def do_GET(self) -> None:
-        status, body = self.metadata.answer(self.path, self.headers.get("Metadata-Flavor"))
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json" if status == 200 else "text/plain")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Stay quiet."""
+        except ExchangeError as status:
+            context.abort(status.code, str(status))

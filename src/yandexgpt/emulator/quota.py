@@ -1,4 +1,4 @@
-"""Generations in flight, and the quotas that the service sets on them."""
+"""Quotas: the limits of concurrent generations and of generations per second."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ import threading
 import time
 from collections.abc import Callable
 
-from yandexgpt.emulator.refusal import Refusal, quota_exceeded
-from yandexgpt.emulator.script import count
+from yandexgpt.emulator.arguments import check_count
+from yandexgpt.emulator.error_status import ErrorStatus, quota_exceeded
 
 __all__ = ["Quota", "Slot", "check_limit"]
 
 
 def check_limit(name: str, value: float | None) -> float | None:
-    """`value`, if it is fit for the argument `name` of :class:`Quota`.
+    """Return `value` if it is valid for the argument `name` of :class:`Quota`.
 
     Raises:
-        ValueError: it is not; the message names the argument.
+        ValueError: it is invalid; the message names the argument.
     """
     if value is None:
         return None
     if name == "max_concurrent":
-        return count(name, value)  # type: ignore[arg-type]
+        return check_count(name, value)  # type: ignore[arg-type]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{name} must be a number of generations per second above 0, not {value!r}")
     return value
 
 
 class Slot:
-    """One generation's place among those in flight."""
+    """One running generation. It counts until :meth:`release`."""
 
     def __init__(self, quota: Quota) -> None:
         self._quota: Quota | None = quota
         self._lock = threading.Lock()
 
     def release(self) -> None:
-        """Give the place back; a second call does nothing."""
+        """Stop counting this generation. A second call does nothing."""
         with self._lock:
             quota, self._quota = self._quota, None
         if quota is not None:
-            quota.leave()
+            quota.release()
 
 
 class Quota:
-    """Counts generations and admits them within the limits. Thread-safe.
+    """Counts running generations and limits them. Thread-safe.
 
     Args:
-        max_concurrent: generations that may run at once; None: any number.
-        rate: generations that may start per second, as a token bucket that holds one second's worth (at least one);
-            None: any number.
-        clock: the time in seconds.
+        max_concurrent: maximum number of concurrent generations; None: no limit.
+        rate: maximum number of new generations per second. It is a token bucket with the capacity of one second (at
+            least one token). None: no limit.
+        clock: returns the time in seconds.
 
     Raises:
-        ValueError: a limit is not as above.
+        ValueError: a limit is invalid.
     """
 
     def __init__(
@@ -63,12 +63,12 @@ class Quota:
         self._lock = threading.Lock()
         self._max_concurrent: float | None = None
         self._rate: float | None = None
-        self.limit(max_concurrent=max_concurrent, rate=rate)
+        self.set_limits(max_concurrent=max_concurrent, rate=rate)
         self._in_flight = 0
         self._peak = 0
 
-    def limit(self, **limits: float | None) -> None:
-        """Set `max_concurrent`, `rate` or both, for the generations to come; arguments and errors of the class."""
+    def set_limits(self, **limits: float | None) -> None:
+        """Set `max_concurrent`, `rate` or both for new generations. The arguments and errors are those of the class."""
         checked = {name: check_limit(name, value) for name, value in limits.items()}
         with self._lock:
             self._max_concurrent = checked.get("max_concurrent", self._max_concurrent)
@@ -78,23 +78,23 @@ class Quota:
 
     @property
     def in_flight(self) -> int:
-        """Generations that run now."""
+        """The number of running generations."""
         with self._lock:
             return self._in_flight
 
     @property
     def peak(self) -> int:
-        """The most that ran at once since the start or the last :meth:`reset_peak`."""
+        """The maximum of :attr:`in_flight` since the start or the last :meth:`reset_peak`."""
         with self._lock:
             return self._peak
 
     def reset_peak(self) -> None:
-        """Count the peak anew."""
+        """Set the peak to the current number of running generations."""
         with self._lock:
             self._peak = self._in_flight
 
-    def enter(self) -> Slot | Refusal:
-        """A place for one more generation, or the words to refuse it with; a refusal uses up no quota."""
+    def acquire(self) -> Slot | ErrorStatus:
+        """A slot for a new generation, or the error status if a limit is reached. A rejected call uses no quota."""
         with self._lock:
             if self._max_concurrent is not None and self._in_flight >= self._max_concurrent:
                 limit = self._max_concurrent
@@ -114,7 +114,7 @@ class Quota:
             self._peak = max(self._peak, self._in_flight)
         return Slot(self)
 
-    def leave(self) -> None:
-        """One generation less; :meth:`Slot.release` calls it."""
+    def release(self) -> None:
+        """Count one running generation less. Only :meth:`Slot.release` calls it."""
         with self._lock:
             self._in_flight -= 1

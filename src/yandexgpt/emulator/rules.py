@@ -1,4 +1,4 @@
-"""Rules of a script: which generations they are for, and what these get."""
+"""Script rules: the conditions for a request, and the answer or failure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION, Answer, word_ends
-from yandexgpt.emulator.checks import ROLES
-from yandexgpt.emulator.defaults import last_text
-from yandexgpt.emulator.script import Failure, Rule, count, failure, reply
+from yandexgpt.emulator.arguments import check_count, make_answer, make_failure
+from yandexgpt.emulator.default_answer import last_text
+from yandexgpt.emulator.script import Failure, Rule
+from yandexgpt.emulator.validation import ROLES
 
 __all__ = ["ANSWER_KEYS", "FAIL_KEYS", "MATCH_KEYS", "RULE_KEYS", "make_rule"]
 
@@ -33,20 +34,20 @@ ANSWER_KEYS = (
 FAIL_KEYS = ("code", "message", "times", "after", "retry_after", "pushback", "delay", "operation")
 
 _TOOL = "tool"
-"""The role of tool results in a rule; on the wire they come in a message of another one."""
+"""The role of tool results in a rule. In the protocol, a message of another role contains them."""
 _MATCH_ROLES = (*ROLES, _TOOL)
 
 
 @dataclass(frozen=True)
-class _Match:
-    """Which requests a rule is for; what is None is not looked at.
+class _RequestMatcher:
+    """The condition of a rule. None means that the property is not checked.
 
     Attributes:
-        model: the model's URI, the URI without the folder, or the model's name.
-        role: whose messages are looked at.
-        text: a piece of the text.
-        pattern: what is found in the text.
-        any_message: whether every message is looked at, and not only the last one.
+        model: the model URI, the URI without the folder, or the model name.
+        role: the role of the messages to check.
+        text: a part of the text.
+        pattern: a regular expression to search in the text.
+        any_message: True: check all messages; False: check only the last one.
     """
 
     model: str | None = None
@@ -82,14 +83,14 @@ def make_rule(
     times: int | None,
     delay: float,
 ) -> Rule:
-    """The arguments of :meth:`Emulator.rule` as a :class:`Rule`.
+    """Convert the arguments of :meth:`Emulator.rule`.
 
     Args:
-        match, answer, fail, times: as there.
-        delay: seconds before each message of an answer that says nothing of it.
+        match, answer, fail, times: see there.
+        delay: the default for the seconds before each message.
 
     Raises:
-        ValueError: one of them is out of the question; the message begins with its name.
+        ValueError: an argument is invalid; the message begins with its name.
     """
     if answer is None and fail is None:
         raise ValueError("answer, fail or both of them must say what the rule does")
@@ -101,12 +102,12 @@ def make_rule(
         matches=_match({} if match is None else match),
         answer=None if answer is None else _answer({"text": answer} if isinstance(answer, str) else answer, delay),
         failure=scripted_failure,
-        left=math.inf if times is None else count("times", times),
-        failures_left=failure_times,
+        remaining=math.inf if times is None else check_count("times", times),
+        failures_remaining=failure_times,
     )
 
 
-def _match(given: Mapping[str, Any]) -> _Match:
+def _match(given: Mapping[str, Any]) -> _RequestMatcher:
     _check_keys("match", given, MATCH_KEYS)
     for name in ("model", "role", "text", "pattern"):
         if not isinstance(given.get(name, ""), str):
@@ -120,13 +121,13 @@ def _match(given: Mapping[str, Any]) -> _Match:
         compiled = None if pattern is None else re.compile(pattern)
     except re.error as error:
         raise ValueError(f"match: pattern {pattern!r} is not a regular expression: {error}") from error
-    return _Match(given.get("model"), role, given.get("text"), compiled, any_message)
+    return _RequestMatcher(given.get("model"), role, given.get("text"), compiled, any_message)
 
 
 def _answer(given: Mapping[str, Any], delay: float) -> Answer:
     _check_keys("answer", given, ANSWER_KEYS)
     try:
-        answer = reply(
+        answer = make_answer(
             given.get("text", None if "alternatives" in given or "tool_calls" in given else ""),
             partials=given.get("partials"),
             delay=given.get("delay", delay),
@@ -150,7 +151,7 @@ def _failure(given: Mapping[str, Any]) -> tuple[Failure, float]:
     if "code" not in given:
         raise ValueError("fail: code is missing")
     try:
-        made = failure(
+        made = make_failure(
             given["code"],
             given.get("message"),
             after=given.get("after", 0),
@@ -160,7 +161,7 @@ def _failure(given: Mapping[str, Any]) -> tuple[Failure, float]:
             delay=given.get("delay", 0.0),
             operation=_flag("operation", given.get("operation", False)),
         )
-        return made, count("times", given["times"]) if "times" in given else math.inf
+        return made, check_count("times", given["times"]) if "times" in given else math.inf
     except ValueError as error:
         raise ValueError(f"fail: {error}") from error
 
@@ -181,14 +182,14 @@ def _check_keys(name: str, given: Mapping[str, Any], allowed: tuple[str, ...]) -
 
 
 def _model_names(uri: str) -> set[str]:
-    """What a rule may call the model: the URI, the URI without the folder, the name alone."""
+    """The names that a rule may use for the model: the URI, the URI without the folder, the name."""
     before, _, after = uri.partition("://")[2].partition("/")
     model = after or before
     return {uri, model, re.split("[/@]", model)[0]}
 
 
 def _results(message: text_common_pb2.Message) -> str | None:
-    """The contents of the tool results that a message holds, a line each; None if it holds something else."""
+    """The contents of the tool results in a message, one per line; None if it contains something else."""
     if message.WhichOneof("Content") != "tool_result_list":
         return None
     return "\n".join(result.function_result.content for result in message.tool_result_list.tool_results)

@@ -1,54 +1,34 @@
-"""The scripted answers and failures, and what a scripted value may be."""
+"""The script of an emulator: queued answers, queued failures, and rules."""
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import grpc
-from google.protobuf.message import Message
-
-from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
-from yandexgpt._struct_json import to_struct_value
-from yandexgpt.emulator.answers import Answer, AnswerAlternative, AnswerUsage, tool_call_list
-from yandexgpt.emulator.refusal import Refusal, retry_info
+from yandexgpt.emulator.answers import Answer
+from yandexgpt.emulator.error_status import ErrorStatus
 
-__all__ = [
-    "Failure",
-    "Rule",
-    "Script",
-    "count",
-    "failure",
-    "reply",
-    "seconds",
-]
+__all__ = ["Failure", "Rule", "Script"]
 
 _T = TypeVar("_T")
-_STATUS_PREFIX = "ALTERNATIVE_STATUS_"
-_USAGE_NAMES = ("input_tokens", "completion_tokens", "total_tokens", "reasoning_tokens")
-_ALTERNATIVE_KEYS = ("text", "status", "tool_calls", "role")
-_PUSHBACK_KEY = "grpc-retry-pushback-ms"
-_LARGEST_INT32 = 2**31 - 1
-_LARGEST_INT64 = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A call that is to fail.
+    """A failure of a call.
 
     Attributes:
-        refusal: the status to end with.
-        after: partials sent before it.
+        status: the error status.
+        after: number of partial messages before it.
         delay: seconds before it.
-        operation: whether it is what an operation ends in, rather than a call.
+        operation: True: the result of an operation; False: the status of a call.
     """
 
-    refusal: Refusal
+    status: ErrorStatus
     after: int
     delay: float
     operation: bool = False
@@ -56,38 +36,38 @@ class Failure:
 
 @dataclass
 class Rule:
-    """What generations of one kind get.
+    """The answer or failure for matching generations.
 
     Attributes:
-        matches: whether a request is of this kind.
-        answer: what it is answered with; None: by the default rule.
-        failure: what it fails with.
-        left: how many more of them get it.
-        failures_left: how many more of these fail.
+        matches: whether a request matches.
+        answer: the answer; None: the default answer.
+        failure: the failure.
+        remaining: how many more generations this rule applies to.
+        failures_remaining: how many of them fail.
     """
 
     matches: Callable[[text_generation_service_pb2.CompletionRequest], bool]
     answer: Answer | None
     failure: Failure | None
-    left: float
-    failures_left: float
+    remaining: float
+    failures_remaining: float
 
     def take(self, *, submission: bool) -> tuple[Failure | None, Answer | None] | None:
-        """What one more generation gets; None if this rule has nothing for it."""
-        failure = self.failure if self.failures_left else None
+        """The failure and the answer for the next generation; None if the rule does not apply to it."""
+        failure = self.failure if self.failures_remaining else None
         if failure is not None and failure.operation and not submission:
             failure = None
-        if not self.left or (failure is None and self.answer is None):
+        if not self.remaining or (failure is None and self.answer is None):
             return None
-        self.left -= 1
-        self.failures_left -= failure is not None
+        self.remaining -= 1
+        self.failures_remaining -= failure is not None
         return failure, self.answer
 
 
 class Script:
-    """What the next calls fail with, what the next answers are, and rules for the generations after them. Thread-safe.
+    """Queues of failures and answers, and a list of rules. Thread-safe.
 
-    The first two are queues. The rules stay; of those that match a request, the first one counts.
+    An item is removed from its queue when it is used. Rules stay. The first matching rule applies.
     """
 
     def __init__(self) -> None:
@@ -97,22 +77,22 @@ class Script:
         self._lock = threading.Lock()
 
     def add_answer(self, answer: Answer, times: int) -> None:
-        """Answer so, `times` times."""
+        """Queue an answer for `times` calls."""
         with self._lock:
             self._answers.append((answer, times))
 
     def add_failure(self, failure: Failure, times: int) -> None:
-        """Fail so, `times` times."""
+        """Queue a failure for `times` calls."""
         with self._lock:
             self._failures.append((failure, times))
 
     def add_rules(self, rules: Iterable[Rule]) -> None:
-        """Add rules after those that are there."""
+        """Append rules."""
         with self._lock:
             self._rules += rules
 
     def take(self, request: text_generation_service_pb2.CompletionRequest) -> tuple[Failure | None, Answer | None]:
-        """What the script says of one more call; a failure before the first partial leaves the answers alone."""
+        """The failure and answer for the next call. A failure before the first message does not use up an answer."""
         with self._lock:
             failure = self._failure(operation=False)
             if failure is not None and not failure.after:
@@ -124,16 +104,16 @@ class Script:
             return failure or by_rule, answer
 
     def take_failure(self) -> Failure | None:
-        """What one more call fails with that uses up no answer."""
+        """The failure for the next call of a method without a scripted answer."""
         with self._lock:
             return self._failure(operation=False)
 
     def take_outcome(
         self, request: text_generation_service_pb2.CompletionRequest
     ) -> tuple[Failure | None, Answer | None]:
-        """What one more operation ends in; a failure leaves the answers alone.
+        """The failure or answer for the next operation. A failure does not use up an answer.
 
-        A failure by a rule may be the submission's (``operation`` is false), and not the operation's.
+        A failure from a rule may be for the submission (``operation`` is False) and not for the operation.
         """
         with self._lock:
             failure = self._failure(operation=True)
@@ -149,7 +129,7 @@ class Script:
         return next((taken for taken in matching if taken is not None), (None, None))
 
     def _failure(self, *, operation: bool) -> Failure | None:
-        """The next failure of an operation, or of a call; those of the other kind keep their place."""
+        """The next failure for operations or for calls. Other failures keep their position in the queue."""
         for index, (failure, times) in enumerate(self._failures):
             if failure.operation is operation:
                 if times > 1:
@@ -160,7 +140,7 @@ class Script:
         return None
 
     def clear(self) -> None:
-        """Forget what is queued; the rules stay."""
+        """Clear the queues; rules stay."""
         with self._lock:
             self._failures.clear()
             self._answers.clear()
@@ -175,175 +155,3 @@ def _take(queue: deque[tuple[_T, int]]) -> _T | None:
     else:
         queue.popleft()
     return item
-
-
-def reply(
-    text: str | None,
-    *,
-    partials: Iterable[str | Sequence[str]] | None,
-    delay: float,
-    status: str | int | None,
-    tool_calls: Iterable[Mapping[str, Any]] | None,
-    alternatives: Iterable[str | Mapping[str, Any]] | None,
-    usage: Mapping[str, int] | None,
-    model_version: str,
-    final: bool,
-) -> Answer:
-    """The arguments of :meth:`Emulator.reply` as an :class:`Answer`.
-
-    Raises:
-        ValueError: one of them is out of the question; the message names it.
-    """
-    if alternatives is None:
-        made: tuple[AnswerAlternative, ...] = (_alternative("reply", text, status, tool_calls, "assistant"),)
-    elif text or status is not None or tool_calls is not None:
-        raise ValueError("alternatives stand in place of text, status and tool_calls: give one or the other")
-    else:
-        items = _items("alternatives", alternatives, "texts or mappings")
-        made = tuple(_from_mapping(f"alternatives[{index}]", each) for index, each in enumerate(items))
-    return Answer(
-        partials=tuple(
-            _partial(f"partials[{index}]", each)
-            for index, each in enumerate(_items("partials", partials or (), "texts"))
-        ),
-        alternatives=made,
-        final=bool(final),
-        usage=_usage(usage),
-        model_version=_text("model_version", model_version),
-        delay=seconds("delay", delay),
-    )
-
-
-def failure(
-    code: str | grpc.StatusCode,
-    message: str | None,
-    *,
-    after: int,
-    details: Iterable[Message],
-    retry_after: float | None,
-    pushback: int | None,
-    delay: float,
-    operation: bool = False,
-) -> Failure:
-    """The arguments of :meth:`Emulator.fail` as a :class:`Failure`.
-
-    Raises:
-        ValueError: one of them is out of the question; the message names it.
-    """
-    status = code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.__members__.get(str(code))
-    if status is None or status is grpc.StatusCode.OK:
-        names = ", ".join(name for name in grpc.StatusCode.__members__ if name != "OK")
-        raise ValueError(f"code must be a grpc.StatusCode or one of {names}, not {code!r}")
-    packed = list(details)
-    for index, detail in enumerate(packed):
-        if not isinstance(detail, Message):
-            raise ValueError(f"details[{index}] must be a google.rpc.error_details_pb2 message, not {detail!r}")
-    if retry_after is not None:
-        packed.append(retry_info(seconds("retry_after", retry_after)))
-    if pushback is not None and (isinstance(pushback, bool) or not isinstance(pushback, int)):
-        raise ValueError(f"pushback must be a whole number of milliseconds, not {pushback!r}")
-    if operation and (after or pushback is not None):
-        raise ValueError("after and pushback are for calls that fail, not for an operation")
-    words = f"scripted {status.name}" if message is None else _text("message", message)
-    metadata = () if pushback is None else ((_PUSHBACK_KEY, str(pushback)),)
-    return Failure(
-        refusal=Refusal(status, words, tuple(packed), metadata),
-        after=count("after", after, least=0),
-        delay=seconds("delay", delay),
-        operation=bool(operation),
-    )
-
-
-def seconds(name: str, value: float) -> float:
-    """`value`, if it is a finite time of zero seconds or more."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} must be a number of seconds, 0 or more, not {value!r}")
-    return float(value)
-
-
-def count(name: str, value: int, *, least: int = 1) -> int:
-    """`value`, if it is a whole number, `least` or more."""
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= _LARGEST_INT64:
-        raise ValueError(f"{name} must be a whole number, {least} or more, not {value!r}")
-    return value
-
-
-def _items(name: str, given: Iterable[_T], of: str) -> Iterable[_T]:
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        raise ValueError(f"{name} must be a list of {of}, not {given!r}")
-    return given
-
-
-def _from_mapping(where: str, given: str | Mapping[str, Any]) -> AnswerAlternative:
-    if isinstance(given, str):
-        return _alternative(where, given, None, None, "assistant")
-    if not isinstance(given, Mapping) or set(given) - set(_ALTERNATIVE_KEYS):
-        raise ValueError(f"{where} must be a text or a mapping of {', '.join(_ALTERNATIVE_KEYS)}, not {given!r}")
-    role = _text(f"{where}: role", given.get("role", "assistant"))
-    return _alternative(where, given.get("text"), given.get("status"), given.get("tool_calls"), role)
-
-
-def _alternative(
-    where: str,
-    text: str | None,
-    status: str | int | None,
-    tool_calls: Iterable[Mapping[str, Any]] | None,
-    role: str,
-) -> AnswerAlternative:
-    checked_text = None if text is None else _text(f"{where}: text", text)
-    if tool_calls is None:
-        return AnswerAlternative(checked_text, _status(where, "FINAL" if status is None else status), None, role)
-    if text:
-        raise ValueError(f"{where}: an answer holds either text or tool_calls")
-    items = _items(f"{where}: tool_calls", tool_calls, "mappings")
-    calls = tool_call_list(_tool_call(f"{where}: tool_calls[{i}]", each) for i, each in enumerate(items))
-    return AnswerAlternative(None, _status(where, "TOOL_CALLS" if status is None else status), calls, role)
-
-
-def _tool_call(where: str, given: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    if not isinstance(given, Mapping) or set(given) - {"name", "arguments"} or not given.get("name"):
-        raise ValueError(f"{where} must be a mapping of name and arguments, not {given!r}")
-    arguments = given.get("arguments", {})
-    if not isinstance(arguments, Mapping):
-        raise ValueError(f"{where}.arguments must be a mapping, not {arguments!r}")
-    return _text(f"{where}.name", given["name"]), to_struct_value(arguments, f"{where}.arguments")
-
-
-def _status(where: str, given: str | int) -> int:
-    if isinstance(given, int) and not isinstance(given, bool):
-        if not 0 <= given <= _LARGEST_INT32:
-            raise ValueError(f"{where}: status must be from 0 to {_LARGEST_INT32}, not {given}")
-        return int(given)
-    numbers = text_common_pb2.Alternative.AlternativeStatus
-    names = {name.removeprefix(_STATUS_PREFIX): number for name, number in numbers.items()}
-    names["TRUNCATED"] = names["TRUNCATED_FINAL"]
-    number = names.get(str(given).removeprefix(_STATUS_PREFIX))
-    if number is None:
-        raise ValueError(f"{where}: status must be a number or one of {', '.join(sorted(names))}, not {given!r}")
-    return int(number)
-
-
-def _partial(where: str, given: str | Sequence[str]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        return (_text(where, given),)
-    if not isinstance(given, Sequence) or isinstance(given, bytes):
-        raise ValueError(f"{where} must be a text, or a list with one text per alternative, not {given!r}")
-    return tuple(_text(f"{where}[{index}]", each) for index, each in enumerate(given))
-
-
-def _usage(given: Mapping[str, int] | None) -> AnswerUsage:
-    if given is None:
-        return AnswerUsage()
-    if not isinstance(given, Mapping) or set(given) - set(_USAGE_NAMES):
-        raise ValueError(f"usage must be a mapping of {', '.join(_USAGE_NAMES)}, not {given!r}")
-    return AnswerUsage(**{name: count(f"usage: {name}", value, least=0) for name, value in given.items()})
-
-
-def _text(name: str, value: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} must be a string, not {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name} holds half of a surrogate pair, which UTF-8 cannot carry: {value!r}") from error
-    return value

@@ -1,4 +1,4 @@
-"""Script files: rules and settings of an emulator in YAML, or in Python."""
+"""Script files: rules and settings of an emulator in YAML or in Python."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from yandexgpt.emulator.arguments import check_seconds
 from yandexgpt.emulator.quota import check_limit
 from yandexgpt.emulator.rules import RULE_KEYS, make_rule
-from yandexgpt.emulator.script import Rule, seconds
+from yandexgpt.emulator.script import Rule
 
 if TYPE_CHECKING:
     import yaml
-
-    from yandexgpt.emulator.scripting import Scripting
 
 __all__ = ["ScriptFile", "read", "run"]
 
@@ -30,12 +29,12 @@ _QUOTA_KEYS = ("max_concurrent", "rate")
 
 @dataclass(frozen=True)
 class ScriptFile:
-    """What a YAML file says.
+    """The content of a YAML file.
 
     Attributes:
         rules: in the order of the file.
-        settings: ``delay`` and ``operation_time``, where given.
-        quotas: ``max_concurrent`` and ``rate``, where given.
+        settings: ``delay`` and ``operation_time``, if given.
+        quotas: ``max_concurrent`` and ``rate``, if given.
     """
 
     rules: list[Rule]
@@ -44,7 +43,7 @@ class ScriptFile:
 
 
 class _LineError(ValueError):
-    """Something in the file is wrong, at a line that is known (counted from 1)."""
+    """An error at a known line of the file (counted from 1)."""
 
     def __init__(self, line: int, message: str) -> None:
         super().__init__(message)
@@ -56,11 +55,11 @@ def read(path: Path, *, delay: float) -> ScriptFile:
 
     Args:
         path: the file.
-        delay: seconds before each message of an answer, where the file says nothing of it.
+        delay: the default for the seconds before each message.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is not a script; one line, ``<file>:<line>: <what is wrong>``.
+        ValueError: the file is invalid; the message is one line, ``<file>:<line>: <what is wrong>``.
         ImportError: the extra ``yandexgpt[emulator]`` is not installed.
     """
     try:
@@ -86,15 +85,15 @@ def read(path: Path, *, delay: float) -> ScriptFile:
         raise ValueError(f"{path}: nested too deeply") from error
 
 
-def run(path: Path, emulator: Scripting) -> None:
+def run(path: Path, emulator: object) -> None:
     """Call the function ``script(emulator)`` of a Python file.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file has no such function, or it, or the file itself, raised an error; one line,
+        ValueError: the file has no such function, or the file or the function raised an error; the message is one line,
             ``<file>:<line>: <what is wrong>``.
     """
-    path.read_bytes()  # what is not there is an error of its own, and not one of the script
+    path.read_bytes()  # a missing file is an OSError, not an error of the script
     try:
         function = runpy.run_path(str(path)).get(_FUNCTION)
         if callable(function):
@@ -102,11 +101,11 @@ def run(path: Path, emulator: Scripting) -> None:
             return
     except Exception as error:
         words = " ".join(str(error).split())
-        raise ValueError(f"{path}{_line_of(error, path)}: {type(error).__name__}: {words}") from error
+        raise ValueError(f"{path}{_line_of_exception(error, path)}: {type(error).__name__}: {words}") from error
     raise ValueError(f"{path}: there is no function {_FUNCTION}(emulator)")
 
 
-def _line_of(error: Exception, path: Path) -> str:
+def _line_of_exception(error: Exception, path: Path) -> str:
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f":{error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -129,7 +128,7 @@ def _script(node: yaml.Node | None, delay: float) -> ScriptFile:
     if node is None:
         raise _LineError(1, f"the script is empty; it is a mapping of {', '.join(_KEYS)}")
     values = _mapping(node, "the script", _KEYS)
-    settings = {name: _checked(values[name], name, seconds) for name in _SECONDS if name in values}
+    settings = {name: _checked(values[name], name, check_seconds) for name in _SECONDS if name in values}
     quotas = {}
     for name, value in _mapping(values["quotas"], "quotas", _QUOTA_KEYS).items() if "quotas" in values else ():
         quotas[name] = _checked(value, name, check_limit)
@@ -146,11 +145,11 @@ def _rule(node: yaml.Node, delay: float) -> Rule:
     try:
         return make_rule(**given, delay=delay)
     except ValueError as error:
-        raise _LineError(_line_of_words(str(error), node, values), str(error)) from error
+        raise _LineError(_line_of_value(str(error), node, values), str(error)) from error
 
 
-def _line_of_words(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) -> int:
-    """Where the thing stands that the message begins with, and what it names in it."""
+def _line_of_value(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) -> int:
+    """The line of the value that the error message names."""
     import yaml
 
     first, *others = re.findall(r"\w+", message)
@@ -162,7 +161,7 @@ def _line_of_words(message: str, rule: yaml.Node, values: dict[str, yaml.Node]) 
 
 
 def _mapping(node: yaml.Node, what: str, allowed: tuple[str, ...]) -> dict[str, yaml.Node]:
-    """The values of a mapping that may hold these keys, each once."""
+    """The values of a mapping with these allowed keys. A key must not occur twice."""
     import yaml
 
     names = ", ".join(allowed)
@@ -192,7 +191,7 @@ def _value(node: yaml.Node) -> Any:
 
     try:
         return yaml.constructor.SafeConstructor().construct_document(node)
-    except (ValueError, KeyError, AttributeError) as error:  # what PyYAML lets out of a value that its tag does not fit
+    except (ValueError, KeyError, AttributeError) as error:  # raised by PyYAML for a value that does not match its tag
         raise _LineError(_line(node), f"a value that its tag does not fit: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""How an emulator is scripted: what the next calls get, and rules for all the others."""
+"""The methods of the emulator that script its answers and failures."""
 
 from __future__ import annotations
 
@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from yandexgpt.emulator import rules, script, script_file
+from yandexgpt.emulator import rules, script_file
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION
+from yandexgpt.emulator.arguments import check_count, make_answer, make_failure
 
 if TYPE_CHECKING:
     import os
 
     from google.protobuf.message import Message
 
-    from yandexgpt.emulator.generation import TextGeneration
     from yandexgpt.emulator.operations import Operations
     from yandexgpt.emulator.quota import Quota
+    from yandexgpt.emulator.script import Script
+    from yandexgpt.emulator.text_generation import TextGeneration
 
-__all__ = ["Scripting"]
+__all__ = ["ScriptingMixin"]
 
 
-class Scripting:
-    """The part of :class:`Emulator` that says what it does next."""
+class ScriptingMixin:
+    """The part of :class:`Emulator` with the methods for scripts."""
 
     operations: Operations
-    _script: script.Script
+    _script: Script
     _quota: Quota
     _generation: TextGeneration
 
@@ -45,29 +47,29 @@ class Scripting:
         final: bool = True,
         times: int = 1,
     ) -> None:
-        """Script the next answer; answers are used in the order scripted, and ``max_tokens`` does not cut them.
+        """Script the next answer. Answers are used in the order scripted. ``max_tokens`` does not truncate them.
 
         Args:
-            text: the final text; None: a message that holds no text.
+            text: the final text; None: a message without text.
             partials: the texts sent before the final message to a request with ``stream=true``. Each is the whole text
-                so far, and may shrink, rewrite what came before, repeat it, or end in half a character (U+FFFD). An
-                item that is a list holds one text per alternative.
+                so far. It may be shorter than the one before, change it, repeat it, or end with an incomplete character
+                (U+FFFD). An item that is a list contains one text per alternative.
             delay: seconds before each message.
-            status: how the answer ends: ``"FINAL"`` (the default), ``"TRUNCATED"``, ``"CONTENT_FILTER"``,
-                ``"TOOL_CALLS"`` (the default with `tool_calls`), ..., or a number that the interface does not know.
-            tool_calls: mappings of ``name`` and ``arguments``, in place of text.
-            alternatives: in place of text, status and tool_calls, any number of alternatives: texts, or mappings of
+            status: the final status: ``"FINAL"`` (the default), ``"TRUNCATED"``, ``"CONTENT_FILTER"``, ``"TOOL_CALLS"``
+                (the default with `tool_calls`), ..., or a number that the interface does not define.
+            tool_calls: mappings of ``name`` and ``arguments``, instead of text.
+            alternatives: instead of text, status and tool_calls, any number of alternatives: texts, or mappings of
                 ``text``, ``status``, ``tool_calls``, ``role``.
-            usage: the final message's ``input_tokens``, ``completion_tokens``, ``total_tokens``, ``reasoning_tokens``;
-                what is left out is counted in words. The counts of the partials grow towards it.
+            usage: the final message's ``input_tokens``, ``completion_tokens``, ``total_tokens``, ``reasoning_tokens``.
+                Missing numbers are counted in words. The counts of the partials grow to this number.
             model_version: on every message.
-            final: False ends the stream, with status OK, without the final message.
-            times: how many calls get this answer.
+            final: False: end the stream with status OK and without the final message.
+            times: the number of calls that get this answer.
 
         Raises:
-            ValueError: an argument is not as above.
+            ValueError: an argument is invalid.
         """
-        answer = script.reply(
+        answer = make_answer(
             text,
             partials=partials,
             delay=delay,
@@ -78,7 +80,7 @@ class Scripting:
             model_version=model_version,
             final=final,
         )
-        self._script.add_answer(answer, script.count("times", times))
+        self._script.add_answer(answer, check_count("times", times))
 
     def fail(
         self,
@@ -93,26 +95,26 @@ class Scripting:
         delay: float = 0.0,
         operation: bool = False,
     ) -> None:
-        """Script the next calls to fail; failures come before scripted answers, and in the order scripted.
+        """Script the next calls to fail. Failures are used before scripted answers, in the order scripted.
 
         Args:
             code: any status but OK, by name or as ``grpc.StatusCode``.
             message: the status message; None: ``"scripted <code>"``.
-            times: how many calls fail so.
-            after: partials sent before the failure, those of the next scripted answer (which is used up) or of the
-                default one; if it has fewer, all of them. 0: no message at all, and no scripted answer is used up.
-                Of a call with one answer: 1 or more lets it have its effect, such as an operation that is made, and
-                only its answer is lost.
+            times: the number of calls that fail.
+            after: number of partial messages before the failure. They are those of the next scripted answer (which is
+                used up) or of the default answer; at most all of them. 0: no message, and no scripted answer is used
+                up. For a call with one response: with 1 or more, the call takes effect (such as a created operation),
+                and only its response is lost.
             details: ``google.rpc.error_details_pb2`` messages for ``grpc-status-details-bin``.
             retry_after: seconds, sent as a ``RetryInfo`` detail.
             pushback: milliseconds, sent as ``grpc-retry-pushback-ms``; negative: do not retry.
             delay: seconds before the failure.
-            operation: not a call fails, but the next operation that is submitted ends so, in place of an answer.
+            operation: True: not a call fails, but the next submitted operation ends with this error.
 
         Raises:
-            ValueError: an argument is not as above.
+            ValueError: an argument is invalid.
         """
-        failure = script.failure(
+        failure = make_failure(
             code,
             message,
             after=after,
@@ -122,7 +124,7 @@ class Scripting:
             delay=delay,
             operation=operation,
         )
-        self._script.add_failure(failure, script.count("times", times))
+        self._script.add_failure(failure, check_count("times", times))
 
     def rule(
         self,
@@ -132,46 +134,47 @@ class Scripting:
         fail: str | Mapping[str, Any] | None = None,
         times: int | None = None,
     ) -> None:
-        """Answer, or fail, every generation of one kind: streamed, whole or asynchronous.
+        """Script the answer or failure of every matching generation: streamed, unary or asynchronous.
 
-        Rules are asked when :meth:`reply` and :meth:`fail` have nothing queued, and before the default answer; of those
-        that match, the first one made counts.
+        Rules apply if :meth:`reply` and :meth:`fail` have nothing queued, and before the default answer. The first
+        matching rule applies.
 
         Args:
-            match: which requests; None: every one. A mapping of
+            match: the condition; None: every request. A mapping of
 
                 - ``model``: the model's name (``"yandexgpt-lite"``), its URI, or its URI without the folder;
-                - ``text``: a piece of the text of the last user message;
-                - ``pattern``: a regular expression found in it;
-                - ``role``: look at the last message of this role (``"system"``, ``"user"``, ``"assistant"``), and match
-                  only if there is one; ``"tool"``: at the tool results that the prompt ends in;
-                - ``any``: True: look at every message, and not only at the last one.
-            answer: the text, or a mapping of arguments of :meth:`reply`. Where ``partials`` are left out, the text is
-                streamed word by word; where ``delay`` is, the emulator's holds.
-            fail: the status code, or a mapping of arguments of :meth:`fail`, where ``times`` says how many of these
-                calls fail before the `answer` is given; without it, all of them. With ``operation`` true, it is the
-                operation of an asynchronous request that ends so, and other calls get the `answer`.
-            times: how many calls get this; None: any number.
+                - ``text``: a part of the text of the last user message;
+                - ``pattern``: a regular expression to search in it;
+                - ``role``: check the last message of this role (``"system"``, ``"user"``, ``"assistant"``) instead;
+                  there must be one. ``"tool"``: check the tool results at the end of the prompt;
+                - ``any``: True: check all messages, and not only the last one.
+            answer: the text, or a mapping of arguments of :meth:`reply`. Without ``partials``, the text is streamed
+                word by word. Without ``delay``, the delay of the emulator applies.
+            fail: the status code, or a mapping of arguments of :meth:`fail`. Here ``times`` is the number of calls that
+                fail before the `answer` is given; without it, all calls fail. With ``operation`` true, the operation of
+                an asynchronous request ends with this error, and other calls get the `answer`.
+            times: the number of calls that the rule applies to; None: no limit.
 
         Raises:
-            ValueError: an argument is not as above.
+            ValueError: an argument is invalid.
         """
         made = rules.make_rule(match=match, answer=answer, fail=fail, times=times, delay=self._generation.delay)
         self._script.add_rules([made])
 
     def load_script(self, path: str | os.PathLike[str]) -> None:
-        """Take rules and settings from a file, after the rules that are there; see ``docs/emulator.md``.
+        """Load rules and settings from a file. Its rules are added after the existing rules. See ``docs/emulator.md``.
 
         Args:
             path: a Python file (``.py``) with a function ``script(emulator)``, which is called; or a YAML or JSON file,
                 a mapping of ``rules`` (each a mapping of the arguments of :meth:`rule`), ``quotas`` (a mapping of
-                ``max_concurrent`` and ``rate``), ``delay`` and ``operation_time``; what it says of these wins over the
+                ``max_concurrent`` and ``rate``), ``delay`` and ``operation_time``. The file takes precedence over the
                 arguments of the emulator.
 
         Raises:
             OSError: the file cannot be read.
-            ValueError: the file is not a script; one line, ``<file>:<line>: <what is wrong>``, and none of it is used.
-            ImportError: YAML, and the extra ``yandexgpt[emulator]`` is not installed.
+            ValueError: the file is invalid, and nothing of it is used. The message is one line,
+                ``<file>:<line>: <what is wrong>``.
+            ImportError: a YAML file needs the extra ``yandexgpt[emulator]``.
         """
         file = Path(path)
         if file.suffix == ".py":
@@ -179,6 +182,6 @@ class Scripting:
             return
         read = script_file.read(file, delay=self._generation.delay)
         self._script.add_rules(read.rules)
-        self._quota.limit(**read.quotas)
+        self._quota.set_limits(**read.quotas)
         self._generation.delay = self.operations.delay = read.settings.get("delay", self._generation.delay)
         self.operations.time = read.settings.get("operation_time", self.operations.time)

@@ -1,4 +1,4 @@
-"""The emulator: a gRPC server and an HTTP one on loopback, their script and their record."""
+"""The emulator: a gRPC server and an HTTP server on loopback."""
 
 from __future__ import annotations
 
@@ -12,101 +12,111 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
-from yandexgpt.emulator import script
-from yandexgpt.emulator.checks import is_authorization
+from yandexgpt.emulator.arguments import check_count, check_seconds
+from yandexgpt.emulator.certificates import TlsFiles
 from yandexgpt.emulator.discovery import Discovery
-from yandexgpt.emulator.generation import TextGeneration
 from yandexgpt.emulator.identity import Identity
-from yandexgpt.emulator.listening import TlsFiles, address, check_free, reachable
 from yandexgpt.emulator.operations import Operations
 from yandexgpt.emulator.quota import Quota
-from yandexgpt.emulator.reading import ReadableOnly
-from yandexgpt.emulator.recording import RecordedRequest, Recorder
-from yandexgpt.emulator.scripting import Scripting
+from yandexgpt.emulator.received import RecordedRequest, Recorder
+from yandexgpt.emulator.record_replay.backend import make_backend
+from yandexgpt.emulator.request_decoding import DecodeErrorInterceptor
+from yandexgpt.emulator.script import Script
+from yandexgpt.emulator.scripting import ScriptingMixin
+from yandexgpt.emulator.server_sockets import address, check_free, connectable_host
 from yandexgpt.emulator.service import Service
-from yandexgpt.emulator.tape.source import source
+from yandexgpt.emulator.text_generation import TextGeneration
 from yandexgpt.emulator.tokenizer import Tokenizer
+from yandexgpt.emulator.validation import is_authorization
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from yandexgpt import AsyncClient, Client
-    from yandexgpt.emulator.gateway.server import Gateway
+    from yandexgpt._async.client import AsyncClient
+    from yandexgpt._sync.client import Client
+    from yandexgpt.emulator.http_api.server import HttpServer
 
 __all__ = ["Emulator"]
 
 _WORKERS = 2048
-"""Calls served at once. A call holds a thread while it lasts, made when it is first needed; an Event holds it still."""
+"""Maximum number of concurrent calls. Each call has a thread. Threads are created when they are needed."""
 _GRACE = 0.5
-"""Seconds for calls that only have their status left to send; without a grace, gRPC logs an error at every client."""
+"""Seconds for calls that are about to end. Without this time, gRPC logs an error at each client."""
 _PLACEHOLDER = "emulator"
-"""The API key and the folder for a client of an emulator that accepts any."""
+"""API key and folder of a client for an emulator that accepts any."""
 _HIGHEST_PORT = 65535
 
 
-class Emulator(Scripting):
-    """The text-generation service on a port of this machine. A context manager, asynchronous too; all thread-safe.
+class Emulator(ScriptingMixin):
+    """An emulator of the text-generation service on a port of this machine. Thread-safe.
 
-    **What it answers when nothing is scripted.** The text of the last user message, word by word: with
-    ``stream=true`` a partial after each word (after every few, if they are more than a thousand), holding the whole
-    text so far, then the final message. A word is a run of characters without white space, and counts as one token; the
-    prompt's tokens are the words of all its texts. Where ``max_tokens`` is less than that, the first ``max_tokens``
-    words come, with status ``TRUNCATED_FINAL``. Otherwise:
+    It is a context manager (``with`` and ``async with``).
 
-    - ``tool_choice`` demands a tool (``REQUIRED``: the first one; or a name), and the prompt does not end in tool
-      results: one call of it, in one message with status ``TOOL_CALLS``, with arguments made for its JSON Schema, where
-      a string says the name of its property (see :func:`yandexgpt.emulator.schema.example`);
-    - ``json_schema``: a JSON value made for the schema in the same way; ``json_object``: ``{"answer": <the text>}``;
-    - the prompt ends in tool results: their contents, one a line;
+    **Default answers.** Without a script, the emulator answers with the text of the last user message, word by word.
+    With ``stream=true`` it sends a partial message after each word (for more than a thousand words, after every few
+    words) with the whole text so far, and then the final message. A word is a run of characters without white space,
+    and counts as one token. The tokens of the prompt are the words of all its texts. If ``max_tokens`` is less than the
+    number of words, the answer is the first ``max_tokens`` words, with status ``TRUNCATED_FINAL``. Exceptions:
+
+    - ``tool_choice`` requires a tool (``REQUIRED``: the first tool; or a name), and the prompt does not end with tool
+      results: one call of this tool, in one message with status ``TOOL_CALLS``. The arguments are an example for its
+      JSON Schema, in which a string is the name of its property (see
+      :func:`yandexgpt.emulator.json_schema_example.example`);
+    - ``json_schema``: an example for the schema, made in the same way; ``json_object``: ``{"answer": <the text>}``;
+    - the prompt ends with tool results: their contents, one per line;
     - the system and user messages are those of an example in Yandex Cloud's guides: the answer, the token counts, the
-      model version and, where it shows some, the partials printed there. Where the guide prints ``T`` tokens for an
-      answer of ``W`` words, ``w`` words of it count ``T * w // W`` tokens, and are cut so.
+      model version and the partials (if any) printed there. If the guide prints ``T`` tokens for an answer of ``W``
+      words, ``w`` words of it count as ``T * w // W`` tokens, also for ``max_tokens``.
 
-    **What it refuses**, as the service does: a missing, malformed or unexpected ``authorization`` (UNAUTHENTICATED); a
-    wrong model URI, a temperature outside [0, 1], ``max_tokens`` below 1, no messages, an unknown role, an empty
-    message, a tool choice that names no tool (INVALID_ARGUMENT, with ``BadRequest`` details); more than its quota
-    (RESOURCE_EXHAUSTED, with ``QuotaFailure`` and, for a rate, ``RetryInfo``). A refused call uses up none of the
-    script. Every call gets ``x-request-id`` and ``x-server-trace-id``, in initial and in trailing metadata, and every
-    error a ``RequestInfo``. Methods that are not emulated answer UNIMPLEMENTED and are not recorded.
+    **Errors**, as from the service: a missing, malformed or unexpected ``authorization`` (UNAUTHENTICATED); a malformed
+    model URI, a temperature outside [0, 1], ``max_tokens`` below 1, no messages, an unknown role, an empty message, a
+    tool choice that names no tool (INVALID_ARGUMENT, with ``BadRequest`` details); an exceeded quota
+    (RESOURCE_EXHAUSTED, with ``QuotaFailure`` and, for a rate, ``RetryInfo``). A rejected call uses up nothing of the
+    script. Every call gets ``x-request-id`` and ``x-server-trace-id`` in its initial and trailing metadata, and every
+    error has a ``RequestInfo``. Methods that are not emulated answer UNIMPLEMENTED and are not recorded.
 
-    **Asynchronous mode.** An operation is pending for ``operation_time`` and the ``delay`` of its answer; then it is
-    done, with the next scripted answer or the default one, or with what :meth:`fail` with ``operation=True`` says. A
-    second submission with the same ``idempotency-key`` gets the first one's operation. One that is cancelled ends at
-    once. See :attr:`operations` for ways to end or to forget one.
+    **Asynchronous mode.** An operation is pending for ``operation_time`` and the ``delay`` of its answer. Then it is
+    done: with the next scripted answer or the default answer, or with the error of :meth:`fail` with
+    ``operation=True``. A second submission with the same ``idempotency-key`` returns the operation of the first one. A
+    cancelled operation ends immediately. See :attr:`operations` for methods to finish or remove an operation.
 
-    **Tokens.** A text's tokens are its words, each with the white space before it. A prompt's are those of all its
-    texts, and special ones at the beginning where a guide prints more: as many as its answer's usage counts.
+    **Tokens.** The tokens of a text are its words, each with the white space before it. The tokens of a prompt are
+    those of all its texts. If a guide prints a larger number for the prompt, special tokens are added at the beginning.
 
     Args:
         host: the address to listen on: a name or an IP address.
-        port: the port, 0 for a free one. After :meth:`stop`, :meth:`start` takes the same port again.
-        http_port: the port of the REST and OpenAI faces, 0 for a free one, taken again like `port`; None: no such
-            faces. They need the extra ``yandexgpt[emulator]``.
-        tls: serve TLS, with a certificate made now for the host, localhost, 127.0.0.1, ::1 and the service's own hosts
-            (for clients that call no others and are led here); needs the extra ``yandexgpt[emulator]``.
-        authorization: the only ``authorization`` accepted, such as ``"Api-Key abc"``; None: any of the right form.
-        max_concurrent_streams: calls that one connection may carry at once; None: gRPC's default.
-        max_concurrent: generations that may run at once; None: any number.
-        rate: generations that may start per second (a token bucket, one second deep); None: any number.
-        delay: seconds before each message of an answer that is not scripted.
-        operation_time: seconds that an operation takes, besides the delay of its answer; see also :attr:`operations`.
-        upstream: ``host:port`` of a gRPC service that every call is forwarded to, in place of an answer of
-            its own. With it come neither script nor checks, but for `authorization` and the quotas if given.
-            That of the real service, ``llm.api.cloud.yandex.net:443``, stands for its other hosts too.
-        upstream_tls: True (system roots), the path of a PEM bundle, or False for plaintext, on loopback only.
-        record: a file that the forwarded calls are written to, see ``docs/recordings.md``; a recording that is there is
-            gone on with.
-        record_texts: False leaves only the outlines of texts in it.
+        port: the port, 0 for a free port. After :meth:`stop`, :meth:`start` uses the same port again.
+        http_port: the port of the REST and OpenAI APIs, 0 for a free port, used again like `port`; None: no HTTP
+            server. It needs the extra ``yandexgpt[emulator]``.
+        tls: serve TLS. The certificate is created at start, for the host, localhost, 127.0.0.1, ::1 and the hosts of
+            the service (for clients with fixed addresses that are redirected here). It needs the extra
+            ``yandexgpt[emulator]``.
+        authorization: the only accepted ``authorization``, such as ``"Api-Key abc"``; None: any value of the right
+            form.
+        max_concurrent_streams: maximum number of concurrent calls on one connection; None: gRPC's default.
+        max_concurrent: maximum number of concurrent generations; None: no limit.
+        rate: maximum number of new generations per second (a token bucket with the capacity of one second); None: no
+            limit.
+        delay: seconds before each message of a default answer.
+        operation_time: duration of an operation in seconds, in addition to the delay of its answer; see also
+            :attr:`operations`.
+        upstream: ``host:port`` of a gRPC service. Every call is forwarded to it. Scripts and validation do not apply
+            then, except `authorization` and the quotas if given. With the endpoint of the real service,
+            ``llm.api.cloud.yandex.net:443``, calls of its other services are forwarded to their own endpoints.
+        upstream_tls: True (system roots), the path of a PEM bundle, or False for plaintext (loopback only).
+        record: a file to write the forwarded calls to, see ``docs/recordings.md``. An existing recording is continued.
+        record_texts: False: texts are masked in the file.
         replay: a recording to answer from, with its timing. :meth:`fail` works, :meth:`reply` does not. Each
-            :meth:`start` begins anew.
+            :meth:`start` begins again with the first call.
         match: ``"request"``: a call gets what was recorded for an equal request; if there are several, each in turn,
-            and then the last again and again. ``"order"``: it gets the next recorded answer of its method, whatever
-            it asks. A miss is FAILED_PRECONDITION, and says which recorded request comes nearest.
-        options: further gRPC server arguments, such as
-            ``[("grpc.http2.min_ping_interval_without_data_ms", 300_000)]`` for how strict it is about keepalive.
+            and then the last one again. ``"order"``: a call gets the next recorded answer of its method, for any
+            request. If there is none, the status is FAILED_PRECONDITION, and its message names the nearest recorded
+            request.
+        options: further gRPC server arguments, such as ``[("grpc.http2.min_ping_interval_without_data_ms", 300_000)]``
+            for its keepalive policy.
 
     Raises:
-        ValueError: an argument is outside its range.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -131,13 +141,13 @@ class Emulator(Scripting):
         options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         for name, number in (("port", port), ("http_port", http_port or 0)):
-            if script.count(name, number, least=0) > _HIGHEST_PORT:
+            if check_count(name, number, least=0) > _HIGHEST_PORT:
                 raise ValueError(f"{name} must be from 0 to {_HIGHEST_PORT}, not {number}")
         if authorization is not None and not is_authorization(authorization):
             raise ValueError("authorization must be 'Api-Key <key>' or 'Bearer <IAM token>'")
         self._options: list[tuple[str, Any]] = [("grpc.so_reuseport", 0), *options]
         if max_concurrent_streams is not None:
-            limit = script.count("max_concurrent_streams", max_concurrent_streams)
+            limit = check_count("max_concurrent_streams", max_concurrent_streams)
             self._options.append(("grpc.max_concurrent_streams", limit))
         self._host = host
         self._port = port
@@ -145,7 +155,7 @@ class Emulator(Scripting):
         self._serves_tls = bool(tls)
         self._authorization = authorization
         self._recorder = Recorder()
-        self._source = source(
+        self._backend = make_backend(
             upstream=upstream,
             upstream_tls=upstream_tls,
             record=record,
@@ -153,28 +163,28 @@ class Emulator(Scripting):
             replay=replay,
             match=match,
         )
-        self._script = script.Script() if self._source is None else self._source.script
+        self._script = Script() if self._backend is None else self._backend.script
         self._quota = Quota(max_concurrent, rate)
         self.identity = Identity()
-        """The identity service that this emulator plays: keys and tokens that it knows, and faults of its own."""
+        """The identity service of this emulator: its keys and tokens, and its failures."""
         self._service = service = Service(self._recorder, self._script, authorization, self.identity)
-        delay = script.seconds("delay", delay)
+        delay = check_seconds("delay", delay)
         self._generation = TextGeneration(service, quota=self._quota, delay=delay)
-        self.operations = Operations(service, time=script.seconds("operation_time", operation_time), delay=delay)
-        """What was submitted in asynchronous mode: how long it takes, and ways to end or to forget it."""
+        self.operations = Operations(service, time=check_seconds("operation_time", operation_time), delay=delay)
+        """The operations of the asynchronous mode: their duration, and methods to finish or remove them."""
         self._tokenizer = Tokenizer(service)
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
         self._workers: futures.ThreadPoolExecutor | None = None
         self._tls_files: TlsFiles | None = None
-        self._gateway: Gateway | None = None
+        self._http_server: HttpServer | None = None
         self._started = False
 
     def _handlers(self) -> list[grpc.GenericRpcHandler]:
-        """The services of this server; another one is added here."""
-        discovery = Discovery(lambda: address(reachable(self._host), self._port))
-        if self._source is not None:
-            return [self._source.handler(self._service, self._quota), discovery.handler()]
+        """The gRPC handlers of this server."""
+        discovery = Discovery(lambda: address(connectable_host(self._host), self._port))
+        if self._backend is not None:
+            return [self._backend.handler(self._service, self._quota), discovery.handler()]
         return [
             self._generation.handler(),
             *self.operations.handlers(),
@@ -182,17 +192,17 @@ class Emulator(Scripting):
             discovery.handler(),
         ]
 
-    # Life
+    # Start and stop
 
     def start(self) -> Self:
-        """Listen, and answer from another thread; does nothing if it does already.
+        """Listen, and answer in other threads. If the emulator runs already, do nothing.
 
         Returns:
             The emulator itself.
 
         Raises:
-            OSError: the address cannot be listened on, such as a port in use.
-            ImportError: TLS or an HTTP port was asked for without the extra ``yandexgpt[emulator]``.
+            OSError: the address cannot be bound, for example because the port is in use.
+            ImportError: TLS or an HTTP port needs the extra ``yandexgpt[emulator]``.
         """
         with self._lock:
             if self._server is None:
@@ -202,12 +212,14 @@ class Emulator(Scripting):
     def _start(self) -> None:
         check_free(self._host, self._port)
         workers = futures.ThreadPoolExecutor(_WORKERS, thread_name_prefix="yandexgpt-emulator")
-        server = grpc.server(workers, handlers=self._handlers(), interceptors=[ReadableOnly()], options=self._options)
+        server = grpc.server(
+            workers, handlers=self._handlers(), interceptors=[DecodeErrorInterceptor()], options=self._options
+        )
         try:
-            if self._source is None:
+            if self._backend is None:
                 self.identity.register(server)
             else:
-                self._source.start()
+                self._backend.start()
             listening = address(self._host, self._port)
             if self._serves_tls:
                 self._tls_files = TlsFiles(self._host)
@@ -216,42 +228,45 @@ class Emulator(Scripting):
                 self._port = server.add_insecure_port(listening)
             server.start()
             if self._http_port is not None:
-                self._start_gateway(self._http_port)
+                self._start_http_server(self._http_port)
         except BaseException:
             self._release(server, workers)
             raise
         self._server, self._workers, self._started = server, workers, True
 
-    def _start_gateway(self, port: int) -> None:
+    def _start_http_server(self, port: int) -> None:
         try:
-            from yandexgpt.emulator.gateway.server import Gateway
+            from yandexgpt.emulator.http_api.server import HttpServer
         except ImportError as error:
             raise ImportError(f"http_port needs the package {error.name}: pip install 'yandexgpt[emulator]'") from error
-        self._gateway = Gateway(
-            target=address(reachable(self._host), self._port),
+        self._http_server = HttpServer(
+            target=address(connectable_host(self._host), self._port),
             host=self._host,
             port=port,
             tls=self._tls_files,
             authorization=self._authorization,
         )
-        self._gateway.start()
-        self._http_port = self._gateway.port
+        self._http_server.start()
+        self._http_port = self._http_server.port
 
     def stop(self) -> None:
-        """Cancel what is in flight, stop listening, leave no thread and no file behind; once stopped, do nothing."""
+        """Cancel active calls and stop listening. No thread and no file is left.
+
+        If the emulator does not run, do nothing.
+        """
         with self._lock:
             if self._server is not None and self._workers is not None:
                 self._release(self._server, self._workers)
                 self._server = self._workers = None
 
     def _release(self, server: grpc.Server, workers: futures.ThreadPoolExecutor) -> None:
-        if self._gateway is not None:
-            self._gateway.stop()
-            self._gateway = None
+        if self._http_server is not None:
+            self._http_server.stop()
+            self._http_server = None
         server.stop(None if self._quota.in_flight else _GRACE).wait()
         workers.shutdown()
-        if self._source is not None:
-            self._source.stop()
+        if self._backend is not None:
+            self._backend.stop()
         if self._tls_files is not None:
             self._tls_files.close()
             self._tls_files = None
@@ -272,29 +287,29 @@ class Emulator(Scripting):
     ) -> None:
         await asyncio.to_thread(self.stop)
 
-    # How to reach it
+    # Addresses and clients
 
     @property
     def endpoint(self) -> str:
-        """``host:port`` for a client; it stays the same after :meth:`stop`.
+        """``host:port`` for a client; it does not change after :meth:`stop`.
 
         Raises:
-            RuntimeError: it was never started, so there is no port yet.
+            RuntimeError: the emulator was never started, so there is no port yet.
         """
         self._check_started()
-        return address(reachable(self._host), self._port)
+        return address(connectable_host(self._host), self._port)
 
     @property
     def http_url(self) -> str:
-        """``http://host:port`` (``https`` with TLS) of the REST and OpenAI faces; it stays the same after :meth:`stop`.
+        """``http://host:port`` (``https`` with TLS) of the REST and OpenAI APIs; it does not change after :meth:`stop`.
 
         Raises:
-            RuntimeError: it has none, or was never started.
+            RuntimeError: there is no HTTP port, or the emulator was never started.
         """
         if self._http_port is None:
             raise RuntimeError("the emulator has no HTTP port: use Emulator(http_port=0)")
         self._check_started()
-        return f"{'https' if self._serves_tls else 'http'}://{address(reachable(self._host), self._http_port)}"
+        return f"{'https' if self._serves_tls else 'http'}://{address(connectable_host(self._host), self._http_port)}"
 
     def _check_started(self) -> None:
         if not self._started:
@@ -302,10 +317,10 @@ class Emulator(Scripting):
 
     @property
     def tls(self) -> bool | str:
-        """What a client takes as `tls`: False, or the path of the certificate authority's PEM file.
+        """The value for a client's argument `tls`: False, or the path of the authority's PEM file.
 
         Raises:
-            RuntimeError: it serves TLS and does not run, so there is no such file.
+            RuntimeError: the emulator serves TLS and does not run, so there is no such file.
         """
         if not self._serves_tls:
             return False
@@ -314,9 +329,10 @@ class Emulator(Scripting):
         return str(self._tls_files.authority)
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that point a program at this emulator, credential and folder included.
+        """The environment variables that configure a client for this emulator, including credential and folder.
 
-        With an HTTP port also those that OpenAI's client reads, and with TLS the one that lets it trust the authority.
+        With an HTTP port, they include the variables of OpenAI's client, and with TLS the one with its trusted
+        authority.
         """
         tls = self.tls
         scheme, _, secret = (self._authorization or f"Api-Key {_PLACEHOLDER}").partition(" ")
@@ -335,14 +351,14 @@ class Emulator(Scripting):
         return variables
 
     def client(self, **client_kwargs: Any) -> Client:
-        """A :class:`yandexgpt.Client` of this emulator; keywords are the client's and win over what it would set."""
-        from yandexgpt import Client
+        """A :class:`yandexgpt.Client` of this emulator. Keywords of the client override the defaults."""
+        from yandexgpt._sync.client import Client
 
         return Client(**{**self._client_kwargs(), **client_kwargs})
 
     def async_client(self, **client_kwargs: Any) -> AsyncClient:
-        """A :class:`yandexgpt.AsyncClient` of this emulator; keywords as for :meth:`client`."""
-        from yandexgpt import AsyncClient
+        """A :class:`yandexgpt.AsyncClient` of this emulator. Keywords as for :meth:`client`."""
+        from yandexgpt._async.client import AsyncClient
 
         return AsyncClient(**{**self._client_kwargs(), **client_kwargs})
 
@@ -362,39 +378,39 @@ class Emulator(Scripting):
             "tls": self.tls,
         }
 
-    # What it saw
+    # Received calls
 
     @property
     def requests(self) -> list[RecordedRequest]:
-        """The calls that arrived, in order; a list of the caller's own."""
+        """The received calls, in order (a copy)."""
         return self._recorder.snapshot()
 
     def wait_for_requests(self, count: int, timeout: float | None = 10.0) -> list[RecordedRequest]:
-        """:attr:`requests`, once at least `count` have arrived.
+        """:attr:`requests`, after at least `count` calls have arrived.
 
         Args:
-            count: how many to wait for.
-            timeout: seconds; None waits without limit.
+            count: the number of calls to wait for.
+            timeout: seconds; None: no limit.
 
         Raises:
-            TimeoutError: fewer arrived in time.
+            TimeoutError: fewer calls arrived in time.
         """
         return self._recorder.wait_for(count, timeout)
 
     @property
     def in_flight(self) -> int:
-        """Generations that run now: admitted, and neither ended nor at their last message."""
+        """The number of running generations. A generation ends before its last message is sent."""
         return self._quota.in_flight
 
     @property
     def peak_in_flight(self) -> int:
-        """The most generations that ran at once since the start or the last :meth:`clear`."""
+        """The maximum number of concurrent generations since the start or the last :meth:`clear`."""
         return self._quota.peak
 
     def clear(self) -> None:
-        """Forget the calls that arrived, what :meth:`reply` and :meth:`fail` have left, and the peak.
+        """Clear the received calls, the queued answers and failures, and the peak.
 
-        Rules stay, and calls in flight go on.
+        Rules stay, and active calls continue.
         """
         self._script.clear()
         self._recorder.clear()

@@ -1,4 +1,4 @@
-"""What the services of the emulator have in common: the record, the script, and the credentials that they accept."""
+"""The common part of the emulated services: recording, credential checks and the script."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import grpc
 from google.protobuf.message import Message
 
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.checks import check_authorization
+from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.identity import Identity
-from yandexgpt.emulator.recording import Recorder
-from yandexgpt.emulator.refusal import Refusal
+from yandexgpt.emulator.received import Recorder
 from yandexgpt.emulator.script import Script
+from yandexgpt.emulator.validation import check_authorization
 
 __all__ = ["Service"]
 
 
 @dataclass(frozen=True)
 class Service:
-    """The front of a service.
+    """What the emulated services share.
 
     Attributes:
-        recorder: where calls are noted.
-        script: what comes next.
-        authorization: the one value accepted, or None for any of the right form.
-        identity: what knows the IAM tokens that were issued here.
+        recorder: the list of received requests.
+        script: the scripted answers and failures.
+        authorization: the only accepted ``authorization`` value; None: any value of the right form.
+        identity: the issuer of IAM tokens.
     """
 
     recorder: Recorder
@@ -36,44 +36,55 @@ class Service:
     identity: Identity
 
     def receive(
-        self, method: str, request: Any, context: grpc.ServicerContext, check: Callable[[Any], Refusal | None]
-    ) -> tuple[Call, Refusal | None]:
-        """Note a call, and see whether it is to be refused: for its credential, or for what `check` finds."""
+        self, method: str, request: Any, context: grpc.ServicerContext, check: Callable[[Any], ErrorStatus | None]
+    ) -> tuple[Call, ErrorStatus | None]:
+        """Record a call and validate it.
+
+        Args:
+            method: the full method name.
+            request: the request.
+            context: gRPC's context of the call.
+            check: validates the request.
+
+        Returns:
+            The call, and the status to fail it with (None if it is valid).
+        """
         call = Call(self.recorder, method, request, context)
         return call, check_authorization(call.recorded.metadata, self.authorization, self.identity) or check(request)
 
-    def unary(
+    def unary_handler(
         self,
         method: str,
         request_type: type[Message],
-        respond: Callable[[Call, Any], Message | Refusal],
-        check: Callable[[Any], Refusal | None],
+        respond: Callable[[Call, Any], Message | ErrorStatus],
+        check: Callable[[Any], ErrorStatus | None],
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handler of a method with one answer.
+        """The gRPC handler of a method with one response.
 
-        It is a stream of one message: on the wire that is the same, and a call that fails then sends no message at all.
+        It is registered as a response stream with one message. The bytes on the wire are the same, and a failed call
+        sends no message.
 
         Args:
-            method: the full name.
-            request_type: the class of its requests.
-            respond: what makes the answer, or a refusal.
-            check: what finds a malformed request.
+            method: the full method name.
+            request_type: the request class.
+            respond: returns the response or an error status.
+            check: validates the request.
         """
 
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
-            call, refusal = self.receive(method, request, context, check)
-            if refusal is not None:
-                call.refuse(refusal)
+            call, status = self.receive(method, request, context, check)
+            if status is not None:
+                call.fail(status)
                 return
             failure = self.script.take_failure()
             response = None
             if failure is None or failure.after:
                 response = respond(call, request)
-            if isinstance(response, Refusal):
-                call.refuse(response)
+            if isinstance(response, ErrorStatus):
+                call.fail(response)
             elif failure is not None:
                 if call.pause(failure.delay):
-                    call.refuse(failure.refusal)
+                    call.fail(failure.status)
             elif response is not None:
                 call.recorded.sent += 1
                 yield response.SerializeToString()

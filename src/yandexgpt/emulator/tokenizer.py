@@ -1,4 +1,4 @@
-"""TokenizerService: tokens by the rule that :class:`Emulator` documents."""
+"""TokenizerService: splits text into tokens by the rule that :class:`Emulator` documents."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from google.protobuf.message import Message
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 from yandexgpt.emulator.answers import DEFAULT_MODEL_VERSION, word_ends
 from yandexgpt.emulator.call import Call
-from yandexgpt.emulator.checks import check_request, check_tokenize_request
-from yandexgpt.emulator.defaults import default_answer, input_texts
+from yandexgpt.emulator.default_answer import default_answer, input_texts
 from yandexgpt.emulator.service import Service
+from yandexgpt.emulator.validation import check_request, check_tokenize_request
 
 __all__ = ["Tokenizer"]
 
@@ -21,17 +21,17 @@ _SERVICE = text_generation_service_pb2.DESCRIPTOR.services_by_name["TokenizerSer
 
 
 class Tokenizer:
-    """The service's behaviour; :meth:`handler` is what a gRPC server takes."""
+    """The implementation of the service; :meth:`handler` returns the gRPC handler."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """The service for ``grpc.Server.add_generic_rpc_handlers``; its responses are serialized already."""
-        tokenize = self._service.unary(
+        """The handler for ``grpc.Server.add_generic_rpc_handlers``. Its responses are serialized already."""
+        tokenize = self._service.unary_handler(
             f"/{_SERVICE}/Tokenize", text_generation_service_pb2.TokenizeRequest, _tokenize, check_tokenize_request
         )
-        tokenize_completion = self._service.unary(
+        tokenize_completion = self._service.unary_handler(
             f"/{_SERVICE}/TokenizeCompletion",
             text_generation_service_pb2.CompletionRequest,
             _tokenize_completion,
@@ -47,7 +47,7 @@ def _tokenize(_call: Call, request: text_generation_service_pb2.TokenizeRequest)
 
 
 def _tokenize_completion(_call: Call, request: text_generation_service_pb2.CompletionRequest) -> Message:
-    """As many tokens as an answer to this prompt counts as its input."""
+    """As many tokens as an answer to this prompt reports as its input tokens."""
     pieces = _pieces(input_texts(request))
     answer = default_answer(request, 0.0)
     counted = answer.usage.input_tokens
