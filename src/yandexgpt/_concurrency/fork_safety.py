@@ -22,6 +22,13 @@ class Forkable:
         """Called in the parent. Returns whether a call is under way inside gRPC, which the child then cannot use."""
         return False
 
+    def calls_in_flight(self) -> bool:
+        """Called in the child, before :meth:`after_fork`: whether a call was in flight at the moment of the fork.
+
+        Another thread may have begun one after :meth:`before_fork`. The child has a copy of the registers as they were.
+        """
+        return False
+
     def after_fork(self) -> None:
         """Called in the child, before anything else runs there."""
         raise NotImplementedError
@@ -72,7 +79,7 @@ def _before_fork() -> None:
 
 def _after_fork() -> None:
     global _unusable
-    _unusable = _unusable or _calls_were_under_way
+    _unusable = _unusable or _calls_were_under_way or any(item.calls_in_flight() for item in _registered)
     for item in _registered:
         item.after_fork()
 

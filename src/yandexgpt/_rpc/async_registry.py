@@ -74,7 +74,7 @@ class AsyncChannelRegistry(fork_safety.Forkable):
 
         The parent opens others with its next call.
         """
-        if any(not call.loop_is_closed for call in self.in_flight):
+        if self.calls_in_flight():
             return True
         if self._loops or self.raw_channels or self.rpcs:
             keep_core()
@@ -88,6 +88,9 @@ class AsyncChannelRegistry(fork_safety.Forkable):
                 freeing.start()
                 freeing.join()
         return self._give_up_closed_loops()
+
+    def calls_in_flight(self) -> bool:
+        return any(not call.loop_is_closed for call in self.in_flight)
 
     def _give_up_closed_loops(self) -> bool:
         """Cancel what was left in event loops that are closed, and forget their channels.

@@ -39,7 +39,7 @@ class ChannelRegistry(fork_safety.Forkable):
         self.raw_channels: list[grpc.Channel] = []
         fork_safety.register(self)
 
-    def before_fork(self) -> bool:
+    def calls_in_flight(self) -> bool:
         return bool(self.in_flight)
 
     def after_fork(self) -> None:
