@@ -81,7 +81,7 @@ class ResultBuffer:
         return self.in_flight < self._concurrency and self._added - self._popped < READ_AHEAD_FACTOR * self._concurrency
 
     @property
-    def started(self) -> bool:
+    def has_started(self) -> bool:
         """Whether at least one prompt was read."""
         return self._added > 0
 
