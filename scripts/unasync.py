@@ -44,10 +44,13 @@ PROSE = [
         r"The facade, written by hand\. ``_sync`` is generated from it by ``scripts/unasync\.py``\.",
         "The facade for threads, generated from ``_async`` by ``scripts/unasync.py``.",
     ),
-    (r"The asynchronous client\. The synchronous one, in ``_sync``, is generated from it\.", "The synchronous client."),
+    (
+        r"The asynchronous client\. The synchronous client in ``_sync`` is generated from it\.",
+        "The synchronous client.",
+    ),
     (
         r"A client for YandexGPT text generation over gRPC, on ``grpc\.aio``\. Works in any number of event loops,"
-        r" one after\n    another or each in a thread of its own; survives a fork\.",
+        r" one after\n    another or in several threads at the same time; survives a fork\.",
         "A client for YandexGPT text generation over gRPC. Safe to share between threads; survives a fork.",
     ),
     (r"another task has closed the (stream|results)", r"another thread has closed the \1"),

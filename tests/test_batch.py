@@ -33,7 +33,7 @@ from hypothesis import strategies as st
 
 import yandexgpt
 from yandexgpt import Retry
-from yandexgpt._features.batch import ReorderBuffer
+from yandexgpt._features.batch import ResultBuffer
 from yandexgpt.emulator import Emulator
 
 SOON = 15.0
@@ -78,14 +78,14 @@ def prompt_of(request: Any) -> str:
 @settings(deadline=None)
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 30), st.randoms(use_true_random=False))
 def test_the_window(concurrency: int, ordered: bool, prompts: int, chance: Any) -> None:
-    window = ReorderBuffer(concurrency, ordered=ordered)
+    window = ResultBuffer(concurrency, ordered=ordered)
     under_way: list[int] = []
     finished: list[int] = []
     handed_out: list[int] = []
     read = 0
     while len(handed_out) < prompts:
         moves = []
-        if window.room and read < prompts:
+        if window.has_capacity and read < prompts:
             moves.append("read")
         if under_way:
             moves.append("finish")
@@ -96,17 +96,17 @@ def test_the_window(concurrency: int, ordered: bool, prompts: int, chance: Any) 
         assert moves, "it is stuck"
         move = chance.choice(moves)
         if move == "read":
-            under_way.append(window.take())
+            under_way.append(window.add_prompt())
             assert under_way[-1] == read
             read += 1
         elif move == "finish":
             finished.append(under_way.pop(chance.randrange(len(under_way))))
-            window.finished(yandexgpt.Result(finished[-1], "", ValueError()))
+            window.add_result(yandexgpt.Result(finished[-1], "", ValueError()))
         else:
             result = window.pop()
             assert result is not None
             handed_out.append(result.index)
-        assert window.under_way == len(under_way) <= concurrency
+        assert window.in_flight == len(under_way) <= concurrency
         assert read - len(handed_out) <= 2 * concurrency
         assert window.empty == (read == len(handed_out))
     assert window.pop() is None

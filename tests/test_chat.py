@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import yandexgpt
-from yandexgpt._features.history import longest_suffix_that_fits
+from yandexgpt._features.history import longest_fitting_history
 from yandexgpt._messages import Message, ToolResult
 from yandexgpt._request import CompletionRequest
 from yandexgpt.emulator import Emulator
@@ -536,7 +536,7 @@ def is_turn(message: Any) -> bool:
 def test_trimming_keeps_the_longest_history_that_fits(messages: list[Any], limit: int) -> None:
     request = CompletionRequest(messages=[Message.from_dict(each).proto for each in messages])
     before = request.SerializeToString()
-    search = longest_suffix_that_fits(request, limit)
+    search = longest_fitting_history(request, limit)
     asked = 0
     fits: CompletionRequest | None = None
     try:

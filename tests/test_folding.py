@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import AsyncStream, Completion, RevisedError, Status, Stream, Usage, YandexGPTError
-from yandexgpt._chunks import AppendOnlyText, Chunk, StreamState, edit, whole_characters, without_partial_character
+from yandexgpt._chunks import AppendOnlyText, Chunk, StreamState, edit, trim_response, without_partial_character
 from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 
@@ -36,7 +36,7 @@ def without_text(status: int) -> Response:
 
 
 def ends(state: StreamState) -> list[Chunk]:
-    return [] if (chunk := state.end()) is None else [chunk]
+    return [] if (chunk := state.finish()) is None else [chunk]
 
 
 def chunks_of(responses: list[Response]) -> list[Chunk]:
@@ -213,13 +213,13 @@ def test_a_chunk_is_frozen(name: str) -> None:
 )
 def test_only_halves_at_the_end_are_unsettled(text: str, shown: str) -> None:
     assert without_partial_character(text) == shown
-    assert Completion(whole_characters(response(text, "other", tokens=2))).text == shown
+    assert Completion(trim_response(response(text, "other", tokens=2))).text == shown
 
 
 def test_trimming_a_broken_off_message_leaves_the_message_alone() -> None:
     message = response(f"ab{HALF}", f"cd{HALF}", tokens=2)
     before = message.SerializeToString()
-    trimmed = whole_characters(message)
+    trimmed = trim_response(message)
     assert message.SerializeToString() == before
     assert Completion(trimmed).text == "ab"
     assert Completion(trimmed).usage.completion_tokens == 2
@@ -228,7 +228,7 @@ def test_trimming_a_broken_off_message_leaves_the_message_alone() -> None:
 
 def test_a_message_in_whole_characters_is_not_copied() -> None:
     for message in (response("ab"), CompletionResponse(), without_text(Status.TOOL_CALLS)):
-        assert whole_characters(message) is message
+        assert trim_response(message) is message
 
 
 @given(streams(), st.integers(0, 6))

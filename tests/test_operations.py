@@ -25,7 +25,7 @@ import yandexgpt
 from yandexgpt import OperationFailed, OperationTimeout, errors
 from yandexgpt._concurrency.rate_limiter import POLL_INTERVAL, RateLimiter
 from yandexgpt._features import polling
-from yandexgpt._features.polling import FIRST_INTERVAL, GROWTH, JITTER, LONGEST_INTERVAL, PollSchedule
+from yandexgpt._features.polling import INITIAL_INTERVAL, INTERVAL_GROWTH, JITTER_SHARE, MAX_INTERVAL, PollSchedule
 from yandexgpt.emulator import Emulator, Fault, FaultProxy, RecordedRequest
 
 SUBMIT = "/yandex.cloud.ai.foundation_models.v1.TextGenerationAsyncService/Completion"
@@ -62,8 +62,8 @@ def attached(client: Any, prompt: str = "раз") -> Any:
 
 def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waits for an operation looks at it at once or not at all."""
-    monkeypatch.setattr(polling, "FIRST_INTERVAL", FOREVER)
-    monkeypatch.setattr(polling, "LONGEST_INTERVAL", FOREVER)
+    monkeypatch.setattr(polling, "INITIAL_INTERVAL", FOREVER)
+    monkeypatch.setattr(polling, "MAX_INTERVAL", FOREVER)
 
 
 def run_out(emulator: Emulator) -> None:
@@ -143,7 +143,7 @@ def test_waiting_looks_again_at_growing_intervals(client: Any, emulator: Emulato
     assert waiting.result().text == "раз"
     moments = [request.arrived for request in emulator.requests]
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
-    shortest = [(1 - JITTER) * FIRST_INTERVAL * growth for growth in (1, 1, GROWTH)]
+    shortest = [(1 - JITTER_SHARE) * INITIAL_INTERVAL * growth for growth in (1, 1, INTERVAL_GROWTH)]
     assert all(gap > interval - 0.01 for gap, interval in zip(gaps, shortest, strict=False)), gaps
 
 
@@ -166,7 +166,9 @@ def test_a_wait_that_runs_out_does_not_cancel(client: Any, emulator: Emulator, m
     operation = client.submit("раз")
     with monkeypatch.context() as patched:
         no_second_look(patched)
-        patched.setattr(polling, "LAST_LOOK", FOREVER)  # so that there is one when half of the time has passed
+        patched.setattr(
+            polling, "FINAL_POLL_BEFORE_END", FOREVER
+        )  # so that there is one when half of the time has passed
         started = time.monotonic()
         with pytest.raises(OperationTimeout, match=f"{operation.id} was not done within 2.78 s") as caught:
             operation.wait(timeout=2.78)
@@ -692,7 +694,7 @@ class Waited:
     def __init__(self, name: str, *, seen: bool = True) -> None:
         self.id = name
         self.done = False
-        self._seen = seen
+        self._looked_up = seen
 
 
 def moments(schedule: PollSchedule[Waited], now: float) -> list[float]:
@@ -707,14 +709,14 @@ def moments(schedule: PollSchedule[Waited], now: float) -> list[float]:
             now += delay
             continue
         made.append(now)
-        assert not schedule.polled(now)
+        assert not schedule.record_poll(now)
 
 
 def test_intervals_grow_to_ten_seconds() -> None:
     made = moments(PollSchedule([Waited("a")], 600.0, 0.0, rng=lambda: 0.0), 0.0)
     assert made[:5] == pytest.approx([0.5, 1.0, 1.75, 2.875, 4.5625])
     assert made[-1] == pytest.approx(599.0)
-    assert made[-2] - made[-3] == LONGEST_INTERVAL
+    assert made[-2] - made[-3] == MAX_INTERVAL
     assert len(made) < 75
 
 
@@ -730,7 +732,7 @@ def test_every_wait_looks_at_least_once_and_never_late(
     schedule = PollSchedule([Waited("a", seen=seen)], timeout, start, rng=lambda: random)
     if timeout is None:
         assert schedule.remaining(start + 1e9) is None
-        assert schedule.delay(start) <= FIRST_INTERVAL + 1e-6
+        assert schedule.delay(start) <= INITIAL_INTERVAL + 1e-6
         return
     made = moments(schedule, start)
     assert made
@@ -744,20 +746,20 @@ def test_all_have_their_turn() -> None:
     now, turns = 0.0, []
     for _ in range(400):
         now += schedule.delay(now) + 0.025
-        turns.append(int(schedule.first.id))
-        schedule.polled(now)
+        turns.append(int(schedule.next_operation.id))
+        schedule.record_poll(now)
     assert turns == [*range(100)] * 4
 
 
 def test_one_that_ends_leaves_the_schedule() -> None:
     operations = [Waited("a"), Waited("b")]
     schedule = PollSchedule(operations, 5.0, 0.0)
-    schedule.first.done = True
-    assert schedule.polled(1.0)
+    schedule.next_operation.done = True
+    assert schedule.record_poll(1.0)
     assert schedule
     with pytest.raises(OperationTimeout) as caught:
         schedule.remaining(5.0)
     assert len(caught.value.operation_ids) == 1
-    schedule.first.done = True
-    assert schedule.polled(2.0)
+    schedule.next_operation.done = True
+    assert schedule.record_poll(2.0)
     assert not schedule

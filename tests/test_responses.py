@@ -13,7 +13,7 @@ import pytest
 from driver import FOREVER, output_of, program
 
 import yandexgpt
-from yandexgpt._openai.request import Refused
+from yandexgpt._openai.request import UnsupportedParameters
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.emulator import Emulator
 
@@ -457,7 +457,7 @@ VALUES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(Refused.__annotations__))
+@pytest.mark.parametrize("name", sorted(UnsupportedParameters.__annotations__))
 def test_what_grpc_cannot_honour_is_refused_by_name(client: Any, emulator: Emulator, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} cannot be honoured over gRPC: .{{10}}"):
         client.responses.create(input="Привет", **{name: VALUES.get(name, "x")})

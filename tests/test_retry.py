@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yandexgpt import APIError, Retry, UnavailableError
-from yandexgpt._retry import DEFAULT_RETRY, LONGEST_WAIT_ASKED_FOR, Budget, backoff, is_transient
+from yandexgpt._retry import DEFAULT_RETRY, MAX_SERVER_DELAY, RetryBudget, backoff, is_transient
 from yandexgpt._rpc.failures import error_class
 from yandexgpt.emulator import Emulator
 
@@ -218,13 +218,13 @@ def test_retry_info_wins_over_the_policy(retry_after: float) -> None:
     assert backoff(Retry(), 1, failure(retry_after=retry_after), None, remaining=1001.0) == retry_after
 
 
-@pytest.mark.parametrize("asked", [LONGEST_WAIT_ASKED_FOR + 0.001, 3.15e11])
+@pytest.mark.parametrize("asked", [MAX_SERVER_DELAY + 0.001, 3.15e11])
 def test_without_a_deadline_the_server_cannot_have_a_call_wait_for_ever(asked: float) -> None:
     assert backoff(Retry(), 1, failure(retry_after=asked), None) is None
     assert backoff(Retry(), 1, failure(), str(min(2**31 - 1, int(asked * 1000)))) is None
-    for longest in (failure(retry_after=LONGEST_WAIT_ASKED_FOR), failure()):
+    for longest in (failure(retry_after=MAX_SERVER_DELAY), failure()):
         pushback = None if longest.retry_after else "60000"
-        assert backoff(Retry(), 1, longest, pushback) == LONGEST_WAIT_ASKED_FOR
+        assert backoff(Retry(), 1, longest, pushback) == MAX_SERVER_DELAY
 
 
 def test_a_wait_past_the_deadline_is_not_begun() -> None:
@@ -245,73 +245,73 @@ def test_an_error_that_asks_for_too_long_a_wait_says_how_long(driver: Driver, em
 
 
 def test_a_budget_allows_retries_while_it_is_more_than_half_full() -> None:
-    budget = Budget(Retry(budget=10, budget_ratio=0.5))
-    assert [budget.failure() for _ in range(7)] == [True, True, True, True, False, False, False]
+    budget = RetryBudget(Retry(budget=10, budget_ratio=0.5))
+    assert [budget.record_failure() for _ in range(7)] == [True, True, True, True, False, False, False]
 
 
 def test_successes_fill_a_budget_again() -> None:
-    budget = Budget(Retry(budget=4, budget_ratio=0.5))
-    assert [budget.failure() for _ in range(3)] == [True, False, False]
+    budget = RetryBudget(Retry(budget=4, budget_ratio=0.5))
+    assert [budget.record_failure() for _ in range(3)] == [True, False, False]
     for _ in range(4):
-        budget.success()
-    assert not budget.failure()
+        budget.record_success()
+    assert not budget.record_failure()
     for _ in range(3):
-        budget.success()
-    assert budget.failure()
+        budget.record_success()
+    assert budget.record_failure()
 
 
 def test_a_full_budget_grows_no_further() -> None:
-    budget = Budget(Retry(budget=4, budget_ratio=1))
+    budget = RetryBudget(Retry(budget=4, budget_ratio=1))
     for _ in range(100):
-        budget.success()
-    assert [budget.failure() for _ in range(2)] == [True, False]
+        budget.record_success()
+    assert [budget.record_failure() for _ in range(2)] == [True, False]
 
 
 def test_an_empty_budget_owes_nothing() -> None:
-    budget = Budget(Retry(budget=4, budget_ratio=1))
+    budget = RetryBudget(Retry(budget=4, budget_ratio=1))
     for _ in range(100):
-        budget.failure()
+        budget.record_failure()
     for _ in range(4):
-        budget.success()
-    assert budget.failure()
+        budget.record_success()
+    assert budget.record_failure()
 
 
 def test_without_a_budget_there_is_no_limit() -> None:
-    budget = Budget(Retry(budget=None))
-    assert all(budget.failure() for _ in range(1000))
-    budget.success()
-    assert budget.failure()
+    budget = RetryBudget(Retry(budget=None))
+    assert all(budget.record_failure() for _ in range(1000))
+    budget.record_success()
+    assert budget.record_failure()
 
 
 @given(st.integers(1, 20), st.sampled_from([0.25, 0.5, 1.0, 3.0]), st.lists(st.booleans(), max_size=80))
 @settings(deadline=None)
 def test_a_budget_is_the_token_bucket_of_grfc_a6(size: int, ratio: float, outcomes: list[bool]) -> None:
-    budget = Budget(Retry(budget=size, budget_ratio=ratio))
+    budget = RetryBudget(Retry(budget=size, budget_ratio=ratio))
     tokens = float(size)
     for succeeded in outcomes:
         if succeeded:
-            budget.success()
+            budget.record_success()
             tokens = min(size, tokens + ratio)
         else:
             tokens = max(0.0, tokens - 1)
-            assert budget.failure() is (tokens > size / 2)
+            assert budget.record_failure() is (tokens > size / 2)
 
 
 def test_threads_share_a_budget_without_losing_a_token() -> None:
-    budget = Budget(Retry(budget=8000, budget_ratio=1))
+    budget = RetryBudget(Retry(budget=8000, budget_ratio=1))
     start = threading.Barrier(4)
 
     def spend() -> None:
         start.wait()
         for _ in range(999):
-            budget.failure()
+            budget.record_failure()
 
     threads = [threading.Thread(target=spend) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [budget.failure() for _ in range(4)] == [True, True, True, False]
+    assert [budget.record_failure() for _ in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "NOT_FOUND"])

@@ -338,10 +338,10 @@ def test_a_result_that_is_neither_is_told_as_a_failure(
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
 def test_integers_of_any_size_are_exact_in_results(value: Any) -> None:
-    from yandexgpt._features.tool_loop import succeeded
+    from yandexgpt._features.tool_loop import success_result
 
     call = yandexgpt.ToolCall(text_common_pb2.ToolCall(function_call={"name": "f"}))
-    assert json.loads(succeeded(call, [value]).content) == [value]
+    assert json.loads(success_result(call, [value]).content) == [value]
 
 
 # Failures are for the model to read

@@ -5,8 +5,8 @@
     with yandexgpt.Client() as client:
         print(client.complete("Расскажи о Байкале").text)
 
-Everything public is here, and in the modules ``yandexgpt.credentials``, ``yandexgpt.errors`` and
-``yandexgpt.emulator``. All of it is loaded on first use, so that importing the package costs next to nothing.
+The public interface is this module, ``yandexgpt.credentials``, ``yandexgpt.errors`` and ``yandexgpt.emulator``. Every
+name is loaded on first use, so that importing the package is fast.
 """
 
 from __future__ import annotations
@@ -138,8 +138,8 @@ if TYPE_CHECKING:
         YandexGPTError as YandexGPTError,
     )
 
-_MODULES = ("credentials", "emulator", "errors")
-_NAMES = {
+_PUBLIC_MODULES = ("credentials", "emulator", "errors")
+_NAMES_BY_MODULE = {
     "_async.batch": "AsyncResults",
     "_async.chat": "AsyncChat",
     "_async.client": "AsyncClient",
@@ -167,19 +167,19 @@ _NAMES = {
         "UnimplementedError YandexGPTError"
     ),
 }
-"""The public names, by the module that has them: the same as the imports above, which type checkers read."""
-_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+"""The public names by module. The same names as in the imports above, which are for type checkers."""
+_MODULE_BY_NAME = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 
-__all__ = sorted([*_HOME, *_MODULES, "__version__"])
+__all__ = sorted([*_MODULE_BY_NAME, *_PUBLIC_MODULES, "__version__"])
 
-if not TYPE_CHECKING:  # a checker that saw it would take any name for one of ours
+if not TYPE_CHECKING:  # with __getattr__ a type checker would accept any name
 
     def __getattr__(name: str) -> Any:
-        if name in _MODULES:
+        if name in _PUBLIC_MODULES:
             return importlib.import_module(f"yandexgpt.{name}")
-        if name not in _HOME:
+        if name not in _MODULE_BY_NAME:
             raise AttributeError(f"module 'yandexgpt' has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"yandexgpt.{_HOME[name]}"), name)
+        value = getattr(importlib.import_module(f"yandexgpt.{_MODULE_BY_NAME[name]}"), name)
         globals()[name] = value
         return value
 

@@ -1,4 +1,4 @@
-"""Checks of arguments that more than one place takes."""
+"""Checks of arguments that several modules use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 
 def check_seconds(name: str, value: float | None) -> None:
-    """Refuse what is not a time span: a number of seconds greater than 0 that a clock can count, or None.
+    """Check a time span: a number of seconds greater than 0, at most ``threading.TIMEOUT_MAX``; or None.
+
+    Args:
+        name: the name of the argument, for the error.
 
     Raises:
-        ValueError: it is none of these.
+        ValueError: it is not a time span.
     """
     if value is None:
         return
@@ -26,24 +29,24 @@ def check_seconds(name: str, value: float | None) -> None:
         raise ValueError(f"{name} must be a number of seconds greater than 0, or None, got {value!r}")
 
 
-LONGEST_GRPC_TIMEOUT = 1e9
-"""Seconds (31 years) that gRPC is given at most. It counts the nanoseconds from 1970 to a deadline in 64 bits, which
-end in 2262: a deadline after that has passed at once."""
+MAX_GRPC_TIMEOUT = 1e9
+"""The longest timeout that is passed to gRPC, in seconds (31 years). gRPC counts the nanoseconds from 1970 to a
+deadline in 64 bits, which overflow in 2262: a later deadline passes at once."""
 
 
 def grpc_timeout(seconds: float | None) -> float | None:
-    """A time span as gRPC can take it; None stays None."""
-    return seconds if seconds is None else min(seconds, LONGEST_GRPC_TIMEOUT)
+    """The timeout limited to :data:`MAX_GRPC_TIMEOUT`; None stays None."""
+    return seconds if seconds is None else min(seconds, MAX_GRPC_TIMEOUT)
 
 
 _METADATA_KEY = re.compile(r"[a-z0-9_.-]+")
 
 
 def check_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
-    """The metadata as gRPC carries it. Values are not shown in errors: one may be a secret.
+    """The metadata as a tuple of pairs. Errors do not show values: a value may be a secret.
 
     Raises:
-        ValueError: a key or a value that gRPC cannot carry.
+        ValueError: gRPC cannot carry a key or a value.
     """
     if isinstance(metadata, Mapping):
         raise ValueError("metadata must be pairs of key and value, got a mapping: pass metadata.items()")
@@ -63,12 +66,20 @@ def check_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[s
 
 
 def carries_secret(metadata: Metadata) -> bool:
-    """Whether somebody sends a credential of their own."""
+    """Whether the metadata holds ``authorization``."""
     return any(key == "authorization" for key, _ in metadata)
 
 
 def check_secret(value: object, what: str) -> str:
-    """The secret without the white space around it; errors name what it is, never what it holds."""
+    """The secret without leading and trailing white space.
+
+    Args:
+        value: the secret. No error shows it.
+        what: its name, for the error.
+
+    Raises:
+        ConfigurationError: it is not a ``str``, it is empty, or gRPC metadata cannot carry it.
+    """
     if not isinstance(value, str):
         raise ConfigurationError(f"{what} must be a str, got {type(value).__name__}")
     value = value.strip()

@@ -1,11 +1,11 @@
-"""Partials to chunks: the streaming law. Pure: no I/O, no gRPC.
+"""Converts partials to chunks. Pure: no I/O, no gRPC.
 
-The service sends the whole text so far with every partial, and may change earlier text before the final message. A
-reader who applies every chunk,
+The service sends the whole text so far with every partial, and may change earlier text before the final message. For a
+consumer that applies every chunk,
 
     ``shown = shown[:chunk.keep] + chunk.delta``
 
-holds ``chunk.text`` after each of them, and the completion's text after the last.
+two invariants hold: ``shown == chunk.text`` after each chunk, and ``shown`` is the completion's text after the last.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from typing import NamedTuple
 from yandexgpt._models import CompletionResponse, Status, Usage, first_alternative
 from yandexgpt.errors import RevisedError
 
-__all__ = ["AppendOnlyText", "Chunk", "Edit", "StreamState", "edit", "whole_characters", "without_partial_character"]
+__all__ = ["AppendOnlyText", "Chunk", "Edit", "StreamState", "edit", "trim_response", "without_partial_character"]
 
-_HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
-"""What stands at the end of a partial for the first half of a character whose rest comes with the next one."""
+_REPLACEMENT_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+"""The service puts it at the end of a partial for a character whose other bytes come with the next partial."""
 
 
 class Edit(NamedTuple):
-    """How to get from the text shown to the text meant: ``shown[:keep] + delta``."""
+    """The change from the shown text to the new text: ``shown[:keep] + delta``."""
 
     keep: int
     delta: str
 
 
 def edit(shown: str, text: str) -> Edit:
-    """The smallest edit from ``shown`` to ``text``: as much is kept as can be."""
+    """The smallest edit from ``shown`` to ``text``: it keeps their longest common prefix."""
     if text.startswith(shown):
         return Edit(len(shown), text[len(shown) :])
     keep, end = 0, min(len(shown), len(text))
@@ -43,35 +43,35 @@ def edit(shown: str, text: str) -> Edit:
 
 
 def without_partial_character(text: str) -> str:
-    """The part of a partial's text that can be shown: without the half of a character at its end."""
-    return text.rstrip(_HALF_CHARACTER)
+    """The text of a partial without the incomplete character at its end."""
+    return text.rstrip(_REPLACEMENT_CHARACTER)
 
 
 class Chunk(NamedTuple):
-    """A step of a stream. Frozen.
+    """One update of a streamed answer. Frozen.
 
-    The law: ``shown = shown[:chunk.keep] + chunk.delta`` always equals ``chunk.text``.
+    The invariant: ``shown = shown[:chunk.keep] + chunk.delta`` always equals ``chunk.text``.
     """
 
     text: str
-    """The whole answer so far, never ending in half a character."""
+    """The whole answer so far, without an incomplete character at its end."""
     keep: int
-    """How many characters of the text handed out before still stand."""
+    """How many characters of the previous chunk's text stay."""
     delta: str
-    """What to put after them."""
+    """The text after them."""
     revised: bool
-    """Whether the service took back something that was handed out."""
+    """Whether the service changed text of the previous chunk."""
     proto: CompletionResponse
-    """The protobuf message that this chunk came from."""
+    """The protobuf message of this chunk."""
 
     @property
     def status(self) -> Status:
-        """How the generation stands."""
+        """The status of the generation."""
         return Status(first_alternative(self.proto).status)
 
     @property
     def usage(self) -> Usage:
-        """Tokens used so far; only the last chunk's count."""
+        """The tokens used so far; only those of the last chunk are final."""
         return Usage(self.proto.usage)
 
     def __repr__(self) -> str:
@@ -79,11 +79,11 @@ class Chunk(NamedTuple):
 
 
 class StreamState:
-    """How far the messages of one stream have come.
+    """Converts the messages of one stream to chunks.
 
     Attributes:
-        text: what was handed out last; empty before the first message.
-        message: the last message, or None before the first.
+        text: the text of the last chunk; empty before the first.
+        message: the last message; None before the first.
     """
 
     __slots__ = ("message", "text")
@@ -96,13 +96,13 @@ class StreamState:
         """The chunk for the next message."""
         alternatives = message.alternatives
         text: str = alternatives[0].message.text if alternatives else ""
-        if text.endswith(_HALF_CHARACTER) and alternatives[0].status <= Status.PARTIAL:
+        if text.endswith(_REPLACEMENT_CHARACTER) and alternatives[0].status <= Status.PARTIAL:
             text = without_partial_character(text)
         self.message = message
         return self._chunk(text, message)
 
-    def end(self) -> Chunk | None:
-        """What is left to hand out when the stream has ended: text held back in a last message that was a partial."""
+    def finish(self) -> Chunk | None:
+        """The chunk after the last message, if it was a partial with an incomplete character at its end; else None."""
         message = self.message
         if message is None or (last := first_alternative(message)).status > Status.PARTIAL:
             return None
@@ -117,11 +117,11 @@ class StreamState:
         return Chunk(text, keep, delta, keep < len(shown), message)
 
 
-def whole_characters(response: CompletionResponse) -> CompletionResponse:
-    """The message of a stream that broke off, without the half of a character that its text may end in."""
+def trim_response(response: CompletionResponse) -> CompletionResponse:
+    """The last message of a stream that failed, without an incomplete character at the end of its text."""
     alternative = first_alternative(response)
     text = alternative.message.text
-    if alternative.status > Status.PARTIAL or not text.endswith(_HALF_CHARACTER):
+    if alternative.status > Status.PARTIAL or not text.endswith(_REPLACEMENT_CHARACTER):
         return response
     trimmed = CompletionResponse()
     trimmed.CopyFrom(response)
@@ -130,14 +130,14 @@ def whole_characters(response: CompletionResponse) -> CompletionResponse:
 
 
 class AppendOnlyText:
-    """Text for readers who can only append: what they have cannot be taken back.
+    """Append-only text, for consumers that cannot replace text.
 
     Args:
-        holdback: how many of the last characters to keep back until the answer is final (>= 0).
-        appended: what the reader has already.
+        holdback: how many of the last characters to withhold until the answer is final (>= 0).
+        appended: the text that the consumer already has.
 
     Raises:
-        ValueError: ``holdback`` is not such a number.
+        ValueError: ``holdback`` is not a whole number from 0.
     """
 
     def __init__(self, holdback: int, appended: str = "") -> None:
@@ -147,10 +147,14 @@ class AppendOnlyText:
         self.appended = appended
 
     def piece(self, text: str, *, final: bool) -> str:
-        """What to append next, now that the answer is ``text``; may be empty.
+        """The text to append, now that the answer is ``text``; may be empty.
+
+        Args:
+            text: the whole answer so far.
+            final: whether it is final: then nothing is withheld.
 
         Raises:
-            RevisedError: something that was handed out is no longer in it.
+            RevisedError: ``text`` does not begin with the text that the consumer has.
         """
         appended = self.appended
         if not text.startswith(appended):

@@ -1,4 +1,4 @@
-"""What a client is set up with: every check of a client's arguments, and of the environment, stands here."""
+"""The settings of a client: checks of its arguments, and defaults from the environment."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Unset:
 
 
 UNSET: Final = Unset()
-"""Stands for an argument that was not given, where None means something."""
+"""The default of an argument for which None has another meaning: the argument was not given."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything that a client was set up with, checked."""
+    """The checked arguments of a client. Frozen."""
 
     folder_id: str | None
     credentials: Credentials
@@ -74,10 +74,13 @@ class Settings:
         channel_options: Sequence[tuple[str, Any]],
         interceptors: Sequence[Any],
     ) -> Settings:
-        """Check the arguments of a client, and fill in from the environment what was not given.
+        """Check the arguments of a client, and read those that are None from the environment.
+
+        Args:
+            as for ``Client``.
 
         Raises:
-            ConfigurationError: a value cannot be used, or a secret would go over plaintext.
+            ConfigurationError: a value cannot be used, or a secret would be sent over plaintext.
         """
         environ = os.environ
         if folder_id is None:
@@ -101,9 +104,9 @@ class Settings:
                 "credentials must be an API key as a str or an object of yandexgpt.credentials, got "
                 f"{type(credentials).__name__}"
             )
-        # Whoever points the client elsewhere (an emulator, a proxy) means all of the service, unless they say more.
+        # One endpoint (an emulator, a proxy) serves operations and tokens too, unless they have endpoints of their own.
         settings = cls(
-            folder_id=_folder(folder_id),
+            folder_id=_check_folder_id(folder_id),
             credentials=credentials,
             model=model,
             endpoint=parse_endpoint("endpoint", endpoint or ENDPOINT, tls),
@@ -116,15 +119,18 @@ class Settings:
             retry=retry,
             max_concurrency=max_concurrency,
             log_data=log_data,
-            metadata=_sequence("metadata", metadata),
-            channel_options=_sequence("channel_options", channel_options),
-            interceptors=_sequence("interceptors", interceptors),
+            metadata=_to_tuple("metadata", metadata),
+            channel_options=_to_tuple("channel_options", channel_options),
+            interceptors=_to_tuple("interceptors", interceptors),
         )
         settings.check()
         return settings
 
     def with_options(self, changes: Mapping[str, Any]) -> Settings:
-        """A copy with some arguments of a client changed.
+        """A copy with some arguments changed.
+
+        Args:
+            changes: arguments of ``Client``, by name.
 
         Raises:
             ConfigurationError: a value cannot be used.
@@ -133,7 +139,7 @@ class Settings:
         merged: dict[str, Any] = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("endpoint", "operation_endpoint", "iam_endpoint"):
             merged[name] = merged[name].target
-        # What followed the endpoint before follows it to its new place.
+        # An endpoint that was derived from `endpoint`, or is the default, is derived from the new `endpoint`.
         for name, default in (("operation_endpoint", OPERATION_ENDPOINT), ("iam_endpoint", IAM_ENDPOINT)):
             if merged[name] in (default, self.endpoint.target):
                 merged[name] = None
@@ -143,7 +149,11 @@ class Settings:
         return Settings.resolve(**{**merged, **changes})
 
     def check(self) -> None:
-        """Refuse what cannot work, before anything is sent."""
+        """Refuse values that cannot be used, before anything is sent.
+
+        Raises:
+            ConfigurationError: a value cannot be used, or a secret would be sent over plaintext.
+        """
         try:
             model_uri(self.model, self.folder_id or "any")
             check_seconds("timeout", self.timeout)
@@ -162,10 +172,10 @@ class Settings:
             raise ConfigurationError(f"retry must be a yandexgpt.Retry, got {type(self.retry).__name__}")
         if self.max_concurrency is not None:
             try:
-                places = operator.index(self.max_concurrency)
+                limit = operator.index(self.max_concurrency)
             except TypeError:
-                places = 0
-            if places < 1 or isinstance(self.max_concurrency, bool):
+                limit = 0
+            if limit < 1 or isinstance(self.max_concurrency, bool):
                 raise ConfigurationError(
                     f"max_concurrency must be a whole number greater than 0, or None, got {self.max_concurrency!r}"
                 )
@@ -173,10 +183,10 @@ class Settings:
             self.check_encrypted()
 
     def check_encrypted(self) -> None:
-        """Refuse to send a secret where others can read it.
+        """Refuse to send a secret over plaintext to another machine.
 
         Raises:
-            ConfigurationError: an endpoint that is not on this machine is called over plaintext.
+            ConfigurationError: TLS is off, and an endpoint is not a loopback address.
         """
         for name in ("endpoint", "operation_endpoint", "iam_endpoint"):
             endpoint: Endpoint = getattr(self, name)
@@ -188,7 +198,7 @@ class Settings:
 
     @property
     def connection_key(self) -> tuple[Any, ...]:
-        """Whatever a connection depends on: clients that agree in it can share one."""
+        """The settings that a connection depends on: clients with equal keys can share one."""
         return (
             self.endpoint,
             self.operation_endpoint,
@@ -198,20 +208,20 @@ class Settings:
         )
 
     def describe(self) -> str:
-        """For the ``repr`` of a client."""
+        """The settings in the ``repr`` of a client."""
         return f"folder_id={self.folder_id!r}, model={self.model!r}, endpoint={self.endpoint.target!r}"
 
     def call_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """What every call of this client carries."""
-        own: list[tuple[str, str | bytes]] = []
+        """The metadata of every call, without ``authorization`` and the ids of the call."""
+        pairs: list[tuple[str, str | bytes]] = []
         if self.folder_id:
-            own.append(("x-folder-id", self.folder_id))
+            pairs.append(("x-folder-id", self.folder_id))
         if not self.log_data:
-            own.append(("x-data-logging-enabled", "false"))
-        return (*own, *self.metadata)
+            pairs.append(("x-data-logging-enabled", "false"))
+        return (*pairs, *self.metadata)
 
 
-def _sequence(name: str, value: Any) -> tuple[Any, ...]:
+def _to_tuple(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, Mapping):
         raise ConfigurationError(f"{name} must be pairs, got a mapping: pass {name}.items()")
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -232,13 +242,13 @@ def _folder_from_env(environ: Mapping[str, str]) -> str | None:
     for name in FOLDER_VARIABLES:
         if environ.get(name):
             try:
-                return _folder(environ[name])
+                return _check_folder_id(environ[name])
             except ConfigurationError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
     return None
 
 
-def _folder(folder_id: str | None) -> str | None:
+def _check_folder_id(folder_id: str | None) -> str | None:
     if folder_id is None:
         return None
     if not isinstance(folder_id, str):

@@ -1,4 +1,4 @@
-"""Where the service is: ``host:port`` and TLS."""
+"""Endpoints of the service: ``host:port`` and TLS."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ IAM_ENDPOINT = "iam.api.cloud.yandex.net:443"
 
 @dataclasses.dataclass(frozen=True)
 class Endpoint:
-    """Where to call, and how: ``host:port`` and TLS."""
+    """An endpoint. Frozen.
+
+    Attributes:
+        target: ``host:port`` or ``unix:path``.
+        tls: True (system roots), the path of a PEM bundle, or False for plaintext.
+    """
 
     target: str
     tls: bool | str
@@ -27,10 +32,15 @@ class Endpoint:
 
 
 def parse_endpoint(name: str, target: str, tls: bool | str) -> Endpoint:
-    """The endpoint, if `target`, given as the argument `name`, is ``host:port`` or ``unix:path``.
+    """Check and build an endpoint.
+
+    Args:
+        name: the name of the argument, for the error.
+        target: ``host:port`` (port 1 to 65535) or ``unix:path``.
+        tls: as in :class:`Endpoint`.
 
     Raises:
-        ConfigurationError: it is neither.
+        ConfigurationError: ``target`` is neither.
     """
     if not isinstance(target, str):
         raise ConfigurationError(f"{name} must be host:port, got {target!r}")
@@ -47,7 +57,7 @@ def parse_endpoint(name: str, target: str, tls: bool | str) -> Endpoint:
 
 
 def is_loopback(target: str) -> bool:
-    """Whether what is sent to ``host:port`` or ``unix:path`` stays on this machine."""
+    """Whether the target (``host:port`` or ``unix:path``) is on this machine: a loopback address or a Unix socket."""
     if target.startswith("unix:"):
         return True
     host = target.rpartition(":")[0].strip("[]").lower()

@@ -1,4 +1,4 @@
-"""What a prompt is made of: messages, and the calls of tools that the model asks for."""
+"""The parts of a prompt: messages, tool calls and their results."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["ROLES", "Message", "ProtoWrapper", "ToolCall", "ToolResult"]
 
 ROLES = ("system", "user", "assistant")
-"""Roles that the service knows (source: ``text_common.proto`` of the pinned interface)."""
+"""The roles of messages (source: ``text_common.proto`` of the pinned interface)."""
 
 
 P = TypeVar("P", bound=ProtoMessage)
 
 
 class ProtoWrapper(Generic[P]):
-    """A frozen view over a protobuf message: nothing is computed before someone asks for it."""
+    """A frozen view over a protobuf message: attributes are computed on access."""
 
     __slots__ = ("_proto",)
 
@@ -33,7 +33,7 @@ class ProtoWrapper(Generic[P]):
 
     @property
     def proto(self) -> P:
-        """The protobuf message itself, for whatever this class does not show."""
+        """The protobuf message, for fields that this class does not show."""
         return self._proto
 
     def __eq__(self, other: object) -> bool:
@@ -56,7 +56,7 @@ def _restore(cls: type[ProtoWrapper[Any]], proto: ProtoMessage) -> ProtoWrapper[
 
 
 class ToolCall(ProtoWrapper[text_common_pb2.ToolCall]):
-    """A function that the model wants called. Frozen."""
+    """A function call that the model asks for. Frozen."""
 
     __slots__ = ()
 
@@ -67,7 +67,7 @@ class ToolCall(ProtoWrapper[text_common_pb2.ToolCall]):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments as the model chose them; whole numbers are ``int``, although the wire has only doubles."""
+        """The arguments; whole numbers are ``int``, although protobuf carries them as doubles."""
         return to_python(self._proto.function_call.arguments)
 
     def __repr__(self) -> str:
@@ -75,14 +75,14 @@ class ToolCall(ProtoWrapper[text_common_pb2.ToolCall]):
 
 
 class ToolResult(ProtoWrapper[text_common_pb2.ToolResult]):
-    """What a function that the model called has returned. Frozen.
+    """The result of a function call. Frozen.
 
     Args:
         name: the function's name, as in the call.
-        content: the result as text; whatever is not text goes as JSON.
+        content: the result as text; a value that is not text should be JSON.
 
     Raises:
-        ValueError: the name is empty, or one of them is not a string of whole characters.
+        ValueError: the name is empty, or one of the two is not a ``str`` or holds a lone surrogate.
     """
 
     __slots__ = ()
@@ -95,7 +95,7 @@ class ToolResult(ProtoWrapper[text_common_pb2.ToolResult]):
 
     @classmethod
     def from_proto(cls, proto: text_common_pb2.ToolResult) -> ToolResult:
-        """A view over a result that exists already."""
+        """A view over an existing protobuf message."""
         result = cls.__new__(cls)
         ProtoWrapper.__init__(result, proto)
         return result
@@ -119,10 +119,10 @@ class Message(ProtoWrapper[text_common_pb2.Message]):
 
     Args:
         role: ``"system"``, ``"user"`` or ``"assistant"``.
-        text: what it says.
+        text: its text.
 
     Raises:
-        ValueError: an unknown role, or a text that is not a string of whole characters.
+        ValueError: the role is unknown, or the text is not a ``str`` or holds a lone surrogate.
     """
 
     __slots__ = ()
@@ -134,21 +134,23 @@ class Message(ProtoWrapper[text_common_pb2.Message]):
 
     @classmethod
     def from_proto(cls, proto: text_common_pb2.Message) -> Message:
-        """A view over a message that exists already."""
+        """A view over an existing protobuf message."""
         message = cls.__new__(cls)
         ProtoWrapper.__init__(message, proto)
         return message
 
     @classmethod
     def from_tool_results(cls, results: Iterable[ToolResult], *, role: str = "user") -> Message:
-        """The message that answers a message with tool calls.
+        """The message with the results of tool calls.
 
         Args:
-            results: one for each call, in the order of the calls: nothing else tells the service which is which.
-            role: who reports them; ``"user"`` is what Yandex Cloud's own SDK sends, ``"assistant"`` is taken as well.
+            results: one for each call, in the order of the calls: calls have no ids, so the service matches by name and
+                order.
+            role: the role of the message. Yandex Cloud's own SDK sends ``"user"``; the service also accepts
+                ``"assistant"``.
 
         Raises:
-            ValueError: there are none, one is not a :class:`ToolResult`, or the role is unknown.
+            ValueError: there are no results, one is not a :class:`ToolResult`, or the role is unknown.
         """
         protos = []
         for index, result in enumerate(results):
@@ -169,17 +171,17 @@ class Message(ProtoWrapper[text_common_pb2.Message]):
 
     @property
     def text(self) -> str:
-        """What it says; empty if it holds tool calls or their results."""
+        """The text; empty if the message holds tool calls or their results."""
         return self._proto.text
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The functions that the model wants called."""
+        """The function calls that the model asks for; empty if there are none."""
         return tuple(map(ToolCall, self._proto.tool_call_list.tool_calls))
 
     @property
     def tool_results(self) -> tuple[ToolResult, ...]:
-        """What the functions that the model called have returned."""
+        """The results of function calls; empty if there are none."""
         return tuple(map(ToolResult.from_proto, self._proto.tool_result_list.tool_results))
 
     def to_dict(self) -> dict[str, Any]:
@@ -188,7 +190,7 @@ class Message(ProtoWrapper[text_common_pb2.Message]):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Message:
-        """Read what :meth:`to_dict` writes.
+        """Read the result of :meth:`to_dict`.
 
         Raises:
             ValueError: an unknown field or role, or a value of the wrong type.

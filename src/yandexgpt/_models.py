@@ -1,4 +1,4 @@
-"""What the service answers: frozen views over the protobuf messages."""
+"""The answers of the service: frozen views over protobuf messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CompletionResponse = text_generation_service_pb2.CompletionResponse
 
 
 class Status(enum.IntEnum):
-    """How the generation of an answer stands. A number that a newer service may send is kept, not refused."""
+    """The status of the generation of an answer. An unknown number is kept, with the name ``UNKNOWN_<number>``."""
 
     UNSPECIFIED = 0
     PARTIAL = 1
@@ -32,7 +32,7 @@ class Status(enum.IntEnum):
     CONTENT_FILTER = 4
     """Stopped because of sensitive content; the text is a refusal."""
     TOOL_CALLS = 5
-    """The model wants tools called."""
+    """The model asks for tool calls."""
 
     @classmethod
     def _missing_(cls, value: object) -> Status | None:
@@ -48,7 +48,7 @@ class Status(enum.IntEnum):
 
     @property
     def final(self) -> bool:
-        """Whether nothing more will come after this answer."""
+        """Whether the answer does not change any more."""
         return self > Status.PARTIAL
 
 
@@ -74,7 +74,7 @@ class Usage(ProtoWrapper[text_common_pb2.ContentUsage]):
 
     @property
     def reasoning_tokens(self) -> int:
-        """Tokens of the answer that went into hidden reasoning."""
+        """Tokens of the answer that were used for hidden reasoning."""
         return self._proto.completion_tokens_details.reasoning_tokens
 
     def __repr__(self) -> str:
@@ -85,7 +85,7 @@ class Usage(ProtoWrapper[text_common_pb2.ContentUsage]):
 
 
 class Token(ProtoWrapper[text_common_pb2.Token]):
-    """A piece of text as a model reads it. Frozen."""
+    """A token: a piece of text as a model reads it. Frozen."""
 
     __slots__ = ()
 
@@ -101,7 +101,7 @@ class Token(ProtoWrapper[text_common_pb2.Token]):
 
     @property
     def special(self) -> bool:
-        """Whether it stands for something other than text, such as the beginning of a message."""
+        """Whether it is a control token, such as the beginning of a message, and not text."""
         return self._proto.special
 
     def __repr__(self) -> str:
@@ -120,7 +120,7 @@ class Alternative(ProtoWrapper[text_common_pb2.Alternative]):
 
     @property
     def text(self) -> str:
-        """What it says; empty if it holds tool calls."""
+        """The text of the message; empty if it holds tool calls."""
         return self._proto.message.text
 
     @property
@@ -130,7 +130,7 @@ class Alternative(ProtoWrapper[text_common_pb2.Alternative]):
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The functions that the model wants called."""
+        """The function calls that the model asks for; empty if there are none."""
         return tuple(map(ToolCall, self._proto.message.tool_call_list.tool_calls))
 
     @property
@@ -146,13 +146,13 @@ _NO_ALTERNATIVE = text_common_pb2.Alternative()
 
 
 def first_alternative(response: CompletionResponse) -> text_common_pb2.Alternative:
-    """The alternative that `text` and its like speak of: the first, or an empty one."""
+    """The first alternative, or an empty one; `Completion.text` and similar attributes read it."""
     alternatives = response.alternatives
     return alternatives[0] if alternatives else _NO_ALTERNATIVE
 
 
 class ReceivedMetadata(NamedTuple):
-    """What the service sent around an answer."""
+    """The initial and trailing metadata that the service sent with an answer."""
 
     initial: Iterable[tuple[str, Any]] | None = ()
     trailing: Iterable[tuple[str, Any]] | None = ()
@@ -170,9 +170,14 @@ NO_METADATA = ReceivedMetadata()
 
 
 class Completion(ProtoWrapper[CompletionResponse]):
-    """A whole answer. Frozen, and a view: what nobody asks for is never computed.
+    """A whole answer. A frozen view: attributes are computed on access.
 
-    ``text``, ``role``, ``status``, ``message`` and ``tool_calls`` speak of the first alternative.
+    ``text``, ``role``, ``status``, ``message`` and ``tool_calls`` are those of the first alternative.
+
+    Args:
+        proto: the protobuf message.
+        request_id: the client's id of the call, or None.
+        received: the metadata that the service sent.
     """
 
     __slots__ = ("_metadata", "_request_id")
@@ -186,7 +191,7 @@ class Completion(ProtoWrapper[CompletionResponse]):
 
     @property
     def text(self) -> str:
-        """The answer; empty if the model asks for tools instead."""
+        """The text of the answer; empty if the model asks for tool calls instead."""
         alternatives = self._proto.alternatives
         return alternatives[0].message.text if alternatives else ""
 
@@ -207,7 +212,7 @@ class Completion(ProtoWrapper[CompletionResponse]):
 
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The functions that the model wants called."""
+        """The function calls that the model asks for; empty if there are none."""
         return Alternative(first_alternative(self._proto)).tool_calls
 
     @property

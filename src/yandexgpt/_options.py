@@ -1,4 +1,4 @@
-"""Keywords of the calls that stand on ``complete()``, for type checkers: what each means stands there."""
+"""Keyword arguments of calls that are based on ``complete()``, for type checkers; described at ``complete()``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = [
 
 
 class CallOptions(TypedDict, total=False):
-    """Of every call."""
+    """Options of every call."""
 
     timeout: float | Unset | None
     attempt_timeout: float | Unset | None
@@ -31,7 +31,7 @@ class CallOptions(TypedDict, total=False):
 
 
 class ModelOptions(CallOptions, total=False):
-    """Of every generation."""
+    """Options of every generation."""
 
     model: str | None
     temperature: float | None
@@ -42,37 +42,37 @@ class ModelOptions(CallOptions, total=False):
 
 
 class AskOptions(ModelOptions, total=False):
-    """Of ``Chat.ask``."""
+    """Options of ``Chat.ask``."""
 
     response_format: ResponseFormat | None
 
 
 class TurnOptions(AskOptions, total=False):
-    """Of ``Chat.send``."""
+    """Options of ``Chat.send``."""
 
     tools: Iterable[ToolLike] | None
 
 
 class StreamTurnOptions(TurnOptions, total=False):
-    """Of ``Chat.stream``."""
+    """Options of ``Chat.stream``."""
 
     latest: bool
 
 
 class RunOptions(AskOptions, total=False):
-    """Of ``run_tools``."""
+    """Options of ``run_tools``."""
 
     system: str | None
 
 
 class ManyOptions(RunOptions, total=False):
-    """Of ``complete_many``."""
+    """Options of ``complete_many``."""
 
     tools: Iterable[ToolLike] | None
 
 
 class ParseOptions(ModelOptions, total=False):
-    """Of ``parse``."""
+    """Options of ``parse``."""
 
     system: str | None
     tools: Iterable[ToolLike] | None

@@ -1,7 +1,7 @@
-"""Python arguments to a ``CompletionRequest``: every check of a prompt and its options stands here.
+"""Builds a ``CompletionRequest`` from Python arguments, and checks every argument of a prompt.
 
-A wrong value is a ``ValueError`` that names the argument, the value and what is allowed, before anything is sent.
-The ranges are those of the pinned interface (``text_common.proto``) and of the service's documentation.
+A wrong value raises a ``ValueError`` with the argument, the value and the allowed values, before anything is sent.
+Source of the ranges: the pinned interface (``text_common.proto``) and the service's documentation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CompletionRequest = text_generation_service_pb2.CompletionRequest
 TokenizeRequest = text_generation_service_pb2.TokenizeRequest
 
 Prompt = str | Sequence[Message | Completion | Mapping[str, Any]] | CompletionRequest
-"""One user message, a conversation (a completion stands for its assistant message), or a ready request."""
+"""One user message, a conversation (of a completion the assistant message is sent), or a complete request."""
 
 Reasoning = Literal["disabled", "hidden"]
 ResponseFormat = Literal["json"] | Mapping[str, Any] | type
@@ -49,7 +49,7 @@ class DescribedFunction(Protocol):
 ToolLike = Mapping[str, Any] | DescribedFunction
 """A function that the model may call: a :class:`yandexgpt.Tool`, or a mapping with name, description and parameters."""
 
-_REASONING = {
+_REASONING_MODES = {
     "disabled": text_common_pb2.ReasoningOptions.DISABLED,
     "hidden": text_common_pb2.ReasoningOptions.ENABLED_HIDDEN,
 }
@@ -79,12 +79,19 @@ def build_request(
     parallel_tool_calls: bool | None = None,
     response_format: ResponseFormat | None = None,
 ) -> CompletionRequest:
-    """The request for a prompt; options given here win over those of a ready request, which is left as it was.
+    """The request for a prompt. Arguments as for ``complete()``, and those of the client.
+
+    If the prompt is a ``CompletionRequest``, a copy is returned in which the arguments override its options.
+
+    Args:
+        folder_id: the folder for the model's URI, or None.
+        default_model: the model, if neither ``model`` nor the prompt names one.
+        stream: whether partials are requested.
 
     Raises:
-        ValueError: an argument has an impossible value.
-        TypeError: the prompt is of none of the forms it may have.
-        ConfigurationError: the model is a name, and there is no folder to make its URI with.
+        ValueError: an argument is out of range or malformed.
+        TypeError: the prompt has an unsupported type.
+        ConfigurationError: the model is a name, and there is no folder for its URI.
     """
     request = CompletionRequest()
     if isinstance(prompt, str):
@@ -136,11 +143,11 @@ def _set_options(
     options = request.completion_options
     options.stream = stream
     if temperature is not None:
-        options.temperature.value = _temperature(temperature)
+        options.temperature.value = _check_temperature(temperature)
     if max_tokens is not None:
         options.max_tokens.value = positive_int("max_tokens", max_tokens)
     if reasoning is not None:
-        options.reasoning_options.mode = _REASONING[_one_of("reasoning", reasoning, _REASONING)]
+        options.reasoning_options.mode = _REASONING_MODES[_check_one_of("reasoning", reasoning, _REASONING_MODES)]
 
 
 def build_tokenization(
@@ -152,7 +159,7 @@ def build_tokenization(
     model: str | None = None,
     tools: Iterable[ToolLike] | None = None,
 ) -> CompletionRequest | TokenizeRequest:
-    """The request for the tokens of a text (a ``str`` alone), or of a prompt.
+    """The request for the tokens of a text (a ``str`` without ``system`` and ``tools``), or of a prompt.
 
     Raises:
         ValueError, TypeError, ConfigurationError: as for :func:`build_request`.
@@ -172,19 +179,19 @@ def build_tokenization(
 
 
 def model_uri(model: str, folder_id: str | None) -> str:
-    """``gpt://<folder>/<name>[/<version>]`` for a name; a whole URI stays as it is.
+    """``gpt://<folder>/<name>[/<version>]`` for a name; a URI is returned unchanged.
 
     Raises:
-        ValueError: it is neither a name, nor ``name/version``, nor a URI.
-        ConfigurationError: a name, and no folder.
+        ValueError: ``model`` is neither a name, nor ``name/version``, nor a URI.
+        ConfigurationError: ``model`` is a name, and there is no folder.
     """
     if not isinstance(model, str):
         raise ValueError(f"model must be a name, name/version or a URI such as gpt://<folder>/<name>, got {model!r}")
-    return _uri_of(model, folder_id)
+    return _cached_model_uri(model, folder_id)
 
 
-@functools.lru_cache(maxsize=128)  # a client has few models, and asks for every call
-def _uri_of(model: str, folder_id: str | None) -> str:
+@functools.lru_cache(maxsize=128)  # a client has few models, and every call needs a URI
+def _cached_model_uri(model: str, folder_id: str | None) -> str:
     if "://" in model:
         return _check_uri(model)
     if not _MODEL_NAME.fullmatch(model):
@@ -201,10 +208,13 @@ def load_request(source: str | os.PathLike[str] | Mapping[str, Any]) -> Completi
     """Read the body of a REST request (``body.json``), to be passed as a prompt.
 
     Args:
-        source: a path, or the parsed JSON.
+        source: the path of the file, or the parsed JSON.
+
+    Returns:
+        The request. The arguments of ``complete()`` and the other calls override its options.
 
     Raises:
-        ValueError: it is not JSON, or not such a body; the message names the file and the field.
+        ValueError: it is not JSON, or not the body of a completion request; the message names the file and the field.
         OSError: the file cannot be read.
     """
     if isinstance(source, Mapping):
@@ -225,7 +235,7 @@ def load_request(source: str | os.PathLike[str] | Mapping[str, Any]) -> Completi
     except json_format.ParseError as error:
         raise ValueError(f"{where}: not the body of a completion request: {error}") from error
     for index, message in enumerate(request.messages):
-        _one_of(f"{where}: messages[{index}].role", message.role, ROLES)
+        _check_one_of(f"{where}: messages[{index}].role", message.role, ROLES)
     return request
 
 
@@ -250,7 +260,7 @@ def _add_messages(request: CompletionRequest, prompt: Iterable[Message | Complet
             request.messages.append(item.message.proto)
         elif isinstance(item, Mapping):
             if item.keys() == {"role", "text"}:
-                role = _one_of(f"{where}['role']", item["role"], ROLES)
+                role = _check_one_of(f"{where}['role']", item["role"], ROLES)
                 request.messages.add(role=role, text=check_text(item["text"], f"{where}['text']"))
                 continue
             try:
@@ -269,14 +279,14 @@ def _check_uri(uri: str) -> str:
     return uri
 
 
-def _temperature(value: object) -> float:
+def _check_temperature(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise ValueError(f"temperature must be a number from 0 to 1, got {value!r}")
     return float(value)
 
 
 def positive_int(name: str, value: Any) -> int:
-    """The value, if it is a whole number greater than 0 that 64 bits hold.
+    """The value, if it is a whole number from 1 to 2**63 - 1.
 
     Raises:
         ValueError: it is not.
@@ -291,7 +301,7 @@ def positive_int(name: str, value: Any) -> int:
     return number
 
 
-def _one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
+def _check_one_of(name: str, value: Any, allowed: Iterable[str]) -> Any:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
     return value
@@ -331,7 +341,7 @@ def _set_tool_choice(request: CompletionRequest, choice: str) -> None:
         request.tool_choice.mode = _TOOL_CHOICE_MODES[choice]
         return
     names = [tool.function.name for tool in request.tools]
-    request.tool_choice.function_name = _one_of("tool_choice", choice, [*_TOOL_CHOICE_MODES, *names])
+    request.tool_choice.function_name = _check_one_of("tool_choice", choice, [*_TOOL_CHOICE_MODES, *names])
 
 
 def _set_response_format(request: CompletionRequest, response_format: Any) -> None:

@@ -1,4 +1,4 @@
-"""When to try again: decisions as functions of policy, error and attempt. Pure: no I/O, no clock."""
+"""When to retry a call: decisions as functions of policy, error and attempt. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from yandexgpt.errors import APIError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DEFAULT_RETRY", "Budget", "Retry", "backoff", "is_transient", "over_size_limit", "pushback_seconds"]
+__all__ = ["DEFAULT_RETRY", "Retry", "RetryBudget", "backoff", "is_transient", "over_size_limit", "pushback_seconds"]
 
 DEFAULT_CODES = frozenset({"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"})
 
-LONGEST_WAIT_ASKED_FOR = 60.0
-"""Seconds that the server may ask a call without a deadline to wait. Longer ones are for the caller to decide upon."""
+MAX_SERVER_DELAY = 60.0
+"""The longest delay that a server may request from a call without a deadline, in seconds. For a longer one the call
+raises its error, and the caller decides."""
 
-# How gRPC words a connection that broke under a call, where the status code alone does not tell. A stream that the
-# peer resets with INTERNAL_ERROR or CANCEL is reported as INTERNAL or CANCELLED, one that ends without a status (the
-# page of a gateway, in place of an answer) as UNKNOWN.
-_TRANSPORT_WORDS = (
+# Phrases of gRPC's messages for a connection that broke during a call. The status code is not enough: gRPC reports a
+# stream that the peer resets with INTERNAL_ERROR or CANCEL as INTERNAL or CANCELLED, and a stream that ends without a
+# status (a gateway sent an HTML page instead of an answer) as UNKNOWN.
+_TRANSPORT_PHRASES = (
     "RST_STREAM",
     "GOAWAY",
     "Connection reset",
@@ -34,26 +35,27 @@ _TRANSPORT_WORDS = (
     "Data frame with END_STREAM flag received",
 )
 _TRANSPORT_CODES = frozenset({"INTERNAL", "UNKNOWN", "CANCELLED"})
-# The whole of what an older gRPC says of a connection that broke, and of bytes that it could not read; a newer one
-# goes on with the reason in parentheses.
+# The whole message of older gRPC versions for a connection that broke, or for bytes that it could not parse. Newer
+# versions append the reason in parentheses.
 _STREAM_REMOVED = "Stream removed"
-# What a peer thinks of our frames does not change when it gets them again: FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR,
-# COMPRESSION_ERROR, HTTP_1_1_REQUIRED. (PROTOCOL_ERROR is also what proxies say when their own upstream broke.)
-_RESET_FOR_EVER = re.compile(r"RST_STREAM with error code (3|6|9|13)\b")
-# Why no connection could be opened, where trying again is no use: what answers does not speak HTTP/2, or one of the
-# two sides speaks TLS and the other does not, or the certificate does not hold.
-_NEVER_CONNECTS = "failed to connect to all addresses"
-_NEVER_CONNECTS_WORDS = re.compile(
+# Resets by which a peer refuses our frames; it would refuse the same frames again: FLOW_CONTROL_ERROR,
+# FRAME_SIZE_ERROR, COMPRESSION_ERROR, HTTP_1_1_REQUIRED. PROTOCOL_ERROR is not among them: a proxy also sends it when
+# its own upstream connection breaks.
+_PERMANENT_RESET = re.compile(r"RST_STREAM with error code (3|6|9|13)\b")
+# Reasons for a failed connection that another attempt would meet again: the peer does not speak HTTP/2, only one of the
+# two sides speaks TLS, or the certificate is not valid.
+_CONNECT_FAILURE = "failed to connect to all addresses"
+_PERMANENT_CONNECT_FAILURE = re.compile(
     r"Failed parsing HTTP/2|http1\.x server|missing selected ALPN property|WRONG_VERSION_NUMBER"
     r"|CERTIFICATE_VERIFY_FAILED|Hostname Verification Check failed|is not in peer certificate"
 )
-# Unless it is a gateway whose upstream is out of order.
-_GATEWAY = re.compile(r"http1\.x server \(HTTP status (429|5\d\d)\)")
+# An exception to these: a gateway that answers over HTTP/1.1 while its upstream is overloaded or fails.
+_GATEWAY_UNAVAILABLE = re.compile(r"http1\.x server \(HTTP status (429|5\d\d)\)")
 
 
-# How the parties of a call word that something is over a limit of theirs, all with RESOURCE_EXHAUSTED: gRPC's core, Go
-# and Node ("larger than max"), Java and .NET. It has nothing to do with a quota, and another attempt is as large.
-_SIZE_LIMIT_WORDS = (
+# Phrases for a message or metadata over a size limit, all with RESOURCE_EXHAUSTED: of gRPC's core, Go and Node ("larger
+# than max"), Java and .NET. It is not a quota, and another attempt has the same size.
+_SIZE_LIMIT_PHRASES = (
     "larger than max",
     "exceeds maximum size",
     "exceeds the maximum configured message size",
@@ -63,23 +65,23 @@ _SIZE_LIMIT_WORDS = (
 
 @dataclass(frozen=True)
 class Retry:
-    """When and how often a call that failed is sent again; only while nothing of its answer has been handed out.
+    """When and how many times a failed call is retried. It is never retried after a part of its answer was returned.
 
     Args:
-        attempts: how often a call is sent at most, the first time included (>= 1). One more, for which a new token
-            is got, is not counted: it follows when the service refuses a token that can be renewed.
-        initial: upper bound of the first wait, in seconds.
-        maximum: upper bound of any wait, in seconds.
-        multiplier: growth of the bound from one wait to the next (>= 1).
-        jitter: the share of a wait that is random, 0 to 1; at 1 ("full jitter") a wait is anything from 0 to its bound.
-        codes: names of the gRPC status codes that are worth another try, besides connections that broke.
-        budget: retries that an outage may cost all calls of a client together before calls fail at their first error
-            (a token bucket as in gRFC A6: a failure takes one token, a success gives ``budget_ratio`` back, and
-            there are no retries while it is less than half full); None: no such limit.
-        budget_ratio: tokens that a success gives back (> 0).
+        attempts: the most attempts of a call, the first included (>= 1). If the service refuses a token that can be
+            refreshed, one more attempt with a new token is made, which is not counted.
+        initial: upper bound of the first delay, in seconds (>= 0).
+        maximum: upper bound of every delay, in seconds (>= 0).
+        multiplier: factor from the bound of one delay to that of the next (>= 1).
+        jitter: the share of a delay that is random, 0 to 1; at 1 ("full jitter") a delay is between 0 and its bound.
+        codes: names of the gRPC status codes that are retried; a broken connection is always retried.
+        budget: limits the retries of all calls of a client together during an outage (>= 1). It is the size of a token
+            bucket as in gRFC A6: a failure takes one token, a success adds ``budget_ratio``, and there are no retries
+            while the bucket is not more than half full. None: no limit.
+        budget_ratio: tokens that a success adds (> 0).
 
     Raises:
-        ValueError: a value is outside its range.
+        ValueError: a value is out of range.
     """
 
     attempts: int = 4
@@ -115,7 +117,7 @@ class Retry:
 
     @classmethod
     def none(cls) -> Retry:
-        """No second attempt."""
+        """A policy without retries: one attempt."""
         return cls(attempts=1)
 
 
@@ -133,11 +135,14 @@ def _code_names(codes: Iterable[object]) -> frozenset[str]:
 DEFAULT_RETRY = Retry()
 
 
-class Budget:
+class RetryBudget:
     """The token bucket behind :attr:`Retry.budget`, shared by all calls of a client.
 
-    There is no lock: where two threads change it in the same moment, one change may be lost, which a bound on an outage
-    can bear, and a signal handler or a forked child never waits for it.
+    It has no lock, so that a signal handler or a forked child never waits for one. If two threads change it at the same
+    moment, one change may be lost; the limit need not be exact.
+
+    Args:
+        policy: the policy with the size and the ratio of the bucket.
     """
 
     def __init__(self, policy: Retry) -> None:
@@ -145,46 +150,50 @@ class Budget:
         self._ratio = policy.budget_ratio
         self._tokens: float = self._maximum
 
-    def success(self) -> None:
-        """A call succeeded."""
+    def record_success(self) -> None:
+        """Record a call that succeeded: add tokens."""
         if self._tokens < self._maximum:
             self._tokens = min(self._maximum, self._tokens + self._ratio)
 
-    def failure(self) -> bool:
-        """An attempt failed; whether the budget allows another."""
+    def record_failure(self) -> bool:
+        """Record an attempt that failed: take a token; returns whether a retry is allowed."""
         self._tokens = max(0, self._tokens - 1)
         return self._tokens > self._maximum / 2 or self._maximum == math.inf
 
 
 def is_transient(policy: Retry, error: APIError, *, own_deadline: bool) -> bool:
-    """Whether another attempt could succeed where this one failed.
+    """Whether another attempt may succeed.
 
     Args:
-        own_deadline: the attempt's own deadline was shorter than the call's, so that DEADLINE_EXCEEDED only says that
-            this attempt took too long.
+        policy: the policy, whose ``codes`` are transient.
+        error: the error of the failed attempt.
+        own_deadline: whether the attempt had a deadline before the call's: then DEADLINE_EXCEEDED does not mean that
+            the call has timed out.
     """
     code, message = error.code.name, error.message
-    if _is_for_ever(code, message):
+    if _is_permanent(code, message):
         return False
     if code == "DEADLINE_EXCEEDED" and own_deadline:
         return True
-    if code in _TRANSPORT_CODES and (message == _STREAM_REMOVED or any(words in message for words in _TRANSPORT_WORDS)):
+    if code in _TRANSPORT_CODES and (
+        message == _STREAM_REMOVED or any(phrase in message for phrase in _TRANSPORT_PHRASES)
+    ):
         return True
     return code in policy.codes
 
 
-def _is_for_ever(code: str, message: str) -> bool:
-    """Whether the next attempt would fail the same way, although the code, or a part of the words, is a transient's."""
+def _is_permanent(code: str, message: str) -> bool:
+    """Whether the next attempt would fail in the same way, although the code or a phrase is of a transient error."""
     if code == "RESOURCE_EXHAUSTED":
-        # Up to the hard limit metadata over the soft limit are refused at random, so another attempt may come through.
+        # gRPC refuses metadata between the soft and the hard limit at random, so another attempt may succeed.
         return over_size_limit(message) and "exceeds soft limit" not in message
     if code == "UNAVAILABLE":
         return (
-            message.startswith(_NEVER_CONNECTS)
-            and _NEVER_CONNECTS_WORDS.search(message) is not None
-            and _GATEWAY.search(message) is None
+            message.startswith(_CONNECT_FAILURE)
+            and _PERMANENT_CONNECT_FAILURE.search(message) is not None
+            and _GATEWAY_UNAVAILABLE.search(message) is None
         )
-    return code in _TRANSPORT_CODES and _RESET_FOR_EVER.search(message) is not None
+    return code in _TRANSPORT_CODES and _PERMANENT_RESET.search(message) is not None
 
 
 def backoff(
@@ -196,34 +205,40 @@ def backoff(
     *,
     remaining: float | None = None,
 ) -> float | None:
-    """Seconds to wait before the next attempt, or None if the server asks for none, or for one that is too late.
+    """Seconds to wait before the next attempt; None if the server forbids it, or requests a delay that is too long.
 
-    The server's own word wins: ``grpc-retry-pushback-ms`` (negative or unreadable: do not retry, as in gRFC A6), then
-    ``google.rpc.RetryInfo``.
+    A delay that the server requests overrides the policy: ``grpc-retry-pushback-ms`` (negative or malformed: do not
+    retry, as in gRFC A6), else ``google.rpc.RetryInfo``.
 
     Args:
-        remaining: seconds to the call's deadline. None: it has none, and then the server may ask for a wait of
-            :data:`LONGEST_WAIT_ASKED_FOR` seconds at most, or it would decide how long the caller hangs.
+        policy: the policy.
+        attempts: how many attempts were made (>= 1).
+        error: the error of the last attempt.
+        pushback_ms: the value of ``grpc-retry-pushback-ms``, or None if it was not sent.
+        rng: returns a random number from 0 to 1.
+        remaining: seconds to the call's deadline. None: the call has none, and the server may request
+            :data:`MAX_SERVER_DELAY` seconds at most, so that it cannot block the caller for any time.
     """
-    asked = pushback_seconds(pushback_ms) if pushback_ms is not None else error.retry_after
-    if asked is not None:
-        return max(0.0, asked) if asked <= (LONGEST_WAIT_ASKED_FOR if remaining is None else remaining) else None
+    server_delay = pushback_seconds(pushback_ms) if pushback_ms is not None else error.retry_after
+    if server_delay is not None:
+        longest = MAX_SERVER_DELAY if remaining is None else remaining
+        return max(0.0, server_delay) if server_delay <= longest else None
     if pushback_ms is not None:
         return None
     bound = policy.maximum
     if policy.initial < bound:
-        with contextlib.suppress(OverflowError):  # long before anybody waits so long
+        with contextlib.suppress(OverflowError):  # then the bound is the maximum
             bound = min(bound, policy.initial * policy.multiplier ** (attempts - 1))
     return bound * (1 - policy.jitter * rng())
 
 
 def over_size_limit(message: str) -> bool:
-    """Whether RESOURCE_EXHAUSTED with this message means a limit to the size of a message or of metadata."""
-    return any(words in message for words in _SIZE_LIMIT_WORDS)
+    """Whether the message of a RESOURCE_EXHAUSTED reports a message or metadata over a size limit."""
+    return any(phrase in message for phrase in _SIZE_LIMIT_PHRASES)
 
 
 def pushback_seconds(pushback_ms: object) -> float | None:
-    """Seconds that ``grpc-retry-pushback-ms`` (a signed 32-bit integer) asks for; None if it asks not to retry."""
+    """The delay of ``grpc-retry-pushback-ms`` (a signed 32-bit integer), in seconds; None if it forbids a retry."""
     if not isinstance(pushback_ms, str) or not (
         pushback_ms.isascii() and pushback_ms.isdigit() and len(pushback_ms) <= 10
     ):

@@ -1,7 +1,7 @@
-"""JSON values to and from ``google.protobuf.Struct``, in which every number is a double.
+"""Converts JSON values to and from ``google.protobuf.Struct``, in which every number is a double.
 
-So ``5`` comes back as ``5.0``, and an integer beyond 2**53 changes on the way unless somebody looks. Whole numbers are
-turned back into ``int`` here, and an integer that a double cannot hold is refused, never changed without a word.
+A Struct returns ``5`` as ``5.0``, and silently changes an integer beyond 2**53. Here whole numbers are converted back
+to ``int``, and an integer that a double cannot hold is an error.
 """
 
 from __future__ import annotations
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from google.protobuf.struct_pb2 import Struct, Value
 
 
-__all__ = ["MAX_MESSAGES_DEEP", "check_text", "parse_json", "to_python", "to_struct_value"]
+__all__ = ["MAX_MESSAGE_DEPTH", "check_text", "parse_json", "to_python", "to_struct_value"]
 
 
 def check_text(text: object, name: str) -> str:
-    """The text, if it is one that the wire can carry.
+    """The text, if protobuf can carry it.
+
+    Args:
+        name: the name of the argument, for the error.
 
     Raises:
-        ValueError: it is not a str, or it holds half of a surrogate pair.
+        ValueError: it is not a ``str``, or it holds a lone surrogate.
     """
     if not isinstance(text, str):
         raise ValueError(f"{name} must be a str, got {text!r}")
@@ -37,12 +40,12 @@ def check_text(text: object, name: str) -> str:
 
 
 def to_python(struct: Struct) -> dict[str, Any]:
-    """The Struct as a dict; whole numbers come as ``int``."""
-    # Sorted, because the order of a protobuf map is another in each process.
-    return {name: _value(value) for name, value in sorted(struct.fields.items())}
+    """The Struct as a dict; whole numbers are ``int``."""
+    # Sorted, because the order of a protobuf map differs from process to process.
+    return {name: _value_to_python(value) for name, value in sorted(struct.fields.items())}
 
 
-def _value(value: Value) -> Any:
+def _value_to_python(value: Value) -> Any:
     kind = value.WhichOneof("kind")
     if kind == "number_value":
         number = value.number_value
@@ -54,28 +57,31 @@ def _value(value: Value) -> Any:
     if kind == "struct_value":
         return to_python(value.struct_value)
     if kind == "list_value":
-        return [_value(item) for item in value.list_value.values]
+        return [_value_to_python(item) for item in value.list_value.values]
     return None
 
 
-MAX_MESSAGES_DEEP = 97
-"""How many messages deep a value may be. Readers of protobuf, here and at the service, go 100 messages deep, and the
-parameters of a tool, the deepest values of a request, begin at the third."""
-_DEPTH_OF_OBJECT, _DEPTH_OF_LIST = 3, 2
-"""The messages that one makes: Struct, map entry and Value; ListValue and Value."""
+MAX_MESSAGE_DEPTH = 97
+"""The deepest nesting of a value, in protobuf messages. The parsers of protobuf, here and at the service, accept 100
+nested messages, and the parameters of a tool, the deepest values of a request, start at the third."""
+_OBJECT_DEPTH, _LIST_DEPTH = 3, 2
+"""Nested messages of one object (Struct, map entry, Value), and of one list (ListValue, Value)."""
 
 
 def to_struct_value(value: object, where: str) -> Any:
-    """The JSON value in plain dicts and lists, fit for a Struct.
+    """The JSON value as dicts and lists that a Struct can hold.
+
+    Args:
+        where: the name of the value, for the error.
 
     Raises:
-        ValueError: something in it is not JSON, or a number that a double cannot hold, or it is nested more deeply than
-            :data:`MAX_MESSAGES_DEEP` allows (32 objects inside one another, or 48 lists); the message names the place.
+        ValueError: a part of the value is not JSON, or is a number that a double cannot hold, or is nested more deeply
+            than :data:`MAX_MESSAGE_DEPTH` allows (32 nested objects, or 48 nested lists). The message has its path.
     """
-    return _to_value(value, where, MAX_MESSAGES_DEEP)
+    return _checked_value(value, where, MAX_MESSAGE_DEPTH)
 
 
-def _to_value(value: object, where: str, left: int) -> Any:
+def _checked_value(value: object, where: str, remaining: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
@@ -96,36 +102,36 @@ def _to_value(value: object, where: str, left: int) -> Any:
             raise ValueError(f"{where}: {value} is not a JSON number")
         return value
     if isinstance(value, Mapping):
-        left = _one_deeper(where, left, _DEPTH_OF_OBJECT)
+        remaining = _descend(where, remaining, _OBJECT_DEPTH)
         for name in value:
             if not isinstance(name, str):
                 raise ValueError(f"{where}: the key {name!r} is not a string")
             check_text(name, f"{where}: a key")
-        return {name: _to_value(item, f"{where}.{name}", left) for name, item in value.items()}
+        return {name: _checked_value(item, f"{where}.{name}", remaining) for name, item in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, bytes | bytearray):
-        left = _one_deeper(where, left, _DEPTH_OF_LIST)
-        return [_to_value(item, f"{where}[{index}]", left) for index, item in enumerate(value)]
+        remaining = _descend(where, remaining, _LIST_DEPTH)
+        return [_checked_value(item, f"{where}[{index}]", remaining) for index, item in enumerate(value)]
     raise ValueError(f"{where}: {type(value).__name__} is not a JSON value")
 
 
-def _one_deeper(where: str, left: int, depth: int) -> int:
-    if left < depth:
+def _descend(where: str, remaining: int, depth: int) -> int:
+    if remaining < depth:
         raise ValueError(
             f"{where}: nested too deeply, or inside itself: protobuf carries 32 objects or 48 lists inside one another"
         )
-    return left - depth
+    return remaining - depth
 
 
 def parse_json(data: Any, message: Message) -> None:
-    """Fill in a message from the JSON form that the REST API has of it.
+    """Fill a protobuf message from its JSON form in the REST API.
 
     Raises:
-        json_format.ParseError: it is not of that form, or nested without end.
+        json_format.ParseError: the data does not have that form, or is nested too deeply or in itself.
     """
     try:
         json_format.ParseDict(data, message)
     except RecursionError:
-        pass  # raised below: its traceback is as long as the stack
+        pass  # raised below, without its cause: the traceback of a RecursionError is as long as the stack
     else:
         return
     raise json_format.ParseError("nested too deeply, or inside itself")

@@ -1,6 +1,6 @@
-"""Answers with a structure: Python types to JSON Schemas, and the model's JSON back to values. Pure: nothing waits.
+"""Structured answers: JSON Schemas from Python types, and values from the model's JSON. Pure: no I/O.
 
-pydantic (the extra ``yandexgpt[pydantic]``) does both; it is imported when the first type is seen.
+pydantic (the extra ``yandexgpt[pydantic]``) does both; it is imported on the first use of a type.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
     from yandexgpt._models import Completion
 
-__all__ = ["Parsed", "Structure", "is_type", "need_pydantic", "reasons", "whole"]
+__all__ = ["Parsed", "Structure", "describe_error", "is_type", "require_complete", "require_pydantic"]
 
 T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Parsed(Generic[T]):
-    """An answer with the structure that was asked for.
+    """An answer of the requested type. Frozen.
 
     Attributes:
-        value: the answer as a value of that type, validated.
-        completion: the answer as it came.
+        value: the answer as a validated value of the type.
+        completion: the answer itself.
     """
 
     value: T
@@ -36,19 +36,19 @@ class Parsed(Generic[T]):
 
 
 class Structure(Generic[T]):
-    """A type that answers are to have.
+    """The type of an answer, with its JSON Schema.
 
     Args:
-        answer_type: a pydantic model, a dataclass, or anything else that a ``pydantic.TypeAdapter`` is made of; or a
+        answer_type: a pydantic model, a dataclass, or another type that ``pydantic.TypeAdapter`` accepts; or a
             ``TypeAdapter``.
 
     Raises:
-        ValueError: pydantic cannot make a JSON Schema of it.
+        ValueError: pydantic cannot make a JSON Schema of the type.
         ConfigurationError: pydantic is not installed.
     """
 
     def __init__(self, answer_type: type[T] | pydantic.TypeAdapter[T]) -> None:
-        need_pydantic("a type as the structure of an answer")
+        require_pydantic("a type as the structure of an answer")
         import pydantic
 
         self.name: str = getattr(answer_type, "__name__", None) or type(answer_type).__name__
@@ -64,27 +64,28 @@ class Structure(Generic[T]):
             raise ValueError(f"pydantic cannot make a JSON Schema of {self.name}: it is nested too deeply") from error
 
     def parse(self, completion: Completion) -> Parsed[T]:
-        """The answer as a value.
+        """Validate an answer.
 
         Raises:
-            TruncatedError, ContentFilterError: it was cut, or filtered.
-            InvalidAnswerError: it is not JSON, or not of this type; the ``pydantic.ValidationError`` is its cause.
+            TruncatedError, ContentFilterError: the answer was truncated, or filtered.
+            InvalidAnswerError: the answer asks for tool calls, is not JSON, or is not of this type; then the
+                ``pydantic.ValidationError`` is its cause.
         """
-        whole(completion)
+        require_complete(completion)
         if completion.tool_calls:
             raise InvalidAnswerError(completion, "the model asks for tools instead")
         try:
             value = self._adapter.validate_json(completion.text)
         except ValueError as error:
-            raise InvalidAnswerError(completion, f"not a valid {self.name}: {reasons(error)}") from error
+            raise InvalidAnswerError(completion, f"not a valid {self.name}: {describe_error(error)}") from error
         return Parsed(value, completion)
 
 
-def whole(completion: Completion) -> Completion:
-    """The answer, if all of it is there.
+def require_complete(completion: Completion) -> Completion:
+    """The answer, if it is complete.
 
     Raises:
-        TruncatedError, ContentFilterError: it was cut, or filtered.
+        TruncatedError, ContentFilterError: the answer was truncated, or filtered.
     """
     if completion.truncated:
         raise TruncatedError(completion)
@@ -94,7 +95,7 @@ def whole(completion: Completion) -> Completion:
 
 
 def is_type(value: object) -> bool:
-    """Whether a ``pydantic.TypeAdapter`` may be made of it: a class, a generic with its arguments, a union."""
+    """Whether ``pydantic.TypeAdapter`` may accept the value: a class, a generic with its arguments, a union."""
     return (
         isinstance(value, type)
         or typing.get_origin(value) is not None
@@ -102,17 +103,20 @@ def is_type(value: object) -> bool:
     )
 
 
-def reasons(error: ValueError) -> str:
-    """What a ``pydantic.ValidationError`` says, on one line, without the values that it found."""
-    pydantic = sys.modules.get("pydantic")  # if it was not imported, it did not raise this
+def describe_error(error: ValueError) -> str:
+    """The message of an error; of a ``pydantic.ValidationError`` on one line, without the invalid values."""
+    pydantic = sys.modules.get("pydantic")  # if it is not imported, the error is not pydantic's
     if pydantic is None or not isinstance(error, pydantic.ValidationError):
         return str(error)
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in found)
+    details = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(": ".join(filter(None, (".".join(map(str, each["loc"])), each["msg"]))) for each in details)
 
 
-def need_pydantic(what: str) -> None:
-    """Refuse to go on without pydantic.
+def require_pydantic(what: str) -> None:
+    """Check that pydantic is installed.
+
+    Args:
+        what: the feature that needs it, for the error.
 
     Raises:
         ConfigurationError: it is not installed.

@@ -1,4 +1,4 @@
-"""Functions that the model may call. How they are called: :mod:`yandexgpt._features.tool_loop`.
+"""Tools: functions that the model may call. :mod:`yandexgpt._features.tool_loop` calls them.
 
 @yandexgpt.tool
 def weather(city: str) -> str:
@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from yandexgpt._struct_json import to_struct_value
-from yandexgpt._structured_output import need_pydantic
+from yandexgpt._structured_output import require_pydantic
 
 __all__ = ["Tool", "tool"]
 
@@ -26,17 +26,17 @@ P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
-_EXACT = 2**53
-"""Beyond it a double, which is how the service carries arguments, may not be the integer that the model wrote."""
+_MAX_EXACT_INTEGER = 2**53
+"""The service carries arguments as doubles. A double beyond this may not be the integer that the model wrote."""
 
 
 class Tool(Generic[P, R_co]):
-    """A function with its description for the model; calling it calls the function. Made by :func:`tool`.
+    """A function with its description for the model. Calling the tool calls the function. Made by :func:`tool`.
 
     Attributes:
-        function: the function itself.
-        name, description: what the model knows it by.
-        parameters: the JSON Schema of its arguments.
+        function: the function.
+        name, description: the name and the description that are sent to the model.
+        parameters: the JSON Schema of the arguments.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Tool(Generic[P, R_co]):
         if not isinstance(self.name, str) or not (name or self.name.isidentifier()):  # a lambda is called "<lambda>"
             raise ValueError(f"a tool needs a name, and {function!r} has none: pass name=...")
         self.description: str = (inspect.getdoc(function) or "") if description is None else description
-        self._arguments: Any = None  # a pydantic.TypeAdapter
+        self._adapter: Any = None  # a pydantic.TypeAdapter
         if parameters is None:
-            self._arguments = _arguments_of(function, self.name)
-            parameters = self._arguments.json_schema(schema_generator=_schema_generator())
+            self._adapter = _arguments_adapter(function, self.name)
+            parameters = self._adapter.json_schema(schema_generator=_schema_generator())
             parameters = {key: value for key, value in parameters.items() if key != "title"}
         elif not isinstance(parameters, Mapping):
             raise ValueError(f"parameters must be a JSON Schema as a mapping, got {parameters!r}")
@@ -65,16 +65,21 @@ class Tool(Generic[P, R_co]):
         return {"function": {"name": self.name, "description": self.description, "parameters": self.parameters}}
 
     def bind(self, arguments: Mapping[str, Any]) -> functools.partial[R_co]:
-        """The function with the arguments of a call, validated if the schema is made of its types.
+        """The function with the arguments of a call, which are validated if the schema is made from its types.
 
-        A whole number beyond 2**53 becomes a float, unless the schema says that it is an integer: then it is refused,
-        because the doubles that carry it may have changed it.
+        A whole number beyond 2**53 is converted to a float. It is refused if the schema requires an integer, because
+        the double that carried it may be another number.
+
+        Args:
+            arguments: the arguments of the model, as JSON in which whole numbers are ``int``.
 
         Raises:
-            ValueError: they do not fit; what is wrong is for the model to read.
+            ValueError: the arguments are invalid; the message is written for the model.
         """
-        arrived = _arrived(arguments, _alternatives([self.parameters], self.parameters), self.parameters, "")
-        valid = arrived if self._arguments is None else self._arguments.validate_python(arrived)
+        converted = _convert_numbers(
+            arguments, _expand_schemas([self.parameters], self.parameters), self.parameters, ""
+        )
+        valid = converted if self._adapter is None else self._adapter.validate_python(converted)
         return functools.partial(cast("Callable[..., R_co]", self.function), **valid)
 
     def __repr__(self) -> str:
@@ -95,53 +100,60 @@ def tool(
     description: str | None = None,
     parameters: Mapping[str, Any] | None = None,
 ) -> Any:
-    """Make a tool of a function, synchronous or not: ``@tool``, or ``@tool(name=..., ...)``.
+    """Make a tool from a function, synchronous or asynchronous: ``@tool``, or ``@tool(name=..., ...)``.
 
-    The schema is made of the types of the parameters by pydantic (the extra ``yandexgpt[pydantic]``), and the model's
-    arguments are validated and converted to them; ``Annotated[int, pydantic.Field(description=..., ge=1)]`` says more
-    about one. With ``parameters=`` pydantic is not needed, and arguments come as the model gave them. Whole numbers
-    come as ``int``, beyond 2**53 as ``float``; what the schema calls an integer is refused there, and the model told to
-    pass a string.
+    By default pydantic (the extra ``yandexgpt[pydantic]``) makes the schema from the types of the parameters, and the
+    model's arguments are validated and converted to these types.
+    ``Annotated[int, pydantic.Field(description=..., ge=1)]`` adds a description and constraints. With ``parameters=``
+    pydantic is not needed, and arguments are passed as the model sent them.
+
+    Whole numbers are passed as ``int``, beyond 2**53 as ``float``. If the schema requires an integer, a number beyond
+    2**53 is refused, and the model gets an error that asks for a string.
 
     Args:
-        function: the function; every parameter must have a type, and be one that can be passed by name.
-        name: what the model calls it by; by default the function's name.
-        description: what it is for; by default the function's docstring.
-        parameters: a JSON Schema of the arguments, instead of one made of the types.
+        function: the function; every parameter must have a type annotation and accept a keyword argument.
+        name: the name for the model; by default the function's name.
+        description: the purpose, for the model; by default the function's docstring.
+        parameters: a JSON Schema of the arguments, instead of one made from the types.
+
+    Returns:
+        The tool; without ``function`` a decorator.
 
     Raises:
-        ValueError: no name or schema can be made of the function, or an integer in the schema does not fit a double,
-            which is how the service carries numbers.
-        ConfigurationError: the schema is to be made of the types, and pydantic is not installed.
+        ValueError: the function has no name, or no schema can be made from its types, or an integer in the schema does
+            not fit a double, which is how the service carries numbers.
+        ConfigurationError: the schema is made from the types, and pydantic is not installed.
     """
     if function is not None:
         return Tool(function, name, description, parameters)
     return lambda function: Tool(function, name, description, parameters)
 
 
-def _arrived(value: Any, schemas: list[Mapping[str, Any]], root: Mapping[str, Any], where: str) -> Any:
-    """The value as it may be used: beyond 2**53 a float, because on its way here it was one.
+def _convert_numbers(value: Any, schemas: list[Mapping[str, Any]], root: Mapping[str, Any], where: str) -> Any:
+    """The value with integers beyond 2**53 as float: the service carried them as doubles.
 
     Args:
         value: JSON, in which whole numbers are ``int``.
-        schemas: what may stand at its place, without references.
+        schemas: the schemas of the value, with references resolved.
         root: the whole schema.
-        where: the name of its place.
+        where: the path of the value, for the error.
 
     Raises:
-        ValueError: it may have been changed, and the schema says that it is an integer.
+        ValueError: the schema requires an integer, and the number is beyond 2**53.
     """
     if isinstance(value, Mapping):
         return {
-            name: _arrived(item, _of_property(schemas, name, root), root, f"{where}.{name}" if where else name)
+            name: _convert_numbers(
+                item, _property_schemas(schemas, name, root), root, f"{where}.{name}" if where else name
+            )
             for name, item in value.items()
         }
     if isinstance(value, list):
         return [
-            _arrived(item, _of_item(schemas, index, root), root, f"{where}[{index}]")
+            _convert_numbers(item, _item_schemas(schemas, index, root), root, f"{where}[{index}]")
             for index, item in enumerate(value)
         ]
-    if not isinstance(value, int) or abs(value) <= _EXACT:
+    if not isinstance(value, int) or abs(value) <= _MAX_EXACT_INTEGER:
         return value
     kinds: set[object] = set()
     for schema in schemas:
@@ -152,29 +164,29 @@ def _arrived(value: Any, schemas: list[Mapping[str, Any]], root: Mapping[str, An
     return float(value)
 
 
-def _of_property(schemas: list[Mapping[str, Any]], name: str, root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _property_schemas(schemas: list[Mapping[str, Any]], name: str, root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found: list[Any] = []
     for schema in schemas:
         properties, patterns = schema.get("properties"), schema.get("patternProperties")
         own = [properties[name]] if isinstance(properties, Mapping) and name in properties else []
         if isinstance(patterns, Mapping):
-            own += [each for pattern, each in patterns.items() if _matches(pattern, name)]
+            own += [each for pattern, each in patterns.items() if _pattern_matches(pattern, name)]
         found += own or [schema.get("additionalProperties")]
-    return _alternatives(found, root)
+    return _expand_schemas(found, root)
 
 
-def _of_item(schemas: list[Mapping[str, Any]], index: int, root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _item_schemas(schemas: list[Mapping[str, Any]], index: int, root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     found: list[Any] = []
     for schema in schemas:
         items, first = schema.get("items"), schema.get("prefixItems")
-        if isinstance(items, list):  # as it was written before prefixItems
+        if isinstance(items, list):  # before JSON Schema 2020-12, which introduced prefixItems
             items, first = schema.get("additionalItems"), items
         found.append(first[index] if isinstance(first, list) and index < len(first) else items)
-    return _alternatives(found, root)
+    return _expand_schemas(found, root)
 
 
-def _alternatives(schemas: list[Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The schemas, and all those that they refer to or are put together of."""
+def _expand_schemas(schemas: list[Any], root: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The schemas, with all schemas that they refer to or are composed of."""
     found: list[Mapping[str, Any]] = []
     seen: set[int] = set()
     while schemas:
@@ -187,12 +199,12 @@ def _alternatives(schemas: list[Any], root: Mapping[str, Any]) -> list[Mapping[s
             parts = schema.get(name)
             schemas += parts if isinstance(parts, list) else []
         if isinstance(reference := schema.get("$ref"), str):
-            schemas.append(_referred(reference, root))
+            schemas.append(_resolve_reference(reference, root))
     return found
 
 
-def _referred(reference: str, root: Mapping[str, Any]) -> Any:
-    """What a JSON pointer within the schema points at; None for any other reference."""
+def _resolve_reference(reference: str, root: Mapping[str, Any]) -> Any:
+    """The target of a JSON pointer within the schema; None for any other reference."""
     if not reference.startswith("#"):
         return None
     found: Any = root
@@ -207,21 +219,25 @@ def _referred(reference: str, root: Mapping[str, Any]) -> Any:
     return found
 
 
-def _matches(pattern: str, name: str) -> bool:
+def _pattern_matches(pattern: str, name: str) -> bool:
     try:
         return re.search(pattern, name) is not None
-    except re.error:  # a regular expression of JavaScript's that Python has no word for
+    except re.error:  # JSON Schema has JavaScript's syntax, which Python does not fully support
         return True
 
 
-def _arguments_of(function: Callable[..., Any], name: str) -> Any:
-    """A ``pydantic.TypeAdapter`` of the function's arguments, as a TypedDict of them.
+def _arguments_adapter(function: Callable[..., Any], name: str) -> Any:
+    """A ``pydantic.TypeAdapter`` for a TypedDict of the function's arguments.
 
-    A model would not do: a parameter may be called ``json`` or ``copy``, which a model has methods of.
+    It is not a pydantic model: a parameter may be called ``json`` or ``copy``, which are methods of a model.
+
+    Raises:
+        ValueError: no schema can be made from the types.
+        ConfigurationError: pydantic is not installed.
     """
-    need_pydantic(f"the tool {name}, without parameters=...,")
+    require_pydantic(f"the tool {name}, without parameters=...,")
     import pydantic
-    from typing_extensions import NotRequired, TypedDict  # pydantic brings it, and wants its TypedDict before 3.12
+    from typing_extensions import NotRequired, TypedDict  # pydantic depends on it, and needs it before Python 3.12
 
     try:
         signature = inspect.signature(function, eval_str=True)
@@ -254,7 +270,7 @@ def _schema_generator() -> Any:
     from pydantic.json_schema import GenerateJsonSchema
 
     class WithoutTitles(GenerateJsonSchema):
-        """A title that repeats the name of its field says nothing to the model, and costs tokens."""
+        """Leaves out the titles of fields: a title repeats the name of its field, and costs tokens."""
 
         def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
             return False

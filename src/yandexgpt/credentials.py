@@ -1,7 +1,7 @@
-"""Where the ``authorization`` of a call comes from.
+"""Credentials: the sources of the ``authorization`` of a call.
 
-Tokens that end are refreshed ahead of their end, by one caller for all (``_concurrency/token_cache.py``). Nothing here
-shows a secret: not in a ``repr``, not in an error; and credentials cannot be pickled.
+A token that expires is refreshed before it expires; concurrent callers share one refresh
+(``_concurrency/token_cache.py``). No ``repr`` and no error shows a secret, and credentials cannot be pickled.
 """
 
 from __future__ import annotations
@@ -43,33 +43,36 @@ __all__ = [
 _METADATA_VARIABLE = "YC_METADATA_ADDR"
 
 _JWT_AUDIENCE = "https://iam.api.cloud.yandex.net/iam/v1/tokens"
-_JWT_LIFETIME = 3600  # seconds; the issuer accepts no longer one
+_JWT_LIFETIME = 3600  # seconds; the longest lifetime that the token service accepts
 _METADATA_ADDRESS = "169.254.169.254"
 _METADATA_PATH = "/computeMetadata/v1/instance/service-accounts/default/token"
-_METADATA_ANSWER_LIMIT = 65_536  # bytes; a token is about a thousand
+_METADATA_ANSWER_LIMIT = 65_536  # bytes; an answer with a token has about a thousand
 
 
 class Exchange(Protocol):
-    """The call that turns a proof of identity into an IAM token; the client supplies it."""
+    """The call that exchanges a JWT or an OAuth token for an IAM token; the client provides it."""
 
     def __call__(self, *, jwt: str = "", oauth_token: str = "") -> ExpiringToken: ...
 
 
 class Credentials(ABC):
-    """Base of all kinds of credentials. They may be shared between clients, threads and event loops."""
+    """Base of all credentials. An object may be shared between clients, threads and event loops."""
 
     header: str | None = None
-    """The value of ``authorization`` where it never changes; None where it comes from a token that does."""
+    """The value of ``authorization`` if it never changes; None if it is made from a token that expires."""
 
     def __init__(self) -> None:
         self.token_cache = TokenCache()
 
     @abstractmethod
     def fetch(self, exchange: Exchange) -> ExpiringToken:
-        """Get a new IAM token; blocks. Called from a thread of its own, by one caller for all.
+        """Get a new IAM token. Blocks; called in a separate thread, by one refresh at a time.
+
+        Args:
+            exchange: the call that exchanges a JWT or an OAuth token for an IAM token.
 
         Raises:
-            APIError, ConfigurationError: there is none to be had; the message says why.
+            APIError, ConfigurationError: no token could be obtained; the message has the reason.
         """
 
     def __repr__(self) -> str:
@@ -79,15 +82,18 @@ class Credentials(ABC):
         raise TypeError(f"{type(self).__name__} cannot be pickled or copied: it holds a secret")
 
 
-class _Fixed(Credentials):
+class _FixedCredentials(Credentials):
     """Credentials that never change."""
 
     def fetch(self, exchange: Exchange) -> NoReturn:
         raise NotImplementedError("fixed credentials have no token to fetch")
 
 
-class ApiKey(_Fixed):
-    """An API key of a service account. It has no end that the client can see.
+class ApiKey(_FixedCredentials):
+    """An API key of a service account. The client cannot see when it expires.
+
+    Args:
+        key: the secret of the key.
 
     Raises:
         ConfigurationError: it is empty, or holds characters that gRPC metadata cannot carry.
@@ -98,8 +104,11 @@ class ApiKey(_Fixed):
         self.header = f"Api-Key {check_secret(key, 'the API key')}"
 
 
-class IamToken(_Fixed):
-    """An IAM token that was got elsewhere; it lives 12 hours at most and is not refreshed.
+class IamToken(_FixedCredentials):
+    """An IAM token. It is valid for 12 hours at most, and is not refreshed.
+
+    Args:
+        token: the token.
 
     Raises:
         ConfigurationError: it is empty, or holds characters that gRPC metadata cannot carry.
@@ -110,14 +119,17 @@ class IamToken(_Fixed):
         self.header = f"Bearer {check_secret(token, 'the IAM token')}"
 
 
-class NoCredentials(_Fixed):
-    """Send no ``authorization`` at all: for a proxy that adds its own."""
+class NoCredentials(_FixedCredentials):
+    """No ``authorization`` is sent: for a proxy that adds it."""
 
     header = ""
 
 
 class OAuthToken(Credentials):
     """An OAuth token of a user, exchanged for IAM tokens.
+
+    Args:
+        token: the OAuth token.
 
     Raises:
         ConfigurationError: it is empty, or holds characters that gRPC metadata cannot carry.
@@ -138,8 +150,8 @@ class ServiceAccountKey(Credentials):
         source: path of the JSON file, or its content as a mapping.
 
     Raises:
-        ConfigurationError: the file cannot be read, a field is missing, or the private key is not one; the message
-            names the file and the field.
+        ConfigurationError: the file cannot be read, a field is missing, the private key is not an RSA key in PEM form,
+            or the extra is not installed. The message names the file and the field.
     """
 
     def __init__(self, source: str | os.PathLike[str] | Mapping[str, Any]) -> None:
@@ -166,13 +178,16 @@ class ServiceAccountKey(Credentials):
 
 
 class MetadataService(Credentials):
-    """The service account of the cloud machine that this runs on.
+    """The service account that is attached to this virtual machine, through the metadata service of the cloud.
 
     Args:
-        address: ``host`` or ``host:port`` of the metadata service; by default `YC_METADATA_ADDR`, else the cloud's.
-        timeout: seconds that one exchange may take (> 0), however many addresses a host has; one that failed is tried
-            again as the client's ``retry`` says. Looking addresses up by
-            name is not counted: the system has times of its own for it.
+        address: ``host`` or ``host:port`` of the metadata service; by default ``YC_METADATA_ADDR``, else
+            ``169.254.169.254``.
+        timeout: seconds for one exchange (> 0), over all addresses of the host. A failed exchange is retried by the
+            client's ``retry``. The name lookup is not included: the system has its own timeouts for it.
+
+    Raises:
+        ValueError: ``timeout`` is not a number of seconds greater than 0.
     """
 
     def __init__(self, address: str | None = None, *, timeout: float = 5.0) -> None:
@@ -186,9 +201,9 @@ class MetadataService(Credentials):
 
         class Connection(http.client.HTTPConnection):
             def connect(self) -> None:
-                self.sock = _connected(self.host, self.port, self.timeout or 0.0)
+                self.sock = _connect(self.host, self.port, self.timeout or 0.0)
 
-        host, why = f"metadata service at {self._address}", ""
+        host, http_error = f"metadata service at {self._address}", ""
         try:
             with contextlib.closing(Connection(self._address, timeout=self._timeout)) as connection:
                 connection.request("GET", _METADATA_PATH, headers={"Metadata-Flavor": "Google"})
@@ -197,15 +212,15 @@ class MetadataService(Credentials):
         except (http.client.InvalidURL, UnicodeError) as error:
             raise ConfigurationError(f"the address of the {host} must be host or host:port") from error
         except http.client.HTTPException as error:
-            why = f"{type(error).__name__}: {error}"  # raised below: the error may hold a part of a token
+            http_error = f"{type(error).__name__}: {error}"  # raised below, without its cause: that may hold a token
         except OSError as error:
-            raise _failed(UnavailableError, f"the {host} did not answer: {error}", self._address) from error
-        if why:
-            raise _failed(UnavailableError, f"the {host} did not answer: {why}", self._address)
+            raise _token_error(UnavailableError, f"the {host} did not answer: {error}", self._address) from error
+        if http_error:
+            raise _token_error(UnavailableError, f"the {host} did not answer: {http_error}", self._address)
         if response.status >= 500:
-            raise _failed(UnavailableError, f"the {host} answered {response.status}", self._address)
+            raise _token_error(UnavailableError, f"the {host} answered {response.status}", self._address)
         if response.status != 200:
-            raise _failed(
+            raise _token_error(
                 AuthenticationError,
                 f"the {host} answered {response.status} (has this machine a service account?)",
                 self._address,
@@ -216,48 +231,56 @@ class MetadataService(Credentials):
                 check_secret(answer["access_token"], "the token"), lifetime=float(answer["expires_in"])
             )
         except (ValueError, KeyError, TypeError):
-            pass  # raised below: the error holds the answer, and the answer may hold a token
-        raise _failed(UnavailableError, f"the {host} gave an answer that is not a token", self._address)
+            pass  # raised below, without its cause: that holds the answer, which may hold a token
+        raise _token_error(UnavailableError, f"the {host} gave an answer that is not a token", self._address)
 
     def __repr__(self) -> str:
         return f"MetadataService({self._address!r})"
 
 
-class _BoundedSocket(socket.socket):
-    """A socket that has a moment at which everything on it ends, and not a time for each operation anew."""
+class _DeadlineSocket(socket.socket):
+    """A socket with one deadline for all its operations, instead of a timeout for each operation."""
 
-    ends_at = 0.0
+    deadline = 0.0
+    """A time of ``time.monotonic()``."""
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.hurry()
+        self.set_remaining_timeout()
         return super().recv_into(*args, **kwargs)
 
     def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.hurry()
+        self.set_remaining_timeout()
         super().sendall(*args, **kwargs)
 
-    def hurry(self) -> None:
-        """Give the next operation the time that is left.
+    def set_remaining_timeout(self) -> None:
+        """Set the timeout of the next operation to the time until the deadline.
 
         Raises:
-            TimeoutError: there is none.
+            TimeoutError: the deadline has passed.
         """
-        left = self.ends_at - time.monotonic()
-        if left <= 0:
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
             raise TimeoutError("timed out")
-        self.settimeout(left)
+        self.settimeout(remaining)
 
 
-def _connected(host: str, port: int, timeout: float) -> _BoundedSocket:
-    """A connection to the first address of the host that answers, all within the same time."""
-    ends_at: float | None = None
+def _connect(host: str, port: int, timeout: float) -> _DeadlineSocket:
+    """Connect to the first address of the host that accepts.
+
+    Args:
+        timeout: seconds for all addresses together, and for what is later sent and received (> 0).
+
+    Raises:
+        OSError: no address accepted the connection, or the time is over.
+    """
+    deadline: float | None = None
     failure = OSError("it has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        ends_at = time.monotonic() + timeout if ends_at is None else ends_at
-        connection = _BoundedSocket(family, kind, protocol)
-        connection.ends_at = ends_at
+        deadline = time.monotonic() + timeout if deadline is None else deadline
+        connection = _DeadlineSocket(family, kind, protocol)
+        connection.deadline = deadline
         try:
-            connection.hurry()
+            connection.set_remaining_timeout()
             connection.connect(address)
         except OSError as error:
             connection.close()
@@ -268,12 +291,15 @@ def _connected(host: str, port: int, timeout: float) -> _BoundedSocket:
 
 
 class YcCli(Credentials):
-    """What the command line tool prints on ``yc iam create-token``.
+    """The IAM token that the command line tool prints: ``yc iam create-token``.
 
     Args:
-        command: the tool, by name or path.
-        profile: its profile; by default the active one.
-        timeout: seconds that it may take (> 0).
+        command: the name or path of the tool.
+        profile: its profile; by default the active profile.
+        timeout: seconds for one run of the tool (> 0).
+
+    Raises:
+        ValueError: ``timeout`` is not a number of seconds greater than 0.
     """
 
     def __init__(self, command: str = "yc", *, profile: str | None = None, timeout: float = 30.0) -> None:
@@ -297,22 +323,25 @@ class YcCli(Credentials):
         except OSError as error:
             raise ConfigurationError(f"`{shown}` cannot be run: {error.strerror or error}") from error
         except subprocess.TimeoutExpired:
-            done = None  # raised below: the exception holds what the tool had printed
+            done = None  # raised below, without its cause: that holds the output of the tool
         if done is None:
-            raise _failed(UnavailableError, f"`{shown}` did not finish within {self._timeout} s", None)
+            raise _token_error(UnavailableError, f"`{shown}` did not finish within {self._timeout} s", None)
         if done.returncode != 0:
             words = " ".join(done.stderr.split()) or "it printed nothing to standard error"
-            raise _failed(AuthenticationError, f"`{shown}` failed with exit code {done.returncode}: {words}", None)
+            raise _token_error(AuthenticationError, f"`{shown}` failed with exit code {done.returncode}: {words}", None)
         return ExpiringToken(check_secret(done.stdout, f"what `{shown}` printed"))
 
 
 class TokenProvider(Credentials):
-    """A function of yours that returns an IAM token.
+    """A function of the application that returns an IAM token.
 
     Args:
-        provider: called without arguments, from a thread of its own, when a token is needed: at first, about once an
-            hour or ahead of the token's end, and after the service refused one. It returns the token as a ``str``, or
-            a :class:`ExpiringToken` with its lifetime; it may be a coroutine function.
+        provider: called without arguments, in a separate thread: for the first token, then about once an hour or before
+            the token expires, and after the service refused a token. It returns the token as a ``str``, or an
+            :class:`ExpiringToken` with its lifetime; it may be a coroutine function.
+
+    Raises:
+        ConfigurationError: ``provider`` is not callable.
     """
 
     def __init__(self, provider: Callable[[], str | ExpiringToken | Awaitable[str | ExpiringToken]]) -> None:
@@ -324,74 +353,74 @@ class TokenProvider(Credentials):
     def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         token = self._provider()
         if inspect.isawaitable(token):
-            got: list[str | ExpiringToken] = []
-            asyncio.run(_wait_for(token, got))
-            (token,) = got
+            received: list[str | ExpiringToken] = []
+            asyncio.run(_append_result(token, received))
+            (token,) = received
         if isinstance(token, ExpiringToken):
             return ExpiringToken(check_secret(token.value, "the provider's token"), lifetime=token.lifetime)
         return ExpiringToken(check_secret(token, "the provider's token"))
 
 
-class _FromEnvironment(MetadataService):
-    """The last resort of :func:`from_env`: if it fails, the error says all that was looked for."""
+class _EnvironmentFallback(MetadataService):
+    """The fallback of :func:`from_env`. If it fails, the error lists the variables that were not set."""
 
     def fetch(self, exchange: Exchange) -> ExpiringToken:
         try:
             return super().fetch(exchange)
         except (APIError, ConfigurationError) as error:
             raise ConfigurationError(
-                f"no credentials: pass credentials=..., or set one of {', '.join(_KINDS)}; none of them is set, and "
-                f"{getattr(error, 'message', error)}"
+                f"no credentials: pass credentials=..., or set one of {', '.join(_CREDENTIAL_VARIABLES)}; none of them "
+                f"is set, and {getattr(error, 'message', error)}"
             ) from error
 
 
-def _token_of_either_kind(token: str) -> Credentials:
+def _iam_or_oauth_token(token: str) -> Credentials:
     return IamToken(token) if token.strip().startswith("t1.") else OAuthToken(token)
 
 
-_KINDS: dict[str, Callable[[str], Credentials]] = {
+_CREDENTIAL_VARIABLES: dict[str, Callable[[str], Credentials]] = {
     "YC_API_KEY": ApiKey,
     "YANDEX_CLOUD_API_KEY": ApiKey,
     "YC_IAM_TOKEN": IamToken,
     "YC_SERVICE_ACCOUNT_KEY_FILE": ServiceAccountKey,
     "YC_OAUTH_TOKEN": OAuthToken,
-    "YC_TOKEN": _token_of_either_kind,
-    # Names that other tools use too.
+    "YC_TOKEN": _iam_or_oauth_token,
+    # Other tools use these names too, perhaps for another service: so they come last.
     "IAM_TOKEN": IamToken,
     "API_KEY": ApiKey,
 }
-"""What the environment may hold, first things first."""
+"""The kind of credentials in each variable, in the order in which the variables are read."""
 
 
 def from_env(environ: Mapping[str, str] | None = None) -> Credentials:
-    """Credentials from the environment; the first that is set wins, and an empty variable counts as not set.
+    """Credentials from the environment. The first variable that is set is used; an empty variable counts as not set.
 
-    ``YC_API_KEY``, ``YANDEX_CLOUD_API_KEY``; ``YC_IAM_TOKEN``; ``YC_SERVICE_ACCOUNT_KEY_FILE``; ``YC_OAUTH_TOKEN``;
-    ``YC_TOKEN`` (an IAM or an OAuth token); then, under names that other tools use too, ``IAM_TOKEN`` and ``API_KEY``;
-    then the metadata service, which is asked at the first call: if it does not answer, that call raises a
-    ``ConfigurationError`` which lists all of these.
+    The order: ``YC_API_KEY``, ``YANDEX_CLOUD_API_KEY``; ``YC_IAM_TOKEN``; ``YC_SERVICE_ACCOUNT_KEY_FILE``;
+    ``YC_OAUTH_TOKEN``; ``YC_TOKEN`` (an IAM or an OAuth token); then ``IAM_TOKEN`` and ``API_KEY``, which other tools
+    use too. If none is set, the metadata service is called for the first token. If it does not answer, that call raises
+    a ``ConfigurationError`` which lists all variables.
 
     Args:
         environ: the variables; by default those of this process.
 
     Raises:
-        ConfigurationError: what a variable holds cannot be used.
+        ConfigurationError: the value of a variable cannot be used.
     """
     environ = os.environ if environ is None else environ
-    for name, kind in _KINDS.items():
+    for name, kind in _CREDENTIAL_VARIABLES.items():
         if value := environ.get(name):
             try:
                 return kind(value)
             except ConfigurationError as error:
                 raise ConfigurationError(f"{name}: {error}") from error
-    return _FromEnvironment(environ.get(_METADATA_VARIABLE))
+    return _EnvironmentFallback(environ.get(_METADATA_VARIABLE))
 
 
-async def _wait_for(token: Awaitable[str | ExpiringToken], got: list[str | ExpiringToken]) -> None:
-    got.append(await token)  # not returned: asyncio in its debug mode logs what tasks return
+async def _append_result(token: Awaitable[str | ExpiringToken], received: list[str | ExpiringToken]) -> None:
+    received.append(await token)  # not returned: asyncio's debug mode logs the results of tasks, and this is a secret
 
 
-def _failed(error: type[APIError], message: str, endpoint: str | None) -> APIError:
+def _token_error(error: type[APIError], message: str, endpoint: str | None) -> APIError:
     import grpc
 
     code = grpc.StatusCode.UNAVAILABLE if error is UnavailableError else grpc.StatusCode.UNAUTHENTICATED
@@ -408,7 +437,7 @@ def _load_key(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, 
     except OSError as error:
         raise ConfigurationError(f"{where}: cannot be read: {error.strerror or error}") from error
     except ValueError:
-        pass  # raised below: the error holds the document, and the document holds the key
+        pass  # raised below, without its cause: that holds the document, which holds the key
     if data is unread:
         raise ConfigurationError(f"{where}: is not a JSON file")
     if not isinstance(data, dict):
@@ -418,7 +447,7 @@ def _load_key(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[str, 
 
 def _load_private_key(text: str, where: str) -> RSAPrivateKey:
     try:
-        import jwt  # noqa: F401  (needed to sign, later: its absence is better known now)
+        import jwt  # noqa: F401  (it signs later; if it is not installed, the constructor must fail)
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key

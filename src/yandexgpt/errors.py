@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions.
+"""The exceptions of the package.
 
 ::
 
@@ -6,23 +6,23 @@
     ├── ConfigurationError (ValueError)          nothing was sent
     │   └── PromptTooLongError                   max_context_tokens: the prompt was counted, and does not fit
     ├── OperationFailed                          an asynchronous request ended in an error, or was cancelled
-    ├── OperationTimeout (TimeoutError)          wait(), wait_all(): not done in time; it goes on at the service
-    ├── RevisedError                             Stream.text() only: shown text was taken back
-    ├── TruncatedError, ContentFilterError       a whole answer was needed: parse(), run_tools(), Chat.ask()
-    ├── InvalidAnswerError (ValueError)          parse() only: not the JSON that was asked for
-    ├── ToolRoundsError                          run_tools(), Chat.ask(): the model goes on calling tools
+    ├── OperationTimeout (TimeoutError)          wait(), wait_all(): not done in time; the service continues it
+    ├── RevisedError                             Stream.text() only: the service changed text already yielded
+    ├── TruncatedError, ContentFilterError       parse(), run_tools(), Chat.ask(): the answer is incomplete
+    ├── InvalidAnswerError (ValueError)          parse() only: the answer is not of the requested type
+    ├── ToolRoundsError                          run_tools(), Chat.ask(): tool calls after max_rounds rounds
     └── APIError                                 the call failed
-        ├── InvalidArgumentError    INVALID_ARGUMENT      mend the request
+        ├── InvalidArgumentError    INVALID_ARGUMENT      correct the request
         ├── AuthenticationError     UNAUTHENTICATED       the credential is wrong or has expired
         ├── PermissionDeniedError   PERMISSION_DENIED     a role is missing
         ├── NotFoundError           NOT_FOUND
         ├── FailedPreconditionError FAILED_PRECONDITION
-        ├── QuotaExceededError      RESOURCE_EXHAUSTED    wait, or ask for more
-        ├── UnavailableError        UNAVAILABLE           out of reach for now
-        ├── InternalServerError     INTERNAL              the service's fault
+        ├── QuotaExceededError      RESOURCE_EXHAUSTED    wait, or request a higher quota
+        ├── UnavailableError        UNAVAILABLE           the service cannot be reached now
+        ├── InternalServerError     INTERNAL              an error in the service
         ├── UnimplementedError      UNIMPLEMENTED
         ├── DeadlineExceededError   DEADLINE_EXCEEDED     (also a TimeoutError)
-        ├── CancelledError          CANCELLED             the service, or `close()`, ended the call
+        ├── CancelledError          CANCELLED             cancelled by the service or by `close()`
         └── (any other code: APIError itself)
 
 ``from_rpc_error`` in ``_rpc/failures.py`` is the only place that turns a ``grpc.RpcError`` into one of these.
@@ -66,19 +66,19 @@ __all__ = [
 
 
 class YandexGPTError(Exception):
-    """Base of every error that this package raises on purpose."""
+    """Base class of the package's own errors."""
 
 
 class ConfigurationError(YandexGPTError, ValueError):
-    """The client cannot work as it was set up: nothing was sent."""
+    """The configuration of the client cannot be used, or the client is closed. Nothing was sent."""
 
 
 class PromptTooLongError(ConfigurationError):
     """The prompt, together with ``max_tokens`` if it was given, has more tokens than ``max_context_tokens``.
 
     Attributes:
-        tokens: tokens of the prompt, as the service counts them.
-        max_tokens: tokens asked for as an answer, 0 if none were.
+        tokens: tokens of the prompt, counted by the service.
+        max_tokens: the requested tokens of the answer; 0 if not given.
         max_context_tokens: the limit.
     """
 
@@ -96,8 +96,8 @@ class PromptTooLongError(ConfigurationError):
         )
 
 
-class _AnyOperation(Protocol):
-    """An :class:`~yandexgpt.Operation` or an :class:`~yandexgpt.AsyncOperation`, as far as they are the same."""
+class _OperationLike(Protocol):
+    """The common interface of :class:`~yandexgpt.Operation` and :class:`~yandexgpt.AsyncOperation`."""
 
     @property
     def id(self) -> str: ...
@@ -110,15 +110,15 @@ class _AnyOperation(Protocol):
     def cancel(self, *, timeout: Any = ...) -> Any: ...
 
 
-class OperationFailed(YandexGPTError):  # noqa: N818  (it is what happened to the operation; the name is settled)
+class OperationFailed(YandexGPTError):  # noqa: N818  (the name is public)
     """An operation of the service ended without an answer: in an error, or because it was cancelled.
 
     Attributes:
-        operation: the :class:`~yandexgpt.Operation`; None in a copy of this error that came from another process.
+        operation: the :class:`~yandexgpt.Operation`; None in a pickled copy of this error.
         operation_id: its id.
         code: the gRPC status code (``grpc.StatusCode``) that it ended with; CANCELLED if it was cancelled.
-        message: the service's own words, on one line.
-        details: decoded ``google.rpc`` details, as of :class:`APIError`.
+        message: the service's message, on one line.
+        details: decoded ``google.rpc`` details, as for :class:`APIError`.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class OperationFailed(YandexGPTError):  # noqa: N818  (it is what happened to th
         code: grpc.StatusCode,
         message: str,
         details: tuple[Any, ...] = (),
-        operation: _AnyOperation | None = None,
+        operation: _OperationLike | None = None,
     ) -> None:
         super().__init__(operation_id, code, message, details)
         self.operation_id = operation_id
@@ -144,29 +144,29 @@ class OperationFailed(YandexGPTError):  # noqa: N818  (it is what happened to th
 
 
 class OperationTimeout(YandexGPTError, TimeoutError):  # noqa: N818  (as above)
-    """An operation was not done in the time that :meth:`Operation.wait` or ``wait_all`` was given. It goes on.
+    """Operations were not done within the timeout of a wait (``wait``, ``wait_all``). The service continues them.
 
     Attributes:
-        operation: the :class:`~yandexgpt.Operation`, of several the first; None in a copy of this error that came from
-            another process.
-        operations: all that were not done.
+        operation: the first :class:`~yandexgpt.Operation` of ``operations``; None in a pickled copy of this error.
+        operations: all operations that were not done; empty in a pickled copy of this error.
         operation_ids: their ids.
-        timeout: seconds that were waited.
+        timeout: the timeout, in seconds.
     """
 
     def __init__(
         self,
         operation_ids: tuple[str, ...],
         timeout: float,
-        operations: tuple[_AnyOperation, ...] = (),
+        operations: tuple[_OperationLike, ...] = (),
     ) -> None:
-        super().__init__(operation_ids)  # one argument: an OSError takes two for a number and its text
+        super().__init__(operation_ids)  # one argument: OSError reads two as errno and strerror
         self.operation_ids = operation_ids
         self.timeout = timeout
         self.operations = operations
 
     @property
-    def operation(self) -> _AnyOperation | None:
+    def operation(self) -> _OperationLike | None:
+        """The first of ``operations``; None if there are none."""
         return self.operations[0] if self.operations else None
 
     def __str__(self) -> str:
@@ -182,11 +182,11 @@ class OperationTimeout(YandexGPTError, TimeoutError):  # noqa: N818  (as above)
 
 
 class RevisedError(YandexGPTError):
-    """The service took back text that :meth:`Stream.text` had already handed out.
+    """The service changed text that :meth:`Stream.text` had already yielded.
 
     Attributes:
-        text: the answer as the service now has it.
-        keep: how many characters of what was handed out still stand.
+        text: the new text of the answer.
+        keep: how many characters of the yielded text are still valid.
     """
 
     def __init__(self, text: str, keep: int) -> None:
@@ -202,10 +202,10 @@ class RevisedError(YandexGPTError):
 
 
 class TruncatedError(YandexGPTError):
-    """A whole answer was needed, and it was cut at ``max_tokens``.
+    """A complete answer is required, and the answer was truncated at ``max_tokens``.
 
     Attributes:
-        completion: the answer as far as it came.
+        completion: the truncated answer.
     """
 
     def __init__(self, completion: Completion) -> None:
@@ -220,7 +220,7 @@ class TruncatedError(YandexGPTError):
 
 
 class ContentFilterError(YandexGPTError):
-    """A whole answer was needed, and the service's content filter put a refusal in its place.
+    """A complete answer is required, and the service's content filter replaced it by a refusal.
 
     Attributes:
         completion: the refusal.
@@ -235,11 +235,11 @@ class ContentFilterError(YandexGPTError):
 
 
 class InvalidAnswerError(YandexGPTError, ValueError):
-    """An answer that does not have the structure that was asked for; what pydantic says is the ``__cause__``.
+    """The answer is not of the requested type; the ``pydantic.ValidationError``, if any, is the ``__cause__``.
 
     Attributes:
         completion: the answer.
-        reason: what is wrong with it, without the answer's own words.
+        reason: why it is invalid, without text of the answer.
     """
 
     def __init__(self, completion: Completion, reason: str) -> None:
@@ -254,11 +254,11 @@ class InvalidAnswerError(YandexGPTError, ValueError):
 
 
 class ToolRoundsError(YandexGPTError):
-    """After ``max_rounds`` rounds of tool calls the model asked for another.
+    """The model asked for tool calls after ``max_rounds`` rounds.
 
     Attributes:
-        completion: the answer that asks for it; its calls were not made.
-        rounds: how many rounds were made.
+        completion: the answer with these calls, which were not made.
+        rounds: the number of rounds that were made.
     """
 
     def __init__(self, completion: Completion, rounds: int) -> None:
@@ -275,21 +275,21 @@ class ToolRoundsError(YandexGPTError):
 
 
 class APIError(YandexGPTError):
-    """A call that failed, at the service or on the way to it.
+    """A call failed: in the service, in the network or in the client.
 
     Attributes:
         code: the gRPC status code (``grpc.StatusCode``).
-        message: the service's own words, on one line.
+        message: the message of the service or of gRPC, on one line.
         details: decoded ``google.rpc`` details (``RequestInfo``, ``BadRequest``, ``QuotaFailure``, ``RetryInfo``,
-            ``ErrorInfo``, ...); a type this process does not know stays a ``google.protobuf.Any``.
-        request_id: the client's own id of the call (``x-client-request-id``), known even after a timeout.
+            ``ErrorInfo``, ...); a detail of an unknown type is a ``google.protobuf.Any``.
+        request_id: the client's id of the call (``x-client-request-id``), known even after a timeout.
         server_request_id, trace_id: the service's ids (``x-request-id``, ``x-server-trace-id``), if it sent them.
-        endpoint: ``host:port`` that was called.
+        endpoint: the ``host:port`` that was called.
         attempts: how many times the call was sent.
         elapsed: seconds from the start of the call to this error.
-        partial: the last whole :class:`~yandexgpt.Completion` seen before a stream broke, or None.
-        retry_after: seconds after which the service invites another try, or None.
-        advice: what a person can do about it; may be empty.
+        partial: the last :class:`~yandexgpt.Completion` received before a stream failed, or None.
+        retry_after: seconds after which the service allows a retry, or None.
+        advice: what the user can do; may be empty.
     """
 
     def __init__(
@@ -337,15 +337,15 @@ class APIError(YandexGPTError):
 
 def _restore(cls: type[APIError], args: tuple[Any, ...], state: dict[str, Any]) -> APIError:
     error = cls.__new__(cls, *args)
-    error.args = args  # OSError.__new__, under DeadlineExceededError, leaves them to __init__
+    error.args = args  # OSError.__new__ does not set them, and DeadlineExceededError is an OSError
     error.__dict__.update(state)
     return error
 
 
 class InvalidArgumentError(APIError):
-    """The request is malformed: model URI, options, a prompt that is too long, or a message over a size limit.
+    """The request is invalid: the model URI, an option, a prompt that is too long, or a message over a size limit.
 
-    The code of what is over a size limit of gRPC is RESOURCE_EXHAUSTED, as gRPC gives it.
+    If the request is over a size limit of gRPC, the code is RESOURCE_EXHAUSTED, as gRPC reports it.
     """
 
 
@@ -358,30 +358,30 @@ class PermissionDeniedError(APIError):
 
 
 class NotFoundError(APIError):
-    """There is no such thing at the service (any more)."""
+    """The requested object does not exist at the service (any more)."""
 
 
 class FailedPreconditionError(APIError):
-    """The service is not in a state that allows the call."""
+    """The state of the service does not allow the call."""
 
 
 class QuotaExceededError(APIError):
-    """A quota is used up."""
+    """A quota is exhausted."""
 
 
 class UnavailableError(APIError):
-    """The service could not be reached, or is out of order for now."""
+    """The service cannot be reached, or is temporarily unavailable."""
 
 
 class InternalServerError(APIError):
-    """The service, or the connection to it, broke in a way that is not the request's fault.
+    """An error in the service or in the connection that the request did not cause.
 
-    So does an answer that is over a size limit of gRPC; its code is RESOURCE_EXHAUSTED, as gRPC gives it.
+    Also an answer over a size limit of gRPC: then the code is RESOURCE_EXHAUSTED, as gRPC reports it.
     """
 
 
 class UnimplementedError(APIError):
-    """The service does not know this call."""
+    """The service does not implement this method."""
 
 
 class DeadlineExceededError(APIError, TimeoutError):
@@ -389,10 +389,10 @@ class DeadlineExceededError(APIError, TimeoutError):
 
 
 class CancelledError(APIError):
-    """The call was ended by the service or by ``close()``. (A cancelled task raises ``asyncio.CancelledError``.)"""
+    """The call was cancelled by the service or by ``close()``. (A cancelled task raises ``asyncio.CancelledError``.)"""
 
 
-# One clause of advice a person can act on; the rest of the codes speak for themselves.
+# Advice for the user, by code. For other codes the message is enough.
 _ADVICE = {
     "UNAUTHENTICATED": "check the API key or token",
     "PERMISSION_DENIED": "check the folder id and that the account has the role ai.languageModels.user in it",

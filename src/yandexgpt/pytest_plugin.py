@@ -1,4 +1,4 @@
-"""The pytest plugin that comes with the package: an emulator of the service for a test.
+"""The pytest plugin of the package: an emulator of the service for a test.
 
 ::
 
@@ -11,7 +11,7 @@
     def test_outage():
         ...
 
-pytest loads it by its entry point; nothing else is imported before a test asks for an emulator.
+pytest loads it by its entry point. Other modules of the package are imported when a test first uses an emulator.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _MARK_HELP = (
     "(the fixture yandexgpt_emulator). fail: a status code, a mapping of arguments of Emulator.fail, or a list of "
     "those; script, replay: files, relative to the test's own"
 )
-_running: WeakKeyDictionary[pytest.Item, Emulator] = WeakKeyDictionary()
-"""The emulators of the tests under way. (pytest's own stash is younger than some pytest that this must not break.)"""
+_emulators: WeakKeyDictionary[pytest.Item, Emulator] = WeakKeyDictionary()
+"""The emulators of running tests. Not in ``item.stash``, which the oldest supported pytest (6.2) does not have."""
 _CREDENTIALS = (
     "YC_API_KEY",
     "YANDEX_CLOUD_API_KEY",
@@ -52,26 +52,26 @@ _CREDENTIALS = (
     "FOLDER_ID",
     "YANDEX_CLOUD_FOLDER",
 )
-"""Variables that may hold somebody's own credentials or folder: a test with an emulator does without."""
-_SHOWN = 500
-"""Characters of a request in the report of a failed test."""
+"""Variables that may hold the user's credentials or folder; they are removed while a test uses an emulator."""
+_MAX_SHOWN = 500
+"""The most characters of a request that the report of a failed test shows."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Tell pytest about the marker."""
+    """Register the marker."""
     config.addinivalue_line("markers", _MARK_HELP)
 
 
 @pytest.fixture
 def yandexgpt_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
-    """A :class:`yandexgpt.emulator.Emulator` of the test's own, which the environment points at.
+    """A :class:`yandexgpt.emulator.Emulator` for one test, which the environment points at.
 
-    So a ``yandexgpt.Client()`` that the tested code makes calls this emulator; credentials and addresses that the
-    environment held before are gone for the test. The marker ``yandexgpt`` says more of it.
+    A ``yandexgpt.Client()`` in the tested code calls this emulator. Credentials and addresses that were in the
+    environment variables are removed or replaced during the test. The marker ``yandexgpt`` configures the emulator.
     """
     from yandexgpt.emulator import Emulator
 
-    options = _options(request.node, set(inspect.signature(Emulator).parameters))
+    options = _marker_options(request.node, set(inspect.signature(Emulator).parameters))
     fail, script = options.pop("fail", []), options.pop("script", None)
     try:
         emulator = Emulator(**options)
@@ -87,20 +87,20 @@ def yandexgpt_emulator(request: pytest.FixtureRequest) -> Iterator[Emulator]:
             environment.delenv(name, raising=False)
         for name, value in emulator.environment().items():
             environment.setenv(name, value)
-        _running[request.node] = emulator
+        _emulators[request.node] = emulator
         yield emulator
-        del _running[request.node]
+        del _emulators[request.node]
 
 
 @pytest.fixture(autouse=True)
 def _yandexgpt_marked(request: pytest.FixtureRequest) -> None:
-    """The marker is enough: a test need not name the fixture too."""
+    """Start an emulator for a test that has the marker but does not request the fixture."""
     if request.node.get_closest_marker(_MARK) is not None:
         request.getfixturevalue(yandexgpt_emulator.__name__)
 
 
-def _options(node: pytest.Item, arguments: set[str]) -> dict[str, Any]:
-    """What the markers of a test say, those of its class and its module included; the nearest wins."""
+def _marker_options(node: pytest.Item, arguments: set[str]) -> dict[str, Any]:
+    """The options of the markers of a test, its class and its module; the marker nearest to the test has priority."""
     allowed = {"fail", "script", *arguments}
     options: dict[str, Any] = {}
     for mark in reversed(list(node.iter_markers(_MARK))):
@@ -115,18 +115,18 @@ def _options(node: pytest.Item, arguments: set[str]) -> dict[str, Any]:
     return options
 
 
-@pytest.hookimpl(hookwrapper=True)  # the older form: it works with every pytest that a project may have
+@pytest.hookimpl(hookwrapper=True)  # not wrapper=True, which older versions of pytest do not have
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Show, where a test failed, what its emulator received."""
+    """Add the requests that the emulator received to the report of a failed test."""
     report = (yield).get_result()
-    emulator = _running.get(item)
+    emulator = _emulators.get(item)
     if report.failed and emulator is not None:
-        lines = [_line(request) for request in emulator.requests]
+        lines = [_format_request(request) for request in emulator.requests]
         report.sections.append(("YandexGPT emulator received", "\n".join(lines) or "nothing"))
 
 
-def _line(request: RecordedRequest) -> str:
+def _format_request(request: RecordedRequest) -> str:
     service, _, method = request.method.rpartition("/")
     body = json.dumps(request.to_dict(), ensure_ascii=False)
-    shown = body if len(body) <= _SHOWN else f"{body[:_SHOWN]}..."
+    shown = body if len(body) <= _MAX_SHOWN else f"{body[:_MAX_SHOWN]}..."
     return f"{service.rpartition('.')[2]}/{method}: {request.outcome or 'running'}: {shown}"

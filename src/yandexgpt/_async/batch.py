@@ -1,4 +1,4 @@
-"""The results of ``complete_many``."""
+"""The iterator that ``complete_many`` returns."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ __all__ = ["AsyncResults"]
 class AsyncResults:
     """The results of many prompts: an iterator of :class:`~yandexgpt.Result`, and a context manager.
 
-    Nothing is sent before the first result is asked for. Leaving the ``with``, :meth:`close`, dropping the iterator and
-    cancelling the task cancel what is under way.
+    Nothing is sent before the first result is requested. Leaving the ``with``, :meth:`close`, dropping the iterator and
+    cancelling the task cancel the calls in flight.
     """
 
     def __init__(self, batch: AsyncBatch) -> None:
@@ -30,7 +30,7 @@ class AsyncResults:
         self._closing = AsyncClosing()
 
     async def close(self) -> None:
-        """Cancel what is under way. Idempotent; another task that reads gets a ``CancelledError``."""
+        """Cancel the calls in flight. Idempotent; another task that reads gets a ``CancelledError``."""
         await self._closing.close(self._results, self._batch)
 
     aclose = close  # async only
@@ -52,9 +52,10 @@ class AsyncResults:
         """The next result.
 
         Raises:
-            APIError, ValueError, TypeError: of its prompt, with ``on_error="raise"``; the rest is cancelled.
+            APIError, ValueError, TypeError: the prompt has no answer, with ``on_error="raise"``; all other calls are
+                cancelled.
             CancelledError: another task has closed the results, or a read was interrupted.
-            Exception: whatever the iterable of prompts raised.
+            Exception: the iterable of prompts raised it.
         """
         self._closing.reads()  # async only
         try:

@@ -1,4 +1,4 @@
-"""Conversations whose history is kept on this side (source: Yandex Cloud's guide to chat)."""
+"""Conversations whose history the client keeps (source: Yandex Cloud's guide to chat)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from google.protobuf import json_format
 
 from yandexgpt._async.tools import run_tool_loop
-from yandexgpt._features.history import Turn, build_chat_request, longest_suffix_that_fits
+from yandexgpt._features.history import Turn, build_chat_request, longest_fitting_history
 from yandexgpt._features.tool_loop import ToolLoop, add_usage
 from yandexgpt._messages import Message
 from yandexgpt._models import Usage
@@ -31,37 +31,41 @@ __all__ = ["AsyncChat"]
 
 
 class AsyncChat:
-    """A conversation, made by a client's ``chat()``: every turn is asked with the messages of those before it.
+    """A conversation, made by a client's ``chat()``: every turn is sent with the messages of the turns before it.
 
-    The history grows only when a turn succeeds: one that failed, was cancelled, closed or given up leaves it as it was.
-    An answer that was cut or filtered is an answer, and its turn is in the history. One turn at a time.
+    Only a turn that succeeds is appended to the history: a turn that failed, was cancelled, closed or abandoned leaves
+    it unchanged. A truncated or filtered answer counts as an answer, and its turn is appended. One turn at a time.
+
+    Args:
+        client: the client that makes the calls.
+        request: the model, the options and the messages to begin with.
     """
 
     def __init__(self, client: AsyncClientProtocol, request: CompletionRequest) -> None:
         self._client = client
         self._request = request
         self._usage = text_common_pb2.ContentUsage()
-        self._lock = threading.RLock()  # a signal handler may begin a turn, and is refused
-        self._turn: weakref.ref[Turn] | None = None
+        self._lock = threading.RLock()  # reentrant: a signal handler may try to start a turn
+        self._current_turn: weakref.ref[Turn] | None = None
 
     @classmethod
     def from_dict(cls, client: AsyncClientProtocol, data: Mapping[str, Any]) -> Self:
-        """A chat that goes on where :meth:`to_dict` left off; any body of a REST request will do.
+        """A chat that continues from the result of :meth:`to_dict`, or from the body of any REST request.
 
         Args:
-            client: what to ask with; its model is taken if the body names none.
-            data: the parsed JSON. Token counts are not in it: :attr:`usage` starts at 0.
+            client: the client that makes the calls; its model is used if the body names none.
+            data: the parsed JSON. It has no token counts: :attr:`usage` starts at 0.
 
         Raises:
-            ValueError: it is not such a body.
-            ConfigurationError: it names no model, and the client has no folder to make a model's URI with.
+            ValueError: ``data`` is not the body of a REST request.
+            ConfigurationError: ``data`` names no model, and the client has no folder for the model's URI.
         """
         return cls(client, build_chat_request(client._settings, load_request(data)))
 
     def to_dict(self) -> dict[str, Any]:
-        """The chat as the body of a REST request: ``modelUri``, ``completionOptions``, ``messages``, and what else was
-        set. Saved as ``body.json`` it can be posted once another user message is added, and is what
-        :func:`yandexgpt.load_request` and :meth:`from_dict` read.
+        """The chat as the body of a REST request: ``modelUri``, ``completionOptions``, ``messages``, and every other
+        field that is set. It can be saved as ``body.json``, and posted after another user message is added.
+        :func:`yandexgpt.load_request` and :meth:`from_dict` read it.
         """
         data = json_format.MessageToDict(self._request)
         return {
@@ -78,44 +82,45 @@ class AsyncChat:
 
     @property
     def usage(self) -> Usage:
-        """Tokens used by all turns that succeeded, since this object was made."""
+        """The tokens of all turns that succeeded since this object was created."""
         return Usage(self._usage)
 
     async def send(self, text: str | Message, **options: Unpack[TurnOptions]) -> Completion:
-        """Say something, and return the whole answer.
+        """Send a user message, and return the whole answer.
 
         Args:
-            text: what the user says; a :class:`~yandexgpt.Message` may hold the results of tools.
-            options: as for ``complete()``, for this turn only; those of the chat hold where nothing is given.
+            text: the user's text, or a :class:`~yandexgpt.Message` of the role ``user``, which may hold the results of
+                tools.
+            options: as for ``complete()``, for this turn only; by default those of the chat.
 
         Raises:
-            ValueError: an argument has an impossible value. Nothing was sent.
-            YandexGPTError: another turn of this chat is under way. Nothing was sent.
+            ValueError: an argument is out of range or malformed. Nothing was sent.
+            YandexGPTError: another turn of this chat is in progress. Nothing was sent.
             APIError: the call failed.
         """
-        with self._begin(text) as turn:
+        with self._start_turn(text) as turn:
             completion = await self._client.complete(turn.request, **options)
-            turn.ended(completion)
+            turn.finish(completion)
             return completion
 
     def stream(self, text: str | Message, **options: Unpack[StreamTurnOptions]) -> AsyncStream:
-        """Say something, and read the answer as it is written. Arguments as for :meth:`send`,
-        and ``latest`` as for ``stream()`` of the client.
+        """Send a user message, and stream the answer. Arguments as for :meth:`send`, and ``latest`` as for
+        ``stream()`` of the client.
 
-        The turn lasts until the stream has been read to its end, which puts it into the history, or is closed, broken
-        or dropped, which does not.
+        The turn is appended to the history when the stream has been read to its end. It ends without being appended
+        when the stream is closed, fails or is dropped.
 
         Raises:
-            ValueError, YandexGPTError: as for :meth:`send`. Nothing was sent; nor is it before the stream is iterated
-                over, which raises ``APIError`` if the call fails.
+            ValueError, YandexGPTError: as for :meth:`send`. Nothing was sent. The request is sent when the stream is
+                iterated over, which raises ``APIError`` if the call fails.
         """
-        turn = self._begin(text)
+        turn = self._start_turn(text)
         try:
             stream = self._client.stream(turn.request, **options)
         except BaseException:
-            turn.over = True
+            turn.finished = True
             raise
-        stream._on_end = turn.ended
+        stream._on_end = turn.finish
         return stream
 
     async def ask(
@@ -126,54 +131,56 @@ class AsyncChat:
         max_rounds: int = 5,
         **options: Unpack[AskOptions],
     ) -> Completion:
-        """Say something, let the model call tools, and return its answer; the history keeps the whole exchange.
+        """Send a user message, run the tools that the model calls, and return its answer. The message, the calls, their
+        results and the answer are appended to the history.
 
         Args:
-            text: what the user says.
+            text: as for :meth:`send`.
             tools, max_rounds: as for ``run_tools()``.
-            options: as for ``complete()``, for this turn only; those of the chat hold where nothing is given.
+            options: as for ``complete()``, for this turn only; by default those of the chat.
 
         Raises:
-            ValueError: an argument has an impossible value. Nothing was sent.
-            YandexGPTError: another turn of this chat is under way. Nothing was sent.
+            ValueError: an argument is out of range or malformed. Nothing was sent.
+            YandexGPTError: another turn of this chat is in progress. Nothing was sent.
             TruncatedError, ContentFilterError, ToolRoundsError, APIError: as for ``run_tools()``; the turn failed.
         """
-        with self._begin(text) as turn:
+        with self._start_turn(text) as turn:
             loop = ToolLoop(self._client._settings, turn.request, tools, max_rounds, options)
             completion = await run_tool_loop(self._client.complete, loop)
-            turn.ran(loop)
+            turn.add_tool_rounds(loop)
             return completion
 
     async def trim(self, max_tokens: int) -> int:
-        """Forget the oldest turns, so that the rest fits; a turn is a user message with all that came of it.
+        """Drop the oldest turns until the history fits. A turn is a user message and all messages up to the next one.
 
         Args:
-            max_tokens: the longest history, in tokens as ``count_tokens()`` finds them (> 0). Leave room for the next
-                message and its answer.
+            max_tokens: the longest history, in tokens as ``count_tokens()`` counts them (> 0). It should leave space
+                for the next message and its answer.
 
         Returns:
-            How many messages went; none if all fit, and all but the system message if no turn does.
+            The number of dropped messages: 0 if the whole history fits; all but the system message if no turn fits.
 
         Raises:
-            ValueError: the system message, which is never dropped, is longer.
-            YandexGPTError: a turn of this chat is under way.
+            ValueError: ``max_tokens`` is not a whole number above 0, or the system message, which is never dropped,
+                does not fit.
+            YandexGPTError: another turn of this chat is in progress.
             APIError: the tokens could not be counted.
         """
         with self._acquire_turn() as turn:
-            search = longest_suffix_that_fits(turn.request, max_tokens)
+            search = longest_fitting_history(turn.request, max_tokens)
             try:
                 candidate = next(search)
                 while True:
                     candidate = search.send(await self._client.count_tokens(candidate))
             except StopIteration as found:
-                return self._replace(found.value)
+                return self._replace_history(found.value)
 
-    def _begin(self, text: str | Message) -> Turn:
-        """Begin a turn.
+    def _start_turn(self, text: str | Message) -> Turn:
+        """Start a turn with a user message.
 
         Raises:
-            ValueError: the message is none, or not the user's.
-            YandexGPTError: another turn is under way.
+            ValueError: ``text`` is empty, or not a message of the role user.
+            YandexGPTError: another turn is in progress.
         """
         if isinstance(text, str):
             if not text:
@@ -184,33 +191,33 @@ class AsyncChat:
         return self._acquire_turn(text)
 
     def _acquire_turn(self, message: Message | None = None) -> Turn:
-        """Keep others from using the history.
+        """Acquire exclusive use of the history, until the turn is finished or garbage collected.
 
         Raises:
-            YandexGPTError: another turn is under way.
+            YandexGPTError: another turn is in progress.
         """
         turn = Turn(self, message)
         with self._lock:
-            current = None if self._turn is None else self._turn()
-            if current is not None and not current.over:
+            current = None if self._current_turn is None else self._current_turn()
+            if current is not None and not current.finished:
                 raise YandexGPTError(
                     "another turn of this chat is under way: wait for its end, close its stream, or use another chat"
                 )
-            self._turn = weakref.ref(turn)
+            self._current_turn = weakref.ref(turn)
         return turn
 
-    def _grow(self, messages: Iterable[text_common_pb2.Message], usage: Usage) -> None:
+    def _append_turn(self, messages: Iterable[text_common_pb2.Message], usage: Usage) -> None:
         total = text_common_pb2.ContentUsage()
         total.CopyFrom(self._usage)
         add_usage(total, usage)
         self._request.messages.extend(messages)
         self._usage = total
 
-    def _replace(self, request: CompletionRequest) -> int:
-        """Take a shorter history; how many messages went."""
-        gone = len(self._request.messages) - len(request.messages)
+    def _replace_history(self, request: CompletionRequest) -> int:
+        """Replace the history by a shorter one; returns the number of dropped messages."""
+        dropped = len(self._request.messages) - len(request.messages)
         self._request = request
-        return gone
+        return dropped
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self._request.model_uri!r}, messages={len(self._request.messages)})"

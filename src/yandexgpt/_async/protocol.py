@@ -1,4 +1,7 @@
-"""What the rooms of the facade need of a client: so that none of them imports it, and it can import all of them."""
+"""The methods of a client that other modules of the facade call.
+
+Those modules import this protocol and not the client: the client imports them, and an import circle is not allowed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ __all__ = ["AsyncClientProtocol"]
 
 
 class AsyncClientProtocol(Protocol):
-    """An :class:`~yandexgpt.AsyncClient`."""
+    """An :class:`~yandexgpt.AsyncClient`, as far as the other modules of the facade use it."""
 
     @property
     def _settings(self) -> Settings: ...

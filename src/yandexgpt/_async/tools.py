@@ -1,4 +1,4 @@
-"""The tool loop: ask, call the tools that the answer asks for, ask again, until it asks for none."""
+"""The tool loop: call the model, run the tools that it calls, and repeat until an answer has no tool call."""
 
 from __future__ import annotations
 
@@ -15,11 +15,18 @@ __all__ = ["run_tool_loop"]
 
 
 async def run_tool_loop(complete: Callable[..., Awaitable[Completion]], loop: ToolLoop) -> Completion:
-    """The last answer.
+    """Run a tool loop to its end.
 
     Args:
-        complete: of the client.
+        complete: the client's ``complete()``.
+        loop: the state of the loop.
+
+    Returns:
+        The last answer.
+
+    Raises:
+        TruncatedError, ContentFilterError, ToolRoundsError, APIError: as for ``run_tools()``.
     """
-    while calls := loop.calls(completion := await complete(loop.request, **loop.options)):
-        loop.add(await call_tools_async(loop, calls))
+    while calls := loop.add_answer(completion := await complete(loop.request, **loop.options)):
+        loop.add_results(await call_tools_async(loop, calls))
     return completion

@@ -1,1 +1,1 @@
-"""The pure logic behind the facade: history, tool loop, polling, batches. Nothing here waits."""
+"""The pure logic behind the facade: chat history, tool loop, polling, batches. Nothing here blocks or does I/O."""

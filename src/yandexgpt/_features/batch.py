@@ -1,4 +1,4 @@
-"""``complete_many``: which prompts may be read and which results handed out. What both clients share of it."""
+"""``complete_many``: when a prompt may be read, and when a result may be returned. Shared by both clients."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ if TYPE_CHECKING:
     from yandexgpt._models import Completion
     from yandexgpt._request import CompletionRequest
 
-__all__ = ["AsyncPrompts", "BatchOptions", "OnError", "Prompts", "ReorderBuffer", "Result"]
+__all__ = ["AsyncPrompts", "BatchOptions", "OnError", "Prompts", "Result", "ResultBuffer"]
 
 OnError = Literal["raise", "return"]
 Prompts = Iterable[Prompt]
 AsyncPrompts = Iterable[Prompt] | AsyncIterable[Prompt]
 
-READ_AHEAD = 2
-"""How many times ``concurrency`` prompts may be read and not handed out: those under way, and as many answers that wait
-for one which takes longer, or for a reader who does."""
+READ_AHEAD_FACTOR = 2
+"""At most this factor times ``concurrency`` prompts may be read without their results being returned: those in flight,
+and as many finished ones that wait for a slower call or for a slow reader."""
 
-_OF_A_PROMPT = (YandexGPTError, ValueError, TypeError)
-"""What a result can carry: a failed call, or a prompt that none can be made of."""
+_PROMPT_ERRORS = (YandexGPTError, ValueError, TypeError)
+"""The errors that a result can hold: the call failed, or no request can be built from the prompt."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one prompt.
+    """The outcome of one prompt. Frozen.
 
     Attributes:
-        index: the prompt's place among the prompts, from 0.
-        prompt: the prompt itself, as it was given.
+        index: the index of the prompt among the prompts, from 0.
+        prompt: the prompt, as it was given.
         error: why there is no answer; None if there is one.
     """
 
@@ -50,70 +50,70 @@ class Result:
         """The answer.
 
         Raises:
-            APIError, ValueError, TypeError: :attr:`error`, if there is none.
+            APIError, ValueError, TypeError: :attr:`error`, if there is no answer.
         """
         if self.error is not None:
             raise self.error
         return cast("Completion", self._completion)
 
 
-class ReorderBuffer:
-    """Which results may be handed out, and whether another prompt may be read. Pure.
+class ResultBuffer:
+    """Holds finished results, reorders them if asked to, and limits how many prompts may be read. Pure.
 
     Args:
-        concurrency: how many prompts may be under way at once.
-        ordered: whether results leave in the order of their prompts, or as they come.
+        concurrency: the most prompts that may be in flight at the same time (>= 1).
+        ordered: True: results are returned in the order of their prompts. False: in the order in which they finish.
     """
 
     def __init__(self, concurrency: int, *, ordered: bool) -> None:
         self._concurrency = concurrency
         self._ordered = ordered
         self._ready: dict[int, Result] = {}
-        self._taken = 0
-        self._handed_out = 0
-        self.under_way = 0
-        self.cut_off = False
-        """Whether a result says that its call was cancelled."""
+        self._added = 0
+        self._popped = 0
+        self.in_flight = 0
+        self.has_cancelled_result = False
+        """Whether a result holds a ``CancelledError``."""
 
     @property
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another prompt may be read."""
-        return self.under_way < self._concurrency and self._taken - self._handed_out < READ_AHEAD * self._concurrency
+        return self.in_flight < self._concurrency and self._added - self._popped < READ_AHEAD_FACTOR * self._concurrency
 
     @property
-    def begun(self) -> bool:
-        """Whether a prompt was read."""
-        return self._taken > 0
+    def has_started(self) -> bool:
+        """Whether at least one prompt was read."""
+        return self._added > 0
 
     @property
     def empty(self) -> bool:
-        """Whether everything that was read has been handed out."""
-        return self._taken == self._handed_out
+        """Whether every prompt that was read has had its result returned."""
+        return self._added == self._popped
 
-    def take(self) -> int:
-        """A prompt was read. Returns its index."""
-        index = self._taken
-        self._taken += 1
-        self.under_way += 1
+    def add_prompt(self) -> int:
+        """Count a prompt that was read; returns its index."""
+        index = self._added
+        self._added += 1
+        self.in_flight += 1
         return index
 
-    def finished(self, result: Result) -> None:
-        """A prompt has its result."""
-        self.under_way -= 1
-        self.cut_off = self.cut_off or isinstance(result.error, CancelledError)
+    def add_result(self, result: Result) -> None:
+        """Store the result of a prompt that was in flight."""
+        self.in_flight -= 1
+        self.has_cancelled_result = self.has_cancelled_result or isinstance(result.error, CancelledError)
         self._ready[result.index] = result
 
     @property
     def ready(self) -> bool:
-        """Whether there is a result to hand out."""
-        return (self._handed_out in self._ready) if self._ordered else bool(self._ready)
+        """Whether :meth:`pop` would return a result."""
+        return (self._popped in self._ready) if self._ordered else bool(self._ready)
 
     def pop(self) -> Result | None:
-        """The next result to hand out, if it is there."""
-        index = self._handed_out if self._ordered else next(iter(self._ready), -1)
+        """Remove and return the next result; None if it has not finished yet."""
+        index = self._popped if self._ordered else next(iter(self._ready), -1)
         result = self._ready.pop(index, None)
         if result is not None:
-            self._handed_out += 1
+            self._popped += 1
         return result
 
 
@@ -121,13 +121,13 @@ class BatchOptions:
     """The arguments of ``complete_many``, checked.
 
     Args:
-        settings: the client's.
-        prompts, concurrency, ordered, on_error, options: of ``complete_many()``.
-        iterables: the types that the prompts may have.
+        settings: the client's settings.
+        prompts, concurrency, ordered, on_error, options: as for ``complete_many()``.
+        iterables: the types that ``prompts`` may have.
 
     Raises:
-        ValueError: an argument has an impossible value.
-        TypeError: there is no such option, or the prompts are none.
+        ValueError: an argument is out of range or malformed.
+        TypeError: there is no such option, or ``prompts`` is not iterable.
     """
 
     def __init__(
@@ -144,60 +144,65 @@ class BatchOptions:
         self._settings = settings
         self.prompts = prompts
         self.may_block = not isinstance(prompts, list | tuple | AsyncIterable)
-        """Whether reading a prompt may block the reader, for example until results were handed out."""
+        """Whether reading a prompt may block, for example until earlier results were returned."""
         self._ordered = ordered
         if isinstance(prompts, str | Mapping):
             raise ValueError(f"prompts must be an iterable of prompts, got one {type(prompts).__name__}")
         if not isinstance(prompts, iterables):
             raise TypeError(f"prompts must be an iterable of prompts, got {type(prompts).__name__}")
         concurrency = positive_int("concurrency", concurrency)
-        # A call that waits for max_concurrency would only use up its deadline.
+        # A call that waits for a slot of max_concurrency only uses up its deadline.
         self._concurrency = min(concurrency, settings.max_concurrency or concurrency)
         if on_error not in get_args(OnError):
             raise ValueError(f"on_error must be 'raise' or 'return', got {on_error!r}")
-        self._returns_errors = on_error == "return"
+        self._return_errors = on_error == "return"
         if unknown := sorted(options.keys() - ManyOptions.__annotations__.keys()):
             raise TypeError(f"complete_many() got an unexpected keyword argument {unknown[0]!r}")
-        self.of_call = {name: value for name, value in options.items() if name in CallOptions.__annotations__}
-        """The options of every call; those that its request is made of are kept apart."""
-        self._of_request = {name: value for name, value in options.items() if name not in self.of_call}
-        # What can be iterated over only once is kept.
+        self.call_options = {name: value for name, value in options.items() if name in CallOptions.__annotations__}
+        """The options of every call; the options of its request are kept separately."""
+        self._request_options = {name: value for name, value in options.items() if name not in self.call_options}
+        # An iterator can be read only once, but every call needs its items.
         if isinstance(options.get("tools"), Iterable):
-            self._of_request["tools"] = tuple(options["tools"])
+            self._request_options["tools"] = tuple(options["tools"])
         if "metadata" in options:
-            self.of_call["metadata"] = check_metadata(options["metadata"])
+            self.call_options["metadata"] = check_metadata(options["metadata"])
         self._check_request()
 
     def _check_request(self) -> None:
-        """Refuse at once what no prompt could be sent with."""
-        options = dict(self._of_request)
+        """Refuse options that no prompt could be sent with, before the first prompt is read.
+
+        Raises:
+            ValueError, ConfigurationError: as for :func:`build_request`.
+        """
+        options = dict(self._request_options)
         if options.get("tools") is None and options.get("tool_choice") not in ("none", "auto", "required"):
-            options.pop("tool_choice", None)  # it may be the name of a tool of a ready request
-        folder_id = self._settings.folder_id or "-"  # ready requests need none
+            options.pop("tool_choice", None)  # it may name a tool of a prompt that is a CompletionRequest
+        folder_id = self._settings.folder_id or "-"  # a prompt that is a CompletionRequest needs no folder
         build_request("-", folder_id=folder_id, default_model=self._settings.model, stream=False, **options)
 
-    def buffer(self) -> ReorderBuffer:
+    def new_buffer(self) -> ResultBuffer:
         """An empty buffer for the results."""
-        return ReorderBuffer(self._concurrency, ordered=self._ordered)
+        return ResultBuffer(self._concurrency, ordered=self._ordered)
 
-    def request(self, prompt: Prompt) -> CompletionRequest:
+    def build_request(self, prompt: Prompt) -> CompletionRequest:
         """The request for a prompt.
 
         Raises:
-            ValueError, TypeError, ConfigurationError: none can be made of it.
+            ValueError, TypeError, ConfigurationError: as for :func:`build_request`.
         """
         settings = self._settings
         return build_request(
-            prompt, folder_id=settings.folder_id, default_model=settings.model, stream=False, **self._of_request
+            prompt, folder_id=settings.folder_id, default_model=settings.model, stream=False, **self._request_options
         )
 
-    def handed_out(self, result: Result) -> Result:
-        """The result, if it is one that may be handed out.
+    def check_result(self, result: Result) -> Result:
+        """The result, unless its error must be raised instead of returned.
 
         Raises:
-            APIError, ValueError, TypeError: of the prompt, if errors are to be raised.
+            APIError, ValueError, TypeError: the prompt's error, with ``on_error="raise"``.
+            Exception: an error that a result cannot hold.
         """
         error = result.error
-        if error is None or (self._returns_errors and isinstance(error, _OF_A_PROMPT)):
+        if error is None or (self._return_errors and isinstance(error, _PROMPT_ERRORS)):
             return result
         raise error

@@ -1,4 +1,4 @@
-"""Rounds of tool calls: the model asks, the functions answer, until it asks for no more."""
+"""The state of a tool loop: rounds of tool calls until the model answers without one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from yandexgpt._messages import Message, ToolResult
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._request import build_request
-from yandexgpt._structured_output import need_pydantic, reasons, whole
+from yandexgpt._structured_output import describe_error, require_complete, require_pydantic
 from yandexgpt._tools import Tool
 from yandexgpt.errors import ToolRoundsError
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from yandexgpt._models import Completion, Usage
     from yandexgpt._request import Prompt, ToolLike
 
-__all__ = ["ToolLoop", "add_usage", "assistant_message", "failed", "succeeded"]
+__all__ = ["ToolLoop", "add_usage", "assistant_message", "failure_result", "success_result"]
 
 logger = logging.getLogger("yandexgpt")
 
-_OF_THE_REQUEST = frozenset(inspect.signature(build_request).parameters)
-"""Options that are in the request once it is built; the others are given to every call."""
+_REQUEST_OPTIONS = frozenset(inspect.signature(build_request).parameters)
+"""The options that the request holds once it is built; the others are passed to every call."""
 
 
-def runnable(tools: Iterable[ToolLike]) -> dict[str, Tool[..., Any]]:
+def tools_by_name(tools: Iterable[ToolLike]) -> dict[str, Tool[..., Any]]:
     """The tools by name.
 
     Raises:
-        ValueError: one has no function, or two have the same name.
+        ValueError: a tool has no function, or two have the same name.
     """
     by_name: dict[str, Tool[..., Any]] = {}
     for index, each in enumerate(tools):
@@ -49,14 +49,14 @@ def runnable(tools: Iterable[ToolLike]) -> dict[str, Tool[..., Any]]:
 
 
 class ToolLoop:
-    """The rounds of one prompt: what both clients share of them. Nothing here waits.
+    """The rounds of tool calls for one prompt. Shared by both clients; does no I/O.
 
     Args:
-        settings: the client's.
-        prompt, tools, max_rounds, options: of ``run_tools()``.
+        settings: the client's settings.
+        prompt, tools, max_rounds, options: as for ``run_tools()``.
 
     Raises:
-        ValueError: an argument has an impossible value.
+        ValueError: an argument is out of range or malformed.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ToolLoop:
     ) -> None:
         if isinstance(max_rounds, bool) or not isinstance(max_rounds, int) or max_rounds < 1:
             raise ValueError(f"max_rounds must be a whole number from 1, got {max_rounds!r}")
-        self._tools = runnable(tools)
+        self._tools = tools_by_name(tools)
         self._max_rounds = max_rounds
         self._rounds = 0
         self.request = build_request(
@@ -78,90 +78,102 @@ class ToolLoop:
             default_model=settings.model,
             stream=False,
             tools=self._tools.values(),
-            **{name: value for name, value in options.items() if name in _OF_THE_REQUEST},
+            **{name: value for name, value in options.items() if name in _REQUEST_OPTIONS},
         )
-        """What to ask next; grows by the calls and the results of each round."""
-        self.options = {name: value for name, value in options.items() if name not in _OF_THE_REQUEST}
-        """Those of every call."""
+        """The request of the next call to the model; the calls and results of each round are appended to it."""
+        self.options = {name: value for name, value in options.items() if name not in _REQUEST_OPTIONS}
+        """The options of every call to the model."""
         self.usage = text_common_pb2.ContentUsage()
-        """Of all calls."""
+        """The tokens of all calls to the model."""
 
-    def calls(self, completion: Completion) -> tuple[ToolCall, ...]:
-        """The calls that the answer asks for; none if it is the last one.
+    def add_answer(self, completion: Completion) -> tuple[ToolCall, ...]:
+        """Append an answer of the model to the request.
+
+        Returns:
+            The tool calls that the answer asks for; empty if it is the last answer.
 
         Raises:
-            TruncatedError, ContentFilterError: it was cut, or filtered.
-            ToolRoundsError: it asks for one round too many.
+            TruncatedError, ContentFilterError: the answer was truncated, or filtered.
+            ToolRoundsError: the answer asks for more than ``max_rounds`` rounds.
         """
         add_usage(self.usage, completion.usage)
         self.request.messages.append(assistant_message(completion))
-        calls = whole(completion).tool_calls
+        calls = require_complete(completion).tool_calls
         if calls and self._rounds >= self._max_rounds:
             raise ToolRoundsError(completion, self._rounds)
         self._rounds += 1
         return calls
 
-    def begins_at_once(self, call: ToolCall) -> bool:
-        """Whether :meth:`begin` does not block: the function is asynchronous, or there is none."""
-        called = self._tools.get(call.name)
-        return called is None or inspect.iscoroutinefunction(called.function)
+    def starts_without_blocking(self, call: ToolCall) -> bool:
+        """Whether :meth:`start` does not block: the function is a coroutine function, or there is no such tool."""
+        tool = self._tools.get(call.name)
+        return tool is None or inspect.iscoroutinefunction(tool.function)
 
-    def begin(self, call: ToolCall) -> ToolResult | Awaitable[Any]:
-        """Make the call: its result, or of an asynchronous function what is to be waited for."""
+    def start(self, call: ToolCall) -> ToolResult | Awaitable[Any]:
+        """Call the function.
+
+        Returns:
+            The result of a synchronous function, or its failure; the awaitable of an asynchronous function.
+        """
         try:
             if call.name not in self._tools:
                 raise ValueError(f"there is no tool {call.name!r}, only {', '.join(self._tools) or 'none at all'}")
             result = self._tools[call.name].bind(call.arguments)()
-            return result if inspect.isawaitable(result) else succeeded(call, result)
-        # It is for the model to read. Whoever cancels a task does not do so here, where nothing waits.
+            return result if inspect.isawaitable(result) else success_result(call, result)
+        # The model reads the error. A CancelledError comes from the function itself: nothing here awaits, so a task
+        # cannot be cancelled here.
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001
-            return failed(call, error)
+            return failure_result(call, error)
 
-    def add(self, results: Iterable[ToolResult]) -> None:
-        """Put the results of a round into the request. A tool that was demanded has been called by now."""
+    def add_results(self, results: Iterable[ToolResult]) -> None:
+        """Append the results of a round to the request, and clear ``tool_choice``: the required call has been made."""
         self.request.messages.append(Message.from_tool_results(results).proto)
         self.request.ClearField("tool_choice")
 
 
-def succeeded(call: ToolCall, result: object) -> ToolResult:
-    """What the model is told: text as it is, anything else as JSON, in which integers of any size are exact.
+def success_result(call: ToolCall, result: object) -> ToolResult:
+    """The result as the model gets it: a ``str`` unchanged, any other value as JSON with exact integers of any size.
 
     Raises:
-        ValueError, TypeError: the result is neither text nor JSON.
+        ValueError, TypeError: the result cannot be converted to JSON.
+        ConfigurationError: the conversion needs pydantic, which is not installed.
     """
     if not isinstance(result, str):
-        result = json.dumps(result, ensure_ascii=False, allow_nan=False, default=_plain)
+        result = json.dumps(result, ensure_ascii=False, allow_nan=False, default=_to_jsonable)
     return ToolResult(call.name, result)
 
 
-def failed(call: ToolCall, error: BaseException) -> ToolResult:
-    """What the model is told of a failure: type and message, no traceback. The log has the type, and on DEBUG all."""
+def failure_result(call: ToolCall, error: BaseException) -> ToolResult:
+    """A failure as the model gets it: the exception's type and message, without the traceback.
+
+    The log has the type on WARNING, and the message and the traceback on DEBUG.
+    """
     logger.warning("tool %s failed: %s", call.name, type(error).__name__)
     logger.debug("tool %s failed", call.name, exc_info=error)
-    message = reasons(error) if isinstance(error, ValueError) else str(error)
+    message = describe_error(error) if isinstance(error, ValueError) else str(error)
     kind = "Error" if type(error) is ValueError else type(error).__name__
     text = f"{kind}: {message}" if message else kind
     return ToolResult(call.name or "unknown", text.encode("utf-8", "replace").decode())
 
 
 def assistant_message(completion: Completion) -> text_common_pb2.Message:
-    """The answer's message for the next prompt; the service refuses one without any content, so it gets a text."""
+    """The answer's message for the next prompt; with an empty text if it has no content, which the service refuses."""
     message = completion.message
     return message.proto if message.proto.WhichOneof("Content") else Message("assistant", "").proto
 
 
 def add_usage(total: text_common_pb2.ContentUsage, usage: Usage) -> None:
-    """Add to a sum of tokens."""
+    """Add the tokens of a call to a total."""
     total.input_text_tokens += usage.input_tokens
     total.completion_tokens += usage.completion_tokens
     total.total_tokens += usage.total_tokens
-    if usage.reasoning_tokens:  # without any, the service does not send the details either
+    if usage.reasoning_tokens:  # the service sends no details without reasoning tokens
         total.completion_tokens_details.reasoning_tokens += usage.reasoning_tokens
 
 
-def _plain(value: object) -> Any:
-    """What JSON has no form for: models, dataclasses, dates, sets, ..., as pydantic writes them."""
-    need_pydantic(f"a result of the type {type(value).__name__}")
+def _to_jsonable(value: object) -> Any:
+    """A value that JSON has no form for (a model, a dataclass, a date, a set, ...), converted by pydantic."""
+    require_pydantic(f"a result of the type {type(value).__name__}")
     from pydantic_core import to_jsonable_python
 
     return to_jsonable_python(value)

@@ -1,1 +1,1 @@
-"""The shapes of OpenAI's Responses API: pure values, shared by ``client.responses`` and the emulator."""
+"""Requests and responses of OpenAI's Responses API as pure values, shared by ``client.responses`` and the emulator."""

@@ -28,7 +28,7 @@ class AsyncBatch:
         self._options = options
         self._calls = BatchCalls(invoker, options)
         self.cancelled = False
-        self._buffer = options.buffer()
+        self._buffer = options.new_buffer()
         self._tasks: set[asyncio.Task[Result]] = set()
         self._feeder: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
@@ -44,7 +44,7 @@ class AsyncBatch:
             while True:
                 if (result := buffer.pop()) is not None:
                     self._room.set()
-                    yield options.handed_out(result)
+                    yield options.check_result(result)
                 elif self.cancelled:
                     raise self._calls.closed_meanwhile()
                 elif self._exhausted and buffer.empty:
@@ -77,12 +77,12 @@ class AsyncBatch:
         try:
             async for prompt in _each(options.prompts):
                 self._calls.check_open(buffer)
-                task = asyncio.ensure_future(self._answer_or_give_up(buffer.take(), prompt))
+                task = asyncio.ensure_future(self._answer_or_give_up(buffer.add_prompt(), prompt))
                 self._tasks.add(task)
                 task.add_done_callback(self._finished)
                 if options.may_block:
                     await asyncio.sleep(0)  # what is ready is handed out before a prompt is read that takes its time
-                while not buffer.room or (options.may_block and buffer.ready):
+                while not buffer.has_capacity or (options.may_block and buffer.ready):
                     room.clear()
                     await room.wait()
         except BaseException as error:  # noqa: BLE001  (it is raised when those before it are handed out)
@@ -107,7 +107,7 @@ class AsyncBatch:
             self._broken = error
             self.cancelled = True
         else:
-            self._buffer.finished(task.result())
+            self._buffer.add_result(task.result())
             self._room.set()
         self._changed.set()
 

@@ -15,7 +15,7 @@ from yandexgpt._rpc.interceptors import asynchronous
 from yandexgpt.errors import CancelledError, ConfigurationError
 
 if TYPE_CHECKING:
-    from yandexgpt._features.batch import BatchOptions, Prompts, ReorderBuffer, Result
+    from yandexgpt._features.batch import BatchOptions, Prompts, Result, ResultBuffer
     from yandexgpt._rpc.invoker import Invoker
 
 __all__ = ["Batch"]
@@ -49,7 +49,7 @@ class Batch:
 
     def results(self) -> Generator[Result, None, None]:
         """The results, while prompts are read as far as they may be."""
-        options, buffer = self._options, self._options.buffer()
+        options, buffer = self._options, self._options.new_buffer()
         prompts = iter(cast("Prompts", options.prompts))
         exhausted = False
         broken: Exception | None = None
@@ -58,9 +58,9 @@ class Batch:
             while True:
                 self._collect(buffer)
                 # The source may take its time, or wait for what was handed out: what is ready goes first.
-                may_read = buffer.room and not exhausted
+                may_read = buffer.has_capacity and not exhausted
                 if (not may_read or options.may_block) and (result := buffer.pop()) is not None:
-                    yield options.handed_out(result)
+                    yield options.check_result(result)
                 elif may_read:
                     try:
                         prompt = next(prompts, _NO_MORE)
@@ -68,7 +68,7 @@ class Batch:
                             exhausted = True
                         else:
                             self._calls.check_open(buffer)
-                            self._started().submit(buffer.take(), prompt)
+                            self._started().submit(buffer.add_prompt(), prompt)
                     except Exception as error:  # noqa: BLE001  (it is raised when those before it are handed out)
                         exhausted = True
                         broken = error
@@ -110,14 +110,14 @@ class Batch:
         self._background.check()
         return self._background
 
-    def _collect(self, buffer: ReorderBuffer) -> None:
+    def _collect(self, buffer: ResultBuffer) -> None:
         """Take in what has come."""
         if self._background is not None:
             with contextlib.suppress(Empty):
                 while True:
                     self._take_in(self._background.done.get_nowait(), buffer)
 
-    def _wait(self, buffer: ReorderBuffer) -> None:
+    def _wait(self, buffer: ResultBuffer) -> None:
         """Wait for something to come."""
         assert self._background is not None  # noqa: S101  (it is there since the first prompt)
         while True:
@@ -125,10 +125,10 @@ class Batch:
             with contextlib.suppress(Empty):
                 return self._take_in(self._background.done.get(timeout=SIGNALS_SEEN_WITHIN), buffer)
 
-    def _take_in(self, result: Result | None, buffer: ReorderBuffer) -> None:
+    def _take_in(self, result: Result | None, buffer: ResultBuffer) -> None:
         if result is not None:
-            buffer.finished(result)
-        elif buffer.under_way:
+            buffer.add_result(result)
+        elif buffer.in_flight:
             raise self._calls.closed_meanwhile()
 
     def closed_meanwhile(self) -> CancelledError:

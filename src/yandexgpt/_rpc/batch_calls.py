@@ -13,7 +13,7 @@ from yandexgpt._rpc.methods import TextGenerationService
 from yandexgpt.errors import CancelledError, ConfigurationError
 
 if TYPE_CHECKING:
-    from yandexgpt._features.batch import BatchOptions, ReorderBuffer
+    from yandexgpt._features.batch import BatchOptions, ResultBuffer
     from yandexgpt._request import Prompt
     from yandexgpt._rpc.async_invoker import AsyncInvoker
     from yandexgpt._rpc.invoker import Invoker
@@ -32,7 +32,7 @@ class BatchCalls:
     def __init__(self, invoker: Invoker | AsyncInvoker, options: BatchOptions) -> None:
         self._invoker = invoker
         self._options = options
-        invoker.begin(TextGenerationService.Completion, "-", CallOptions(**options.of_call))  # checks them
+        invoker.begin(TextGenerationService.Completion, "-", CallOptions(**options.call_options))  # checks them
 
     async def answer(self, invoker: AsyncInvoker, index: int, prompt: Prompt) -> Result:
         """Make the call for a prompt.
@@ -40,11 +40,11 @@ class BatchCalls:
         Args:
             invoker: of the event loop that this runs in.
         """
-        options = CallOptions(**self._options.of_call)
+        options = CallOptions(**self._options.call_options)
         if options.request_id is not None:
             options = options._replace(request_id=f"{options.request_id}-{index}")
         try:
-            request = self._options.request(prompt)
+            request = self._options.build_request(prompt)
             answer = await invoker.unary(TextGenerationService.Completion, request, options)
         except Exception as error:  # noqa: BLE001  (it is raised where its result would be handed out)
             refused = isinstance(error, ConfigurationError) and self._client_is_closed
@@ -59,14 +59,14 @@ class BatchCalls:
         cancelled.__cause__ = error
         return Result(index, prompt, cancelled)
 
-    def check_open(self, buffer: ReorderBuffer) -> None:
+    def check_open(self, buffer: ResultBuffer) -> None:
         """Refuse to begin another call where none can be made.
 
         Raises:
             CancelledError: the client was closed after the first, and no result says so.
             ConfigurationError: it was closed before, or a result says so, or it cannot be used in this process.
         """
-        if buffer.begun and not buffer.cut_off and self._client_is_closed:
+        if buffer.has_started and not buffer.has_cancelled_result and self._client_is_closed:
             raise self.closed_meanwhile()
         self._invoker.check_open()
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from yandexgpt._checks import Metadata, carries_secret, check_metadata, check_seconds, grpc_timeout
-from yandexgpt._chunks import whole_characters
+from yandexgpt._chunks import trim_response
 from yandexgpt._concurrency.threads import run_in_thread
 from yandexgpt._config import UNSET, Unset
 from yandexgpt._models import NO_METADATA, Completion, ReceivedMetadata, Status, first_alternative
@@ -294,7 +294,7 @@ class Call:
 
             raise self._ended(self._error(grpc.StatusCode.INTERNAL, "the service ended the call without an answer"))
         self.answer = last
-        self.state.budget.success()
+        self.state.budget.record_success()
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("call succeeded: %s", self._facts(last))
 
@@ -325,7 +325,7 @@ class Call:
         """
         error = self._error_of(failure)
         if last is not None:
-            error.partial = Completion(whole_characters(last), self.request_id)
+            error.partial = Completion(trim_response(last), self.request_id)
             raise self._ended(error) from failure
         pushback = failures.metadata_dict(failures.trailing_metadata_of(failure)).get("grpc-retry-pushback-ms")
         return self._next_attempt(error, failure, pushback)
@@ -378,7 +378,7 @@ class Call:
 
         error = self._error(grpc.StatusCode.CANCELLED, "the stream or its client was closed during the call")
         if last is not None and self.method.streams:
-            error.partial = Completion(whole_characters(last), self.request_id)
+            error.partial = Completion(trim_response(last), self.request_id)
         return self._ended(error)
 
     def ended_by_caller(self, error: BaseException) -> None:
@@ -409,7 +409,7 @@ class Call:
         if not is_transient(policy, error, own_deadline=self._own_deadline):
             return None
         self._failures += 1  # not the attempts: where no token can be got, there are none
-        if not self.state.budget.failure() or self._failures >= policy.attempts:
+        if not self.state.budget.record_failure() or self._failures >= policy.attempts:
             return None
         remaining = self.remaining()
         delay = backoff(policy, self._failures, error, pushback, remaining=remaining)

@@ -11,7 +11,7 @@ from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.limiter import Limiter
 from yandexgpt._concurrency.rate_limiter import POLL_INTERVAL, POLLS_AT_ONCE, RateLimiter
 from yandexgpt._config import Settings
-from yandexgpt._retry import Budget
+from yandexgpt._retry import RetryBudget
 
 if TYPE_CHECKING:
     from yandexgpt._rpc.methods import Method
@@ -33,9 +33,9 @@ class ClientState(fork_safety.Forkable):
         """Facts about calls that were ended by their callers, to be logged."""
         # A client made by with_options shares with the one it came from what did not change.
         if parent and parent.settings.retry == settings.retry:
-            self.budget: Budget = parent.budget
+            self.budget: RetryBudget = parent.budget
         else:
-            self.budget = Budget(settings.retry)
+            self.budget = RetryBudget(settings.retry)
         if parent and parent.settings.max_concurrency == settings.max_concurrency:
             self.limiter: Limiter | None = parent.limiter
         else:

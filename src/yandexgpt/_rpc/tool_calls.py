@@ -12,7 +12,7 @@ from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
-from yandexgpt._features.tool_loop import failed, succeeded
+from yandexgpt._features.tool_loop import failure_result, success_result
 from yandexgpt._messages import ToolResult
 
 if TYPE_CHECKING:
@@ -72,13 +72,13 @@ def _started(thread: threading.Thread) -> bool:
 
 
 def _call(loop: ToolLoop, call: ToolCall) -> ToolResult:
-    begun = loop.begin(call)
+    begun = loop.start(call)
     if isinstance(begun, ToolResult):
         return begun
     try:
         return asyncio.run(_end(call, begun))
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (the function's own: who else could cancel it)
-        return failed(call, error)
+        return failure_result(call, error)
 
 
 async def call_tools_async(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[ToolResult]:
@@ -88,7 +88,7 @@ async def call_tools_async(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[To
     """
 
     async def one(call: ToolCall) -> ToolResult:
-        begun = loop.begin(call) if loop.begins_at_once(call) else await _in_thread(loop, call)
+        begun = loop.start(call) if loop.starts_without_blocking(call) else await _in_thread(loop, call)
         return begun if isinstance(begun, ToolResult) else await _end(call, begun)
 
     tasks = {asyncio.ensure_future(one(call)): call for call in calls}
@@ -99,7 +99,7 @@ async def call_tools_async(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[To
                 raise error
         # Nobody has cancelled a task that is: that would have ended the wait above. The function itself raised that.
         return [
-            failed(call, asyncio.CancelledError()) if task.cancelled() else task.result()
+            failure_result(call, asyncio.CancelledError()) if task.cancelled() else task.result()
             for task, call in tasks.items()
         ]
     finally:
@@ -118,7 +118,7 @@ async def _in_thread(loop: ToolLoop, call: ToolCall) -> ToolResult | Awaitable[A
         except IndexError:  # it was begun here: a thread of the executor took it although that had failed
             return
         try:
-            begun.set_result(loop.begin(call))
+            begun.set_result(loop.start(call))
         except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
             begun.set_exception(error)
 
@@ -133,6 +133,6 @@ async def _in_thread(loop: ToolLoop, call: ToolCall) -> ToolResult | Awaitable[A
 async def _end(call: ToolCall, result: Awaitable[Any]) -> ToolResult:
     """Wait for the result of an asynchronous function."""
     try:
-        return succeeded(call, await result)
+        return success_result(call, await result)
     except Exception as error:  # noqa: BLE001  (it is for the model to read)
-        return failed(call, error)
+        return failure_result(call, error)

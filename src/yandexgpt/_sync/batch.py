@@ -1,5 +1,5 @@
 # Generated from ../_async by scripts/unasync.py. Do not edit.
-"""The results of ``complete_many``."""
+"""The iterator that ``complete_many`` returns."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["Results"]
 class Results:
     """The results of many prompts: an iterator of :class:`~yandexgpt.Result`, and a context manager.
 
-    Nothing is sent before the first result is asked for. Leaving the ``with``, :meth:`close`, dropping the iterator and
-    Ctrl-C cancel what is under way.
+    Nothing is sent before the first result is requested. Leaving the ``with``, :meth:`close`, dropping the iterator and
+    Ctrl-C cancel the calls in flight.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -31,7 +31,7 @@ class Results:
         self._closing = Closing()
 
     def close(self) -> None:
-        """Cancel what is under way. Idempotent; another thread that reads gets a ``CancelledError``."""
+        """Cancel the calls in flight. Idempotent; another thread that reads gets a ``CancelledError``."""
         self._closing.close(self._results, self._batch)
 
     def __enter__(self) -> Self:
@@ -50,9 +50,10 @@ class Results:
         """The next result.
 
         Raises:
-            APIError, ValueError, TypeError: of its prompt, with ``on_error="raise"``; the rest is cancelled.
+            APIError, ValueError, TypeError: the prompt has no answer, with ``on_error="raise"``; all other calls are
+                cancelled.
             CancelledError: another thread has closed the results, or a read was interrupted.
-            Exception: whatever the iterable of prompts raised.
+            Exception: the iterable of prompts raised it.
         """
         try:
             return self._results.__next__()

@@ -44,29 +44,29 @@ class Client:
     """A client for YandexGPT text generation over gRPC. Safe to share between threads; survives a fork.
 
     Args:
-        folder_id: the folder that pays: it makes ``gpt://<folder>/...`` of a model's name, and is sent as
+        folder_id: the folder that is billed. It completes a model's name to ``gpt://<folder>/...``, and is sent as
             ``x-folder-id``. By default from ``YC_FOLDER_ID``, ``FOLDER_ID`` or ``YANDEX_CLOUD_FOLDER``.
-        credentials: an object of :mod:`yandexgpt.credentials`, or a ``str`` taken as an API key. By default from the
+        credentials: an object of :mod:`yandexgpt.credentials`, or an API key as a ``str``. By default from the
             environment: see :func:`yandexgpt.credentials.from_env`.
         model: a model's name (``yandexgpt``), ``name/version``, or a whole URI.
-        endpoint: ``host:port`` of the service; by default ``YANDEXGPT_ENDPOINT``, else the service's own.
+        endpoint: ``host:port`` of the service; by default ``YANDEXGPT_ENDPOINT``, else the public endpoint.
         operation_endpoint, iam_endpoint: the same for asynchronous operations and for tokens; by default ``endpoint``
-            if that was given, else the service's own.
+            if that is set, else the public endpoint.
         tls: True (system roots), the path of a PEM bundle, or False for plaintext, over which a secret is sent to
             loopback addresses only. By default ``YANDEXGPT_TLS``, else True.
-        timeout: seconds for a whole call (> 0): waiting in line, tokens, retries, and a stream to its last message;
-            None for no deadline.
+        timeout: seconds for a whole call (> 0): the wait for a free slot, the fetch of a token, retries, and a stream
+            to its last message; None for no deadline.
         attempt_timeout: seconds for one attempt (> 0), or None.
-        retry: when to send a call again.
-        max_concurrency: how many generations may be in flight at once (>= 1); further ones wait in line, first come
-            first served, within their deadline. None for no limit.
+        retry: when to retry a call.
+        max_concurrency: the most generations that may be in flight at the same time (>= 1); further calls wait for a
+            free slot, in the order in which they came, within their deadline. None for no limit.
         log_data: False asks the service not to keep the content of requests (``x-data-logging-enabled: false``).
         metadata: pairs sent with every call.
-        channel_options: gRPC channel arguments; they win over this package's own.
-        interceptors: gRPC client interceptors, the first outermost: of an ``Client`` those of ``grpc.aio``, of a
-            ``Client`` both kinds, because ``complete_many`` makes its calls over ``grpc.aio``, and needs asynchronous
-            ones if there are synchronous ones. Generations are unary-stream calls, all others are unary-unary. Every
-            attempt is seen, and the time that interceptors take counts against the deadline.
+        channel_options: gRPC channel arguments; they override this package's own.
+        interceptors: gRPC client interceptors, the outermost first. An ``Client`` takes those of ``grpc.aio``. A
+            ``Client`` takes both kinds: ``complete_many`` makes its calls over ``grpc.aio``, and needs asynchronous
+            interceptors if there are synchronous ones. Generations are unary-stream calls, all others are unary-unary.
+            Interceptors see every attempt, and their time counts against the deadline.
 
     Raises:
         ConfigurationError: a value cannot be used. Nothing is sent.
@@ -133,34 +133,38 @@ class Client:
         metadata: Metadata = (),
         request_id: str | None = None,
     ) -> Completion:
-        """Ask for a whole answer.
+        """Request a whole answer.
 
         Args:
             prompt: a ``str`` (one user message), a sequence of messages (:class:`~yandexgpt.Message`, mappings with
-                ``role`` and ``text``, or completions, which stand for their assistant message), or a ready
-                ``CompletionRequest`` (see :func:`yandexgpt.load_request`), over which the options given here win.
+                ``role`` and ``text``, or completions, of which the assistant message is sent), or a
+                ``CompletionRequest`` (see :func:`yandexgpt.load_request`), whose options the arguments override.
             system: a system message to put before the prompt.
             model: a model's name, ``name/version``, or a whole URI; by default the client's.
             temperature: 0 to 1; by default the service's (0.3).
             max_tokens: the longest answer, in tokens (> 0); by default the model's.
             reasoning: ``"disabled"`` or ``"hidden"``; by default the service's (disabled).
-            tools: functions that the model may call: made by :func:`yandexgpt.tool`, or mappings with ``name``,
-                ``description`` and ``parameters``, a JSON Schema. :meth:`run_tools` calls them, this does not.
+            tools: functions that the model may call: tools made by :func:`yandexgpt.tool`, or mappings with ``name``,
+                ``description`` and ``parameters``, a JSON Schema. They are called by :meth:`run_tools` only.
             tool_choice: ``"none"``, ``"auto"``, ``"required"``, or the name of one of the tools.
             parallel_tool_calls: whether one answer may hold several calls; by default the service's (it may).
             response_format: ``"json"``, a JSON Schema as a mapping, or a pydantic model, a dataclass or another type
-                that pydantic understands.
-            max_context_tokens: how many tokens the prompt may have, and ``max_tokens`` if given, together (> 0): the
-                prompt is counted by the service first, within the same deadline. By default nothing is counted.
+                that pydantic supports.
+            max_context_tokens: the most tokens of the prompt and ``max_tokens``, if given, together (> 0). The service
+                counts the prompt first, within the same deadline. By default nothing is counted.
             timeout: seconds for the whole call, retries included (> 0), or None; by default the client's.
             attempt_timeout: seconds for one attempt (> 0), or None; by default the client's.
             metadata: pairs to send besides the client's.
             request_id: the id to send as ``x-client-request-id``; by default a new UUID.
 
+        Returns:
+            The answer.
+
         Raises:
-            ValueError: an argument has an impossible value. Nothing was sent.
-            ConfigurationError: there is no folder to make the model's URI with, or no credential; or the client is
-                closed. Nothing was sent.
+            ValueError: an argument is out of range or malformed. Nothing was sent.
+            TypeError: the prompt has an unsupported type. Nothing was sent.
+            ConfigurationError: there is no folder for the model's URI, or no credential; or the client is closed.
+                Nothing was sent.
             PromptTooLongError: the prompt was counted, and does not fit. Nothing was generated.
             APIError: the call failed.
         """
@@ -204,16 +208,18 @@ class Client:
         metadata: Metadata = (),
         request_id: str | None = None,
     ) -> Stream:
-        """Ask for an answer as it is written. Arguments as for :meth:`complete`; ``timeout`` runs from this call on.
+        """Stream an answer. Arguments as for :meth:`complete`; ``timeout`` starts with this call.
 
         Args:
-            latest: for readers who may be slower than the service: hand out only the newest chunk there is, and always
-                the last one. What was overtaken is not kept. Costs a ``Client`` a thread for as long as the stream
-                lasts, and an ``Client`` a task.
+            latest: True: skip chunks that a newer one has replaced before they were read, for consumers slower than the
+                service. The last chunk is never skipped. A ``Client`` uses one thread for it until the stream ends, an
+                ``Client`` one task.
+
+        Returns:
+            The stream. The request is sent when it is iterated over, which raises ``APIError`` if the call fails.
 
         Raises:
-            ValueError, ConfigurationError: as for :meth:`complete`. Nothing was sent; nor is it before the stream is
-                iterated over, which raises ``APIError`` if the call fails.
+            ValueError, TypeError, ConfigurationError: as for :meth:`complete`. Nothing was sent.
         """
         settings = self._settings
         request = build_request(
@@ -243,33 +249,32 @@ class Client:
         on_error: OnError = "raise",
         **options: Unpack[ManyOptions],
     ) -> Results:
-        """Ask for a whole answer to each of many prompts, several at a time: the way to make many calls at once.
+        """Request a whole answer to each of many prompts, several at the same time: the way to make many calls.
 
-        Prompts are read as they are needed, and so may be any number: at most ``concurrency`` of them are without an
-        answer at a time, and at most twice as many have been read and not handed out, so that one which takes long
-        does not keep the others waiting, and memory does not grow. What is ready is handed out before the next prompt
-        is read, unless the prompts are a list or a tuple, which never blocks. Every prompt is a call of its own, with
-        its own deadline, retries and id.
+        Prompts are read on demand, so their number is not limited: at most ``concurrency`` calls are in flight, and at
+        most ``2 * concurrency`` prompts have been read whose results were not returned. So a slow call does not delay
+        the others, and memory stays bounded. A finished result is returned before the next prompt is read, unless the
+        prompts are a list or a tuple, which never blocks. Every prompt is a separate call, with its own deadline,
+        retries and id.
 
-        A ``Client`` makes the calls in an event loop in one background thread, over a connection of its own, both of
-        which end with the iterator; prompts are read by whoever iterates.
+        A ``Client`` makes the calls in an event loop in one background thread, over a separate connection; both are
+        released when the iterator ends. The thread that iterates reads the prompts.
 
         Args:
-            prompts: an iterable of what :meth:`complete` takes; of an ``Client`` it may be an asynchronous one.
-            concurrency: how many calls may be under way at once (>= 1); no more than ``max_concurrency`` of the client
-                ever are.
-            ordered: True: results come in the order of their prompts. False: as soon as there is one.
-            on_error: what to do when a prompt has no answer. ``"raise"``: raise its error in its place, and cancel the
-                rest. ``"return"``: hand out a result with its ``error``, and go on.
-            options: as for :meth:`complete`, for every call. A ``request_id`` gets the index of the prompt added, as
-                in ``<request_id>-<index>``.
+            prompts: an iterable of prompts as for :meth:`complete`; for an ``Client`` also an asynchronous one.
+            concurrency: the most calls in flight at the same time (>= 1); the client's ``max_concurrency`` limits it.
+            ordered: True: results come in the order of their prompts. False: in the order in which they finish.
+            on_error: what to do when a prompt has no answer. ``"raise"``: raise its error instead of its result, and
+                cancel all other calls. ``"return"``: return a result with its ``error``, and continue.
+            options: as for :meth:`complete`, for every call. The index of the prompt is appended to a ``request_id``:
+                ``<request_id>-<index>``.
 
         Returns:
             An iterator of :class:`~yandexgpt.Result`: ``index``, ``prompt``, and ``completion`` or ``error``. Closing
-            or dropping it cancels what is under way.
+            or dropping it cancels the calls in flight.
 
         Raises:
-            ValueError: an argument has an impossible value. Nothing was sent.
+            ValueError: an argument is out of range or malformed. Nothing was sent.
             TypeError: the prompts are not iterable, or there is no such option. Nothing was sent.
             ConfigurationError: the client is closed; also while iterating, after a result with a ``CancelledError``.
             CancelledError: while iterating, the client or the results were closed.
@@ -279,7 +284,7 @@ class Client:
         from yandexgpt._rpc.batch import Batch
         from yandexgpt._sync.batch import Results
 
-        of_batch = BatchOptions(
+        batch_options = BatchOptions(
             self._settings,
             prompts,
             Batch.iterables,
@@ -288,11 +293,11 @@ class Client:
             on_error=on_error,
             options=options,
         )
-        return Results(Batch(self._invoker, of_batch))
+        return Results(Batch(self._invoker, batch_options))
 
     @property
     def responses(self) -> Responses:
-        """For code written for openai's client: ``responses.create(...)``, ``retrieve(id)``, ``cancel(id)``."""
+        """The Responses API as in openai's client: ``responses.create(...)``, ``retrieve(id)``, ``cancel(id)``."""
         from yandexgpt._sync.responses import Responses
 
         return Responses(self)
@@ -311,16 +316,17 @@ class Client:
         response_format: ResponseFormat | None = None,
         messages: Iterable[Message | Completion | Mapping[str, Any]] = (),
     ) -> Chat:
-        """Begin a conversation, whose history is kept on this side. Asks nothing yet.
+        """Start a conversation, whose history the client keeps. Makes no call.
 
         Args:
             system, model, temperature, max_tokens, reasoning, tools, tool_choice, parallel_tool_calls,
                 response_format: as for :meth:`complete`, for every turn.
-            messages: what was said before, as for :meth:`complete`.
+            messages: the earlier messages of the conversation, as for :meth:`complete`.
 
         Raises:
-            ValueError: an argument has an impossible value.
-            ConfigurationError: there is no folder to make the model's URI with.
+            ValueError: an argument is out of range or malformed.
+            TypeError: an item of ``messages`` has an unsupported type.
+            ConfigurationError: there is no folder for the model's URI.
         """
         from yandexgpt._features.history import build_chat_request
         from yandexgpt._sync.chat import Chat
@@ -343,29 +349,30 @@ class Client:
     def run_tools(
         self, prompt: Prompt, tools: Iterable[ToolLike], *, max_rounds: int = 5, **options: Unpack[RunOptions]
     ) -> Completion:
-        """Ask, call the functions that the model wants called, give it their results, and so on until it answers.
+        """Call the model, run the functions that it calls, send it their results, and repeat until it answers.
 
-        The calls of one answer are made at the same time: by the synchronous client in up to eight threads, by the
-        asynchronous one in a task each (a function that is not a coroutine function runs in a thread). What fails is
-        told to the model in place of a result: an exception of a function (its type and message, and no traceback: a
-        message that holds a secret gives it away), arguments that do not fit, a name that is no tool's. The logger
-        ``yandexgpt`` has the exception's type on WARNING, and all of it on DEBUG. A function's text goes as it is,
-        any other result as JSON.
+        The calls of one answer run at the same time: in a ``Client`` in up to eight threads, in an ``Client`` in
+        one task each (a function that is not a coroutine function runs in a thread). A ``str`` that a function returns
+        is sent unchanged, any other result as JSON.
+
+        A failure is sent to the model instead of a result: an exception of the function (its type and message, without
+        the traceback; a secret in the message is sent too), invalid arguments, or an unknown tool name. The logger
+        ``yandexgpt`` has the exception's type on WARNING, and its message and traceback on DEBUG.
 
         Args:
             prompt: as for :meth:`complete`.
             tools: functions made into tools by :func:`yandexgpt.tool`.
-            max_rounds: how often the model may ask for calls (>= 1).
-            options: as for :meth:`complete`. A ``tool_choice`` that demands a call holds for the first round;
+            max_rounds: how many times the model may ask for calls (>= 1).
+            options: as for :meth:`complete`. A ``tool_choice`` that requires a call is sent in the first round only;
                 ``timeout``, ``attempt_timeout``, ``metadata`` and ``request_id`` are those of each call to the model.
 
         Returns:
             The last answer.
 
         Raises:
-            ValueError: an argument has an impossible value, or a tool has no function. Nothing was sent.
-            TruncatedError, ContentFilterError: an answer was cut, or filtered.
-            ToolRoundsError: after ``max_rounds`` rounds the model asked for more; the answer that does is in it.
+            ValueError: an argument is out of range or malformed, or a tool has no function. Nothing was sent.
+            TruncatedError, ContentFilterError: an answer was truncated, or filtered.
+            ToolRoundsError: the model asked for calls after ``max_rounds`` rounds; the error holds that answer.
             APIError: a call to the model failed.
         """
         from yandexgpt._features.tool_loop import ToolLoop
@@ -376,19 +383,22 @@ class Client:
     def parse(
         self, prompt: Prompt, answer_type: type[T] | TypeAdapter[T], **options: Unpack[ParseOptions]
     ) -> Parsed[T]:
-        """Ask for an answer of a certain structure, and validate it. Needs the extra ``yandexgpt[pydantic]``.
+        """Request an answer of a given type, and validate it. Needs the extra ``yandexgpt[pydantic]``.
 
         Args:
             prompt: as for :meth:`complete`.
-            answer_type: a pydantic model, a dataclass, or another type that pydantic understands; or a
-                ``pydantic.TypeAdapter``, which type checkers need for a union. The model gets its JSON Schema.
+            answer_type: a pydantic model, a dataclass, or another type that pydantic supports; or a
+                ``pydantic.TypeAdapter``, which type checkers need for a union. Its JSON Schema is sent to the model.
             options: as for :meth:`complete`.
 
+        Returns:
+            The value and the answer.
+
         Raises:
-            ValueError: an argument has an impossible value. Nothing was sent.
+            ValueError: an argument is out of range or malformed. Nothing was sent.
             ConfigurationError: pydantic is not installed; or as for :meth:`complete`. Nothing was sent.
-            TruncatedError, ContentFilterError: the answer was cut, or filtered.
-            InvalidAnswerError: the answer is not such a value; the ``pydantic.ValidationError`` is its cause.
+            TruncatedError, ContentFilterError: the answer was truncated, or filtered.
+            InvalidAnswerError: the answer is not a value of the type; the ``pydantic.ValidationError`` is its cause.
             APIError: the call failed.
         """
         from yandexgpt._structured_output import Structure
@@ -415,18 +425,18 @@ class Client:
         metadata: Metadata = (),
         request_id: str | None = None,
     ) -> Operation:
-        """Ask for a whole answer in asynchronous mode: cheaper, slower, and it goes on without this process.
+        """Request a whole answer in asynchronous mode: cheaper, slower, and independent of this process.
 
-        The submission carries an ``idempotency-key``, the same for all its attempts, so that one which is sent again
-        makes one operation; a key of your own in ``metadata`` takes its place. Results are kept for three days.
+        All attempts of a submission carry the same ``idempotency-key``, so that a retried submission creates one
+        operation; a key in ``metadata`` replaces it. The service keeps results for three days.
 
         Args:
             prompt, system, model, temperature, max_tokens, reasoning, tools, tool_choice, parallel_tool_calls,
                 response_format, max_context_tokens: as for :meth:`complete`.
-            timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`, of the submission.
+            timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`, for the submission only.
 
         Returns:
-            The operation, to be waited for (:meth:`Operation.wait`, :meth:`wait_all`), or stored as its ``id``.
+            The operation: wait for it with :meth:`Operation.wait` or :meth:`wait_all`, or store its ``id``.
 
         Raises:
             ValueError, ConfigurationError, APIError: as for :meth:`complete`.
@@ -454,42 +464,43 @@ class Client:
         return Operation(self._invoker, answer.message.id, answer)
 
     def operation(self, operation_id: str) -> Operation:
-        """An operation that was submitted before, by this process or another. Asks nothing yet.
+        """Attach to an operation that this process or another has submitted. Makes no call.
 
         Args:
             operation_id: :attr:`Operation.id`.
 
         Raises:
-            ValueError: it cannot be the id of an operation.
+            ValueError: it does not have the form of an operation's id.
         """
         from yandexgpt._sync.operation import Operation, check_id
 
         return Operation(self._invoker, check_id(operation_id))
 
     def wait_all(self, operations: Iterable[Operation], timeout: float | None = 600.0) -> Iterator[Operation]:
-        """Wait for many operations: each is handed out when it has ended.
+        """Wait for many operations: each is yielded when it has ended.
 
-        They are looked up one after another, each at intervals that grow from half a second to ten. All look-ups of a
-        client keep within the 50 a second that the service allows: with more operations than that the intervals grow.
+        Operations are polled one at a time, each at intervals that grow from 0.5 s to 10 s. One rate limit holds for
+        all polls of a client, because the service allows 50 a second: with many operations the intervals are longer.
 
         Args:
-            operations: of :meth:`submit` or :meth:`operation`. Those that have ended already come first.
-            timeout: seconds for all of them, from this call on (> 0), or None for as long as it takes.
+            operations: operations of :meth:`submit` or :meth:`operation`. Those that have already ended come first.
+            timeout: seconds for all operations together, from this call on (> 0), or None for no deadline.
 
         Returns:
-            An iterator. Those that failed, were cancelled, or are not known to the service any more come out too:
-            :attr:`Operation.error` says why, and ``result()`` raises it.
+            An iterator. It also yields operations that failed, were cancelled, or are no longer known to the service:
+            :attr:`Operation.error` has the reason, and ``result()`` raises it.
 
         Raises:
-            ValueError: an impossible timeout.
-            TypeError: something among the operations is none.
-            OperationTimeout: while iterating, the time was over; those that are not done are in its ``operations``.
+            ValueError: ``timeout`` is not a number of seconds greater than 0.
+            TypeError: one of the operations is not an operation of this kind of client.
+            OperationTimeout: while iterating, the deadline passed; its ``operations`` are those that are not done.
             CancelledError: while iterating, the client was closed.
-            APIError: while iterating, a look-up failed. The operations go on, and can be waited for again.
+            APIError: while iterating, a poll failed. The service continues the operations, and they can be waited for
+                again.
         """
-        from yandexgpt._sync.operation import schedule, wait_for_all
+        from yandexgpt._sync.operation import poll_schedule, wait_for_all
 
-        return wait_for_all(self._invoker, schedule(operations, timeout))
+        return wait_for_all(self._invoker, poll_schedule(operations, timeout))
 
     def tokenize(
         self,
@@ -503,18 +514,21 @@ class Client:
         metadata: Metadata = (),
         request_id: str | None = None,
     ) -> tuple[Token, ...]:
-        """The tokens of a text, or of a prompt as the model gets it.
+        """Split a text, or a prompt as the model reads it, into tokens.
 
         Args:
-            prompt: a ``str``: the text itself. A sequence of messages or a ``CompletionRequest``, as for
-                :meth:`complete`: all that the model reads, with the tokens that stand between the messages.
-            system: a system message to put before the prompt; a ``str`` is then a user message.
-            model: whose tokens, as for :meth:`complete`; by default the client's.
-            tools: as for :meth:`complete`; a ``str`` is then a user message.
+            prompt: a ``str``: the text only. A sequence of messages or a ``CompletionRequest``, as for
+                :meth:`complete`: the whole prompt, with the special tokens between the messages.
+            system: a system message to put before the prompt; a ``str`` prompt is then a user message.
+            model: the model that defines the tokens, as for :meth:`complete`; by default the client's.
+            tools: as for :meth:`complete`; a ``str`` prompt is then a user message.
             timeout, attempt_timeout, metadata, request_id: as for :meth:`complete`.
 
+        Returns:
+            The tokens, in the order of the text.
+
         Raises:
-            ValueError, ConfigurationError, APIError: as for :meth:`complete`.
+            ValueError, TypeError, ConfigurationError, APIError: as for :meth:`complete`.
         """
         settings = self._settings
         request = build_tokenization(
@@ -538,7 +552,7 @@ class Client:
         metadata: Metadata = (),
         request_id: str | None = None,
     ) -> int:
-        """How many tokens a text or a prompt has. Arguments and errors as for :meth:`tokenize`."""
+        """Count the tokens of a text or a prompt. Arguments and errors as for :meth:`tokenize`."""
         tokens = self.tokenize(
             prompt,
             system=system,
@@ -552,12 +566,12 @@ class Client:
         return len(tokens)
 
     def with_options(self, **options: Any) -> Self:
-        """A client with some arguments of this one changed, on the same connection if they allow it.
+        """A client with some arguments changed. It shares the connection of this client if they allow it.
 
-        Closing it does not close the connection it shares; closing this one does.
+        Closing the new client does not close a shared connection; closing this client does.
 
         Args:
-            options: as for the class itself.
+            options: as for the class.
 
         Raises:
             ConfigurationError: a value cannot be used, or the client is closed.
@@ -570,25 +584,26 @@ class Client:
 
     @property
     def raw(self) -> Raw:
-        """The generated stubs, with a channel and this client's metadata attached: every RPC that the service has.
+        """The generated stubs of every RPC of the service, with a channel and this client's metadata.
 
-        They are gRPC's own: no deadline, no retries, ``grpc.RpcError``.
+        They behave as in gRPC: no deadline, no retries, errors are ``grpc.RpcError``.
         """
         return self._invoker.raw()
 
     def connect(self, timeout: float | None = None) -> None:
-        """Open the connection ahead of the first call, so that the first user does not wait for the TLS handshake.
+        """Open the connection before the first call, so that the first call does not wait for the TLS handshake.
 
         Args:
             timeout: seconds (> 0); by default the client's.
 
         Raises:
-            UnavailableError: it was not open within that time.
+            UnavailableError: the connection was not open within ``timeout``.
+            ConfigurationError: the client is closed.
         """
         self._invoker.connect(timeout)
 
     def close(self) -> None:
-        """End what is in flight (its callers get a ``CancelledError``) and close the connections. Idempotent."""
+        """Cancel the calls in flight (each caller gets a ``CancelledError``), and close the connections. Idempotent."""
         self._invoker.close()
 
     def __enter__(self) -> Self:

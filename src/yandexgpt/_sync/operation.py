@@ -1,5 +1,5 @@
 # Generated from ../_async by scripts/unasync.py. Do not edit.
-"""Asynchronous mode: operations of the service, which go on whether or not somebody waits."""
+"""Asynchronous mode: operations, which the service runs whether or not a client waits for them."""
 
 from __future__ import annotations
 
@@ -30,45 +30,54 @@ if TYPE_CHECKING:
     from yandexgpt._rpc.invoker import Invoker
     from yandexgpt._rpc.methods import Method
 
-__all__ = ["DEFAULT_TIMEOUT", "Operation", "check_id", "schedule", "wait_for_all"]
+__all__ = ["DEFAULT_TIMEOUT", "Operation", "check_id", "poll_schedule", "wait_for_all"]
 
 DEFAULT_TIMEOUT = 600.0
-"""Seconds that a wait lasts at most. Answers take seconds to minutes; a client's ``timeout`` is for one call."""
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
+"""The longest wait, in seconds. An answer takes seconds to minutes; a client's ``timeout`` is for one call."""
+_ID_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 
 
 class Operation:
-    """An asynchronous request at the service, as of the last look-up. Safe to share between threads.
+    """An asynchronous request, in its state of the last poll. Safe to share between threads.
 
-    It goes on whether or not somebody waits, and its result is kept for three days. What to store is its :attr:`id`.
-    Two that have the same id are equal.
+    The service runs it whether or not a client waits, and keeps its result for three days. Store its :attr:`id` to
+    attach to it later. Operations with the same id are equal.
     """
 
-    __slots__ = ("__weakref__", "_completion", "_invoker", "_lost", "_proto", "_received", "_request_id", "_seen")
+    __slots__ = (
+        "__weakref__",
+        "_completion",
+        "_invoker",
+        "_looked_up",
+        "_not_found_error",
+        "_proto",
+        "_received_metadata",
+        "_request_id",
+    )
 
     def __init__(self, invoker: Invoker, operation_id: str, submission: Answer | None = None) -> None:
         self._invoker = invoker
-        self._lost: NotFoundError | None = None
+        self._not_found_error: NotFoundError | None = None
         self._completion: Completion | None = None
         self._request_id: str | None = None
-        self._received: ReceivedMetadata = NO_METADATA
-        self._seen = submission is not None
-        """Whether anything but its id is known."""
+        self._received_metadata: ReceivedMetadata = NO_METADATA
+        self._looked_up = submission is not None
+        """Whether more than the id is known."""
         if submission is None:
             self._proto = operation_pb2.Operation(id=operation_id)
         else:
-            self._proto, self._request_id, self._received = submission
+            self._proto, self._request_id, self._received_metadata = submission
 
     @property
     def id(self) -> str:
-        """What to keep of it: ``client.operation(id)`` attaches to it again, in another process too."""
+        """The id to store: ``client.operation(id)`` attaches to the operation again, also from another process."""
         return self._proto.id
 
     @property
     def done(self) -> bool:
-        """Whether it had ended when it was last looked up: with an answer, with an error, or lost."""
-        return self._proto.done or self._lost is not None
+        """Whether it had ended at the last poll: with an answer, with an error, or unknown to the service."""
+        return self._proto.done or self._not_found_error is not None
 
     @property
     def cancelled(self) -> bool:
@@ -77,34 +86,34 @@ class Operation:
 
     @property
     def error(self) -> OperationFailed | NotFoundError | None:
-        """Why there is no answer, once it has ended without one: what :meth:`result` raises."""
+        """The error that :meth:`result` raises; None while it is pending, or if it ended with an answer."""
         proto = self._proto
-        if self._lost is not None:
-            return copy.copy(self._lost)
+        if self._not_found_error is not None:
+            return copy.copy(self._not_found_error)
         if not proto.done or proto.WhichOneof("result") != "error":
             return None
         status = proto.error
-        code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+        code = _STATUS_CODES.get(status.code, grpc.StatusCode.UNKNOWN)
         return OperationFailed(proto.id, code, status.message, decode_details(status.SerializeToString()), self)
 
     @property
     def created_at(self) -> datetime | None:
-        """When it was submitted (UTC); None if it has not been looked up yet."""
-        return _moment(self._proto, "created_at", self._proto.created_at)
+        """The time of its submission (UTC); None if it was attached by id and not polled yet."""
+        return _to_datetime(self._proto, "created_at", self._proto.created_at)
 
     @property
     def modified_at(self) -> datetime | None:
-        """When it last changed (UTC); None if it has not been looked up yet."""
-        return _moment(self._proto, "modified_at", self._proto.modified_at)
+        """The time of its last change (UTC); None if it was attached by id and not polled yet."""
+        return _to_datetime(self._proto, "modified_at", self._proto.modified_at)
 
     @property
     def created_by(self) -> str:
-        """The id of the account that submitted it; empty if it has not been looked up yet."""
+        """The id of the account that submitted it; empty if it was attached by id and not polled yet."""
         return self._proto.created_by
 
     @property
     def description(self) -> str:
-        """The service's words for what it is; empty if it has not been looked up yet."""
+        """The service's description of it; empty if it was attached by id and not polled yet."""
         return self._proto.description
 
     @property
@@ -114,35 +123,35 @@ class Operation:
 
     @property
     def proto(self) -> operation_pb2.Operation:
-        """The protobuf message itself, as of the last look-up."""
+        """The protobuf message of the last poll."""
         return self._proto
 
     def result(self) -> Completion:
-        """The answer of an operation that has ended; asks nothing.
+        """The answer of an operation that has ended. Makes no call.
 
         Raises:
             OperationFailed: it ended in an error, or was cancelled.
-            NotFoundError: the service no longer knows it: results are kept for three days.
-            YandexGPTError: it was not done when it was last looked up.
+            NotFoundError: the service does not know it (any more): results are kept for three days.
+            YandexGPTError: it was not done at the last poll, or it is not an operation of text generation.
         """
         if self._completion is not None:
             return self._completion
         if (error := self.error) is not None:
-            raise error from self._lost
+            raise error from self._not_found_error
         if not self._proto.done:
             raise YandexGPTError(f"operation {self.id} is not done: call wait(), or refresh() and look at done")
         response = CompletionResponse()
         if not self._proto.response.Unpack(response):
             kind = self._proto.response.TypeName() or "nothing"
             raise YandexGPTError(f"operation {self.id} is not of text generation: it holds {kind}, not an answer")
-        self._completion = Completion(response, self._request_id, self._received)
+        self._completion = Completion(response, self._request_id, self._received_metadata)
         return self._completion
 
     def refresh(self, *, timeout: float | Unset | None = UNSET) -> Self:
-        """Look it up: whether it is done, and what came of it.
+        """Poll it once: read its state and its result from the service.
 
         Args:
-            timeout: seconds for the look-up, retries included (> 0), or None; by default the client's.
+            timeout: seconds for the call, retries included (> 0), or None; by default the client's.
 
         Returns:
             The operation itself.
@@ -150,42 +159,43 @@ class Operation:
         Raises:
             NotFoundError: the service does not know it (any more): results are kept for three days.
             ConfigurationError: the client is closed.
-            APIError: the look-up failed.
+            APIError: the call failed.
         """
         request = GetOperationRequest(operation_id=self.id)
-        self._ask(OperationService.Get, request, CallOptions(timeout))
+        self._call(OperationService.Get, request, CallOptions(timeout))
         return self
 
     def wait(self, timeout: float | None = DEFAULT_TIMEOUT) -> Completion:
-        """Wait for the answer, looking it up at intervals that grow from half a second to ten.
+        """Wait for the answer. Polls at intervals that grow from 0.5 s to 10 s.
 
-        All look-ups of a client, by whomever, keep within the 50 a second that the service allows. Each is sent again
-        as the client's ``retry`` says, with ``attempt_timeout`` (or else ``timeout``) of the client for one attempt.
+        One rate limit holds for all polls of a client, in all its threads and tasks: the service allows 50 a second. A
+        poll is retried by the client's ``retry``; one attempt may take the client's ``attempt_timeout``, or its
+        ``timeout`` if that is None.
 
         Args:
-            timeout: seconds to wait in all (> 0), or None for as long as it takes.
+            timeout: seconds for the whole wait (> 0), or None for no deadline.
 
         Raises:
-            OperationTimeout: it was not done in time. It goes on, and can be waited for again.
+            OperationTimeout: it was not done in time. The service continues it, and it can be waited for again.
             OperationFailed: it ended in an error, or was cancelled.
-            NotFoundError: the service no longer knows it: results are kept for three days.
-            CancelledError: the client was closed meanwhile.
-            ConfigurationError: the client is closed.
-            APIError: a look-up failed. The operation goes on all the same.
-            ValueError: an impossible timeout.
+            NotFoundError: the service does not know it (any more): results are kept for three days.
+            CancelledError: the client was closed during the wait.
+            ConfigurationError: the client was closed before the wait.
+            APIError: a poll failed. The service continues the operation.
+            ValueError: ``timeout`` is not a number of seconds greater than 0.
         """
         for _ in wait_for_all(self._invoker, PollSchedule((self,), timeout)):
             pass
         return self.result()
 
     def cancel(self, *, timeout: float | Unset | None = UNSET) -> Self:
-        """Ask the service to end it. One that has ended stays as it is.
+        """Ask the service to cancel it. An operation that has ended does not change.
 
         Args:
             timeout: seconds for the call, retries included (> 0), or None; by default the client's.
 
         Returns:
-            The operation itself, as the service has it now: :attr:`cancelled` says whether it is cancelled already.
+            The operation itself, in its new state: :attr:`cancelled` is True if it is already cancelled.
 
         Raises:
             NotFoundError: the service does not know it (any more).
@@ -193,29 +203,29 @@ class Operation:
             APIError: the call failed.
         """
         request = CancelOperationRequest(operation_id=self.id)
-        self._ask(OperationService.Cancel, request, CallOptions(timeout))
+        self._call(OperationService.Cancel, request, CallOptions(timeout))
         return self
 
     def _poll(self, remaining: float | None) -> None:
-        """Look it up on behalf of a wait: what the client allows a call is what an attempt gets here.
+        """Poll it within a wait. One attempt may take the client's ``attempt_timeout``, or ``timeout`` if that is None.
 
         Args:
-            remaining: seconds to the end of the wait, or None if it has none.
+            remaining: seconds to the deadline of the wait, or None if it has none.
         """
         settings = self._invoker.settings
-        limit = settings.timeout if settings.attempt_timeout is None else settings.attempt_timeout
+        attempt_timeout = settings.timeout if settings.attempt_timeout is None else settings.attempt_timeout
         request = GetOperationRequest(operation_id=self.id)
-        self._ask(OperationService.Get, request, CallOptions(remaining, limit))
+        self._call(OperationService.Get, request, CallOptions(remaining, attempt_timeout))
 
-    def _ask(self, method: Method, request: Any, options: CallOptions) -> None:
+    def _call(self, method: Method, request: Any, options: CallOptions) -> None:
         try:
             answer = self._invoker.unary(method, request, options)
         except NotFoundError as error:
-            self._lost = error
+            self._not_found_error = error
             raise
-        self._lost = None
-        self._seen = True
-        if not self._proto.done:  # an older answer may come in after a newer one
+        self._not_found_error = None
+        self._looked_up = True
+        if not self._proto.done:  # polls may overlap: an older answer may arrive after a newer one
             self._proto = answer.message
 
     def __eq__(self, other: object) -> bool:
@@ -231,9 +241,9 @@ class Operation:
         )
 
     def __repr__(self) -> str:
-        if self._lost is not None:
+        if self._not_found_error is not None:
             state = "lost"
-        elif not self._seen:
+        elif not self._looked_up:
             state = "not looked up yet"
         elif not self._proto.done:
             state = "pending"
@@ -244,12 +254,12 @@ class Operation:
         return f"{type(self).__name__}(id={self.id!r}, {state})"
 
 
-def schedule(operations: Iterable[Operation], timeout: float | None) -> PollSchedule[Operation]:
-    """When to look up each of the operations.
+def poll_schedule(operations: Iterable[Operation], timeout: float | None) -> PollSchedule[Operation]:
+    """The schedule of polls for a wait.
 
     Raises:
-        ValueError: an impossible timeout.
-        TypeError: something among them is no operation of this kind of client.
+        ValueError: ``timeout`` is not a number of seconds greater than 0.
+        TypeError: one of the operations is not an operation of this kind of client.
     """
     waiting = tuple(operations)
     for index, operation in enumerate(waiting):
@@ -262,8 +272,15 @@ def schedule(operations: Iterable[Operation], timeout: float | None) -> PollSche
 
 
 def wait_for_all(invoker: Invoker, schedule: PollSchedule[Operation]) -> Iterator[Operation]:
-    """The operations as they end."""
-    for operation in schedule.ended:
+    """Poll the operations until all are done, and yield each when it is done.
+
+    Raises:
+        OperationTimeout: the deadline of the wait passed.
+        CancelledError: the client was closed during the wait.
+        ConfigurationError: the client was closed before the wait.
+        APIError: a poll failed.
+    """
+    for operation in schedule.already_done:
         yield operation
     if schedule:
         invoker.check_open()
@@ -273,25 +290,25 @@ def wait_for_all(invoker: Invoker, schedule: PollSchedule[Operation]) -> Iterato
         if delay := schedule.delay(now):
             invoker.pause(delay)
             continue
-        operation = schedule.first
+        operation = schedule.next_operation
         try:
             operation._poll(remaining)
         except NotFoundError:
-            pass  # the operation knows, and has ended
+            pass  # _poll has stored the error: the operation is done
         except DeadlineExceededError as error:
-            schedule.check(error, time.monotonic())
+            schedule.raise_if_timed_out(error, time.monotonic())
             raise
-        if schedule.polled(time.monotonic()):
+        if schedule.record_poll(time.monotonic()):
             yield operation
 
 
 def check_id(operation_id: object) -> str:
-    """The id of an operation, without white space around it.
+    """The id of an operation, without leading and trailing white space.
 
     Raises:
-        ValueError: it cannot be one.
+        ValueError: it does not have the form of an operation's id.
     """
-    if not isinstance(operation_id, str) or not _ID.fullmatch(stripped := operation_id.strip()):
+    if not isinstance(operation_id, str) or not _ID_PATTERN.fullmatch(stripped := operation_id.strip()):
         raise ValueError(
             "operation_id must be the id of an operation, such as d7q0123456789abcdefg (Operation.id), "
             f"got {operation_id!r}"
@@ -299,5 +316,5 @@ def check_id(operation_id: object) -> str:
     return stripped
 
 
-def _moment(proto: operation_pb2.Operation, field: str, timestamp: Timestamp) -> datetime | None:
+def _to_datetime(proto: operation_pb2.Operation, field: str, timestamp: Timestamp) -> datetime | None:
     return timestamp.ToDatetime(timezone.utc) if proto.HasField(field) else None

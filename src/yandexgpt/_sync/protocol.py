@@ -1,5 +1,8 @@
 # Generated from ../_async by scripts/unasync.py. Do not edit.
-"""What the rooms of the facade need of a client: so that none of them imports it, and it can import all of them."""
+"""The methods of a client that other modules of the facade call.
+
+Those modules import this protocol and not the client: the client imports them, and an import circle is not allowed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ __all__ = ["ClientProtocol"]
 
 
 class ClientProtocol(Protocol):
-    """An :class:`~yandexgpt.Client`."""
+    """An :class:`~yandexgpt.Client`, as far as the other modules of the facade use it."""
 
     @property
     def _settings(self) -> Settings: ...

@@ -1,8 +1,9 @@
 # Generated from ../_async by scripts/unasync.py. Do not edit.
-"""``client.responses``: code written for openai's client, over gRPC.
+"""``client.responses``: the interface of openai's client, over gRPC.
 
 Yandex Cloud's guide to the Responses API calls ``client.responses.create(...)`` of the openai package and reads
-``response.output[0].content[0].text``. The same lines work here; what gRPC cannot honour is an error, never ignored.
+``response.output[0].content[0].text``. The same code works here. A parameter that gRPC cannot carry is an error, never
+ignored.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from yandexgpt._models import Completion
-    from yandexgpt._openai.request import Refused
+    from yandexgpt._openai.request import UnsupportedParameters
     from yandexgpt._sync.operation import Operation
     from yandexgpt._sync.protocol import ClientProtocol
 
 __all__ = ["Responses"]
 
 
-def _of_completion(completion: Completion, model: str, created_at: float) -> Response:
+def _from_completion(completion: Completion, model: str, created_at: float) -> Response:
     return Response(
         id=completion.request_id or "", created_at=created_at, model=model, background=False, completion=completion
     )
 
 
-def _of_operation(operation: Operation, model: str | None) -> Response:
+def _from_operation(operation: Operation, model: str | None) -> Response:
     failure, created_at = operation.error, operation.created_at
     return Response(
         id=operation.id,
@@ -46,7 +47,7 @@ def _of_operation(operation: Operation, model: str | None) -> Response:
 
 
 class Responses:
-    """Answers in the shape that code written for openai's client reads: ``client.responses``."""
+    """The Responses API as in openai's client: ``client.responses``."""
 
     __slots__ = ("_client",)
 
@@ -71,39 +72,39 @@ class Responses:
         stream: Literal[False] | None = None,
         truncation: Literal["disabled"] | None = None,
         timeout: float | Unset | None = UNSET,
-        **refused: Unpack[Refused],
+        **refused: Unpack[UnsupportedParameters],
     ) -> Response:
-        """Ask for an answer. None is as if not given.
+        """Request an answer. None means that an argument is not given.
 
         Args:
             model: a model's name, ``name/version``, or a whole URI; by default the client's.
-            input: what the user says, or items: messages (``role``: ``user``, ``assistant``, ``system`` or
-                ``developer``, which is ``system`` here; ``content``: a str, or parts of the types ``input_text`` and
-                ``output_text``, put together with line breaks), ``function_call`` and ``function_call_output``, and
-                what ``response.output`` holds.
+            input: the user's text, or a list of items: messages (``role``: ``user``, ``assistant``, ``system`` or
+                ``developer``, which is sent as ``system``; ``content``: a str, or parts of the types ``input_text`` and
+                ``output_text``, joined with line breaks), ``function_call``, ``function_call_output``, and items of
+                ``response.output``.
             instructions: a system message to put before the input.
             temperature: 0 to 1; by default the service's (0.3).
             max_output_tokens: the longest answer, in tokens (> 0); by default the model's.
-            reasoning: ``{"effort": ...}``. The service knows only whether to reason, hidden from the reader: so
-                ``"none"`` is off, and ``minimal``, ``low``, ``medium``, ``high`` and ``xhigh`` are all the same.
-            text: ``{"format": {"type": "text"}}``, ``"json_object"``, or ``"json_schema"`` with ``schema``, which is
-                enforced whether ``strict`` or not; its ``name`` is not sent.
-            tools: functions, ``{"type": "function", "name", "description", "parameters", "strict"}``, or what
-                ``complete`` takes.
+            reasoning: ``{"effort": ...}``. The service can only turn hidden reasoning on or off: ``"none"`` turns it
+                off; ``minimal``, ``low``, ``medium``, ``high`` and ``xhigh`` all turn it on.
+            text: ``{"format": {"type": "text"}}``, ``"json_object"``, or ``"json_schema"`` with ``schema``. The schema
+                is enforced with and without ``strict``; its ``name`` is not sent.
+            tools: functions, ``{"type": "function", "name", "description", "parameters", "strict"}``, or tools as for
+                ``complete``.
             tool_choice: ``"none"``, ``"auto"``, ``"required"``, or ``{"type": "function", "name"}``.
             parallel_tool_calls: whether one answer may hold several calls; by default the service's (it may).
-            background: True returns at once, with a response to be retrieved.
-            store: True for background responses only, False for others only: the service keeps the former, not the
-                latter. What it logs is the client's ``log_data``.
+            background: True: return at once, with a response to be retrieved later.
+            store: True only with ``background``, False only without: the service keeps background responses, and no
+                others. Logging is set by the client's ``log_data``.
             stream: True is refused: use ``client.stream()``.
             truncation: only ``"disabled"``: a prompt that is too long is an error.
             timeout: seconds for the whole call (> 0), or None; by default the client's.
             refused: openai's other parameters; only None.
 
         Raises:
-            ValueError: a parameter that gRPC cannot honour (the message says what to use), or that has an impossible
-                value. Nothing was sent.
-            TypeError: a keyword that openai's client has not got either. Nothing was sent.
+            ValueError: gRPC cannot carry a parameter (the message names an alternative), or a parameter is out of range
+                or malformed. Nothing was sent.
+            TypeError: openai's client has no such keyword. Nothing was sent.
             ConfigurationError, APIError: as for ``complete``.
         """
         prompt, options = prompt_and_options(
@@ -123,31 +124,32 @@ class Responses:
         options.update(temperature=temperature, parallel_tool_calls=parallel_tool_calls, timeout=timeout)
         options["model"] = uri = self._model_uri(model)
         if background:
-            return _of_operation(self._client.submit(prompt, **options), uri)
+            return _from_operation(self._client.submit(prompt, **options), uri)
         created_at = time.time()
-        return _of_completion(self._client.complete(prompt, **options), uri, created_at)
+        return _from_completion(self._client.complete(prompt, **options), uri, created_at)
 
     def retrieve(self, response_id: str, *, timeout: float | Unset | None = UNSET) -> Response:
-        """How a background response stands now.
+        """The current state of a background response.
 
         Args:
-            response_id: its ``id``, of this process or another.
-            timeout: seconds (> 0), or None; by default the client's.
+            response_id: its ``id``; it may have been created by another process.
+            timeout: seconds for the call (> 0), or None; by default the client's.
 
         Raises:
-            NotFoundError: no such response, one older than three days, or one that was not made in the background.
+            NotFoundError: no such response, a response older than three days, or one that was not created in the
+                background.
             ValueError, ConfigurationError, APIError: as for ``complete``.
         """
         operation = self._client.operation(response_id)
         operation.refresh(timeout=timeout)
-        return _of_operation(operation, None)
+        return _from_operation(operation, None)
 
     def cancel(self, response_id: str, *, timeout: float | Unset | None = UNSET) -> Response:
-        """Cancel a background response; one that has ended stays as it is. Arguments and errors as for
+        """Cancel a background response. A response that has ended does not change. Arguments and errors as for
         :meth:`retrieve`."""
         operation = self._client.operation(response_id)
         operation.cancel(timeout=timeout)
-        return _of_operation(operation, None)
+        return _from_operation(operation, None)
 
     def _model_uri(self, model: str | None) -> str:
         settings = self._client._settings

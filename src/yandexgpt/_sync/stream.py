@@ -1,12 +1,12 @@
 # Generated from ../_async by scripts/unasync.py. Do not edit.
-"""Answers as they are written."""
+"""Streamed answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING
 
-from yandexgpt._chunks import AppendOnlyText, StreamState, whole_characters
+from yandexgpt._chunks import AppendOnlyText, StreamState, trim_response
 from yandexgpt._concurrency.closing import Closing
 from yandexgpt._models import Completion
 from yandexgpt.errors import YandexGPTError
@@ -24,11 +24,11 @@ __all__ = ["Stream"]
 
 
 class Stream:
-    """An answer as it is written: a context manager, and an iterator of :class:`~yandexgpt.Chunk`.
+    """A streamed answer: a context manager, and an iterator of :class:`~yandexgpt.Chunk`.
 
-    The request is sent when the first chunk is asked for. Leaving the ``with``, :meth:`close`, dropping the stream and
-    Ctrl-C cancel the call at the service. A call that fails before its first chunk is sent again as the
-    client's ``retry`` says; after it the error is raised at once, with what there was in its ``partial``.
+    The request is sent when the first chunk is requested. Leaving the ``with``, :meth:`close`, dropping the stream and
+    Ctrl-C cancel the call at the service. A call that fails before its first chunk is retried by the
+    client's ``retry``. A call that fails later raises at once; the error's ``partial`` holds the answer so far.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class Stream:
         self._messages = messages
         self._call = call
         self._on_end = on_end
-        """Called with the answer at the end of the stream, with None when it is closed or breaks."""
+        """Called once: with the answer at the end of the stream, or with None when the stream is closed or fails."""
         self._state = StreamState()
         self._closing = Closing()
-        self._appended: tuple[object, str] | None = None
-        """The text that readers of :meth:`text` have, and the message that it is of."""
+        self._text_position: tuple[object, str] | None = None
+        """The last message at which :meth:`text` yielded, and the text yielded until then."""
 
     @property
     def request_id(self) -> str:
@@ -53,10 +53,10 @@ class Stream:
 
     @property
     def completion(self) -> Completion:
-        """The whole answer, once the stream has ended.
+        """The whole answer, after the end of the stream.
 
         Raises:
-            YandexGPTError: it has not ended yet, or was closed or broke before its end.
+            YandexGPTError: the stream has not ended yet, or it was closed or failed before its end.
         """
         if self._call.answer is None:
             if self._call.cancelled:
@@ -68,37 +68,40 @@ class Stream:
 
     @property
     def partial(self) -> Completion | None:
-        """What there is so far, never ending in half a character; None before the first chunk."""
+        """The answer so far, without an incomplete character at its end; None before the first chunk."""
         if self._call.answer is not None:
             return self._call.completion()
         message = self._state.message
-        return None if message is None else Completion(whole_characters(message), self._call.request_id)
+        return None if message is None else Completion(trim_response(message), self._call.request_id)
 
     def finish(self) -> Completion:
-        """Read on to the end.
+        """Read the stream to its end.
+
+        Returns:
+            The whole answer.
 
         Raises:
             APIError: the call failed.
-            YandexGPTError: the stream was closed, or broke, before.
+            YandexGPTError: the stream was closed or failed earlier.
         """
         for _ in self:
             pass
         return self.completion
 
     def text(self, *, holdback: int = 0) -> Iterator[str]:
-        """Iterate over pieces of text to append, for readers who cannot take anything back.
+        """Iterate over pieces of append-only text, for consumers that cannot replace text.
 
         Args:
-            holdback: how many of the last characters to keep back until the answer is final (>= 0): a revision that
-                reaches no further back goes unnoticed.
+            holdback: how many of the last characters to withhold until the answer is final (>= 0). A revision within
+                these characters raises no error.
 
         Raises:
-            ValueError: ``holdback`` is not such a number.
-            RevisedError: while iterating, the service took back something that was already handed out.
+            ValueError: ``holdback`` is not a whole number from 0.
+            RevisedError: while iterating, the service changed text that was already yielded.
             APIError: while iterating, the call failed.
         """
-        message, appended = self._appended or (None, "")
-        # Chunks may have been read since the last piece: then the reader has their text.
+        message, appended = self._text_position or (None, "")
+        # If chunks were read since the last piece, the consumer has their text.
         shown = appended if message is self._state.message else self._state.text
         return self._pieces(AppendOnlyText(holdback, shown))
 
@@ -111,15 +114,15 @@ class Stream:
 
     def _piece(self, text: AppendOnlyText, whole: str, *, final: bool) -> str:
         piece = text.piece(whole, final=final)
-        self._appended = self._state.message, text.appended
+        self._text_position = self._state.message, text.appended
         return piece
 
     def close(self) -> None:
-        """Cancel the call if it is still under way. Idempotent; another thread that reads gets a ``CancelledError``."""
+        """Cancel the call if it is in flight. Idempotent; another thread that reads gets a ``CancelledError``."""
         try:
             self._closing.close(self._messages, self._call)
         finally:
-            self._end(None)
+            self._notify_end(None)
 
     def __enter__(self) -> Self:
         return self
@@ -144,29 +147,29 @@ class Stream:
             return self._state.next(self._messages.__next__())
         except StopIteration:
             if (chunk := self._last_chunk()) is None:
-                self._end(None if self._call.answer is None else self.completion)
+                self._notify_end(None if self._call.answer is None else self.completion)
                 raise
             return chunk
         except BaseException as error:
-            self._end(None)
+            self._notify_end(None)
             if self._closing.was_closed(error, self._call):
                 raise self._call.cancelled_locally(self._state.message) from error
             raise
 
     def _last_chunk(self) -> Chunk | None:
-        """After the last message of the service: the rest of its text, if some was held back.
+        """The chunk after the last message, if text of that message was withheld; else None.
 
         Raises:
-            CancelledError: somebody else has closed the stream before its end, or a read was interrupted.
+            CancelledError: another thread has closed the stream before its end, or a read was interrupted.
         """
         if self._call.answer is not None:
-            return self._state.end()
+            return self._state.finish()
         if self._closing.cuts_off():
-            self._end(None)
+            self._notify_end(None)
             raise self._call.cancelled_locally(self._state.message)
         return None
 
-    def _end(self, completion: Completion | None) -> None:
+    def _notify_end(self, completion: Completion | None) -> None:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(completion)

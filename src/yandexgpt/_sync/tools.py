@@ -1,5 +1,5 @@
 # Generated from ../_async by scripts/unasync.py. Do not edit.
-"""The tool loop: ask, call the tools that the answer asks for, ask again, until it asks for none."""
+"""The tool loop: call the model, run the tools that it calls, and repeat until an answer has no tool call."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ __all__ = ["run_tool_loop"]
 
 
 def run_tool_loop(complete: Callable[..., Completion], loop: ToolLoop) -> Completion:
-    """The last answer.
+    """Run a tool loop to its end.
 
     Args:
-        complete: of the client.
+        complete: the client's ``complete()``.
+        loop: the state of the loop.
+
+    Returns:
+        The last answer.
+
+    Raises:
+        TruncatedError, ContentFilterError, ToolRoundsError, APIError: as for ``run_tools()``.
     """
-    while calls := loop.calls(completion := complete(loop.request, **loop.options)):
-        loop.add(call_tools(loop, calls))
+    while calls := loop.add_answer(completion := complete(loop.request, **loop.options)):
+        loop.add_results(call_tools(loop, calls))
     return completion

@@ -16,7 +16,7 @@ EXIT_USAGE = 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that says what is wrong in one line."""
+    """An argument parser that reports an error in one line, without the usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(EXIT_USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -29,10 +29,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None: those of this process.
 
     Returns:
-        The exit code: 0, or 2 for arguments that cannot be served.
+        The exit code: 0, or 2 if the command cannot be run with these arguments.
 
     Raises:
-        SystemExit: after ``--help`` and ``--version`` (code 0), and for arguments that cannot be read (code 2).
+        SystemExit: after ``--help`` and ``--version`` (code 0), and for invalid arguments (code 2).
     """
     parser = _Parser(prog="yandexgpt", description="Tools for the YandexGPT client.")
     parser.add_argument("--version", action="version", version=f"yandexgpt {__version__}")

@@ -1,4 +1,4 @@
-"""``yandexgpt emulate``: the emulator as a server of its own."""
+"""``yandexgpt emulate``: the emulator as a separate process."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ _DEFAULT_HTTP_PORT = 8080
 _NO_HTTP = -1
 _HTTP_PACKAGES = ("starlette", "uvicorn")
 _INSTALL = "pip install 'yandexgpt[emulator]'"
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""What ends the command."""
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""The signals that stop the command."""
 _HELP = "serve an emulator of the text-generation service until Ctrl-C"
-_NEEDED = {
+_REQUIRED_FLAGS = {
     "record": "upstream",
     "upstream_plaintext": "upstream",
     "upstream_ca": "upstream",
     "no_texts": "record",
     "match": "replay",
 }
-"""Flags that mean nothing without another one."""
+"""Flags that require another flag."""
 
-_ACCOUNT = ("API_KEY", "FOLDER_ID", "OPENAI_API_KEY", "OPENAI_PROJECT_ID")
-"""Variables that an upstream is not to be called with as they are here."""
+_ACCOUNT_VARIABLES = ("API_KEY", "FOLDER_ID", "OPENAI_API_KEY", "OPENAI_PROJECT_ID")
+"""Variables with the emulator's key and folder. With an upstream the user must set them: they are passed on to it."""
 
 
 class CommandError(Exception):
-    """The command cannot be served; the message is one line for the user."""
+    """The command cannot be run; the message is one line for the user."""
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
-    """Add the command to the parser's."""
+    """Add the command ``emulate`` to the parser."""
     parser = commands.add_parser("emulate", help=_HELP, description=f"{_HELP[0].upper()}{_HELP[1:]}.")
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -90,11 +90,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    # Not an Event: a handler runs anywhere in this thread, also where `wait` holds the lock that `set` takes.
+    # Not an Event: a handler may interrupt `Event.wait` while that holds the lock that `Event.set` acquires.
     signals: queue.SimpleQueue[int] = queue.SimpleQueue()
-    handlers = {each: signal.signal(each, lambda number, _: signals.put(number)) for each in _SIGNALS}
+    handlers = {each: signal.signal(each, lambda number, _: signals.put(number)) for each in _STOP_SIGNALS}
     try:
-        with _started(arguments) as emulator:
+        with _start_emulator(arguments) as emulator:
             print(_describe(emulator, arguments), flush=True)
             while True:
                 with contextlib.suppress(queue.Empty):
@@ -107,22 +107,22 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _started(arguments: argparse.Namespace) -> Emulator:
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it notes down each connection that ends with calls in flight
+def _start_emulator(arguments: argparse.Namespace) -> Emulator:
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # it logs each connection that closes with calls in flight
     from yandexgpt.emulator import Emulator
 
     try:
-        emulator = Emulator(**_keywords(arguments))
+        emulator = Emulator(**_emulator_arguments(arguments))
         if arguments.script is not None:
             emulator.load_script(arguments.script)
         return emulator.start()
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        raise CommandError(" ".join(_reason(error, arguments).split())) from error
+        raise CommandError(" ".join(_describe_error(error, arguments).split())) from error
 
 
-def _keywords(arguments: argparse.Namespace) -> dict[str, Any]:
+def _emulator_arguments(arguments: argparse.Namespace) -> dict[str, Any]:
     """The arguments of :class:`Emulator`."""
-    for flag, needed in _NEEDED.items():
+    for flag, needed in _REQUIRED_FLAGS.items():
         if getattr(arguments, flag) and not getattr(arguments, needed):
             raise ValueError(f"{_flag(flag)} needs {_flag(needed)}")
     keywords = {name: getattr(arguments, name) for name in ("host", "port", "tls", "delay", "operation_time")}
@@ -148,8 +148,8 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _reason(error: Exception, arguments: argparse.Namespace) -> str:
-    """What went wrong and what to do about it."""
+def _describe_error(error: Exception, arguments: argparse.Namespace) -> str:
+    """The message of an error, with advice."""
     if not isinstance(error, OSError):
         return str(error)
     from yandexgpt.emulator.server_sockets import address
@@ -171,7 +171,7 @@ def _describe(emulator: Emulator, arguments: argparse.Namespace) -> str:
     variables = emulator.environment()
     own = ""
     if arguments.upstream is not None:
-        variables = {name: value for name, value in variables.items() if name not in _ACCOUNT}
+        variables = {name: value for name, value in variables.items() if name not in _ACCOUNT_VARIABLES}
         own = " (with a key and a folder of your own: they are passed on)"
     exports = "\n".join(f"  export {name}={shlex.quote(value)}" for name, value in variables.items())
     return f"""\
