@@ -85,7 +85,7 @@ def test_the_window(concurrency: int, ordered: bool, prompts: int, chance: Any) 
     read = 0
     while len(handed_out) < prompts:
         moves = []
-        if window.room and read < prompts:
+        if window.has_capacity and read < prompts:
             moves.append("read")
         if under_way:
             moves.append("finish")

@@ -72,16 +72,16 @@ class ReorderBuffer:
         self._taken = 0
         self._handed_out = 0
         self.under_way = 0
-        self.cut_off = False
+        self.has_cancelled_result = False
         """Whether a result says that its call was cancelled."""
 
     @property
-    def room(self) -> bool:
+    def has_capacity(self) -> bool:
         """Whether another prompt may be read."""
         return self.under_way < self._concurrency and self._taken - self._handed_out < READ_AHEAD * self._concurrency
 
     @property
-    def begun(self) -> bool:
+    def has_started(self) -> bool:
         """Whether a prompt was read."""
         return self._taken > 0
 
@@ -100,7 +100,7 @@ class ReorderBuffer:
     def finished(self, result: Result) -> None:
         """A prompt has its result."""
         self.under_way -= 1
-        self.cut_off = self.cut_off or isinstance(result.error, CancelledError)
+        self.has_cancelled_result = self.has_cancelled_result or isinstance(result.error, CancelledError)
         self._ready[result.index] = result
 
     @property

@@ -82,7 +82,7 @@ class AsyncBatch:
                 task.add_done_callback(self._finished)
                 if options.may_block:
                     await asyncio.sleep(0)  # what is ready is handed out before a prompt is read that takes its time
-                while not buffer.room or (options.may_block and buffer.ready):
+                while not buffer.has_capacity or (options.may_block and buffer.ready):
                     room.clear()
                     await room.wait()
         except BaseException as error:  # noqa: BLE001  (it is raised when those before it are handed out)

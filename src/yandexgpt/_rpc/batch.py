@@ -58,7 +58,7 @@ class Batch:
             while True:
                 self._collect(buffer)
                 # The source may take its time, or wait for what was handed out: what is ready goes first.
-                may_read = buffer.room and not exhausted
+                may_read = buffer.has_capacity and not exhausted
                 if (not may_read or options.may_block) and (result := buffer.pop()) is not None:
                     yield options.handed_out(result)
                 elif may_read:

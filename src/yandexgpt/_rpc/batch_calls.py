@@ -66,7 +66,7 @@ class BatchCalls:
             CancelledError: the client was closed after the first, and no result says so.
             ConfigurationError: it was closed before, or a result says so, or it cannot be used in this process.
         """
-        if buffer.begun and not buffer.cut_off and self._client_is_closed:
+        if buffer.has_started and not buffer.has_cancelled_result and self._client_is_closed:
             raise self.closed_meanwhile()
         self._invoker.check_open()
 
