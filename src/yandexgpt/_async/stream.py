@@ -132,7 +132,7 @@ class AsyncStream:
         await self.close()
 
     def __aiter__(self) -> Self:
-        # sync: self._closing.begins()
+        # sync: self._closing.start_iteration()
         return self
 
     async def __anext__(self) -> Chunk:
@@ -142,7 +142,7 @@ class AsyncStream:
             APIError: the call failed.
             CancelledError: another task has closed the stream before its end, or a read was interrupted.
         """
-        self._closing.reads()  # async only
+        self._closing.record_reader()  # async only
         try:
             return self._state.next(await self._messages.__anext__())
         except StopAsyncIteration:
@@ -152,7 +152,7 @@ class AsyncStream:
             return chunk
         except BaseException as error:
             self._end(None)
-            if self._closing.was_closed(error, self._call):
+            if self._closing.is_concurrent_close(error, self._call):
                 raise self._call.cancelled_locally(self._state.message) from error
             raise
 
@@ -164,7 +164,7 @@ class AsyncStream:
         """
         if self._call.answer is not None:
             return self._state.end()
-        if self._closing.cuts_off():
+        if self._closing.ended_early():
             self._end(None)
             raise self._call.cancelled_locally(self._state.message)
         return None

@@ -16,7 +16,7 @@ import grpc
 from grpc.aio import _call
 
 from yandexgpt._concurrency import fork_safety
-from yandexgpt._concurrency.event_loops import from_any_thread, times_cancelled, wait_for_event
+from yandexgpt._concurrency.event_loops import threadsafe_callback, times_cancelled, wait_for_event
 from yandexgpt._models import NO_METADATA, ReceivedMetadata
 from yandexgpt._rpc import failures
 from yandexgpt._rpc.async_registry import AsyncChannelRegistry, cancel_rpc
@@ -104,7 +104,7 @@ class AsyncInvoker:
             CancelledError: the client was closed meanwhile.
         """
         event = asyncio.Event()
-        wake = from_any_thread(event.set)
+        wake = threadsafe_callback(event.set)
         self.registry.pauses[wake] = self.state
         try:
             if not (self.closed or self.registry.closed):
@@ -129,7 +129,7 @@ class AsyncInvoker:
             check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
             cancellations = times_cancelled()
             rpc = check(b"", timeout=call.remaining(), wait_for_ready=True)
-            call.cancel_hook = from_any_thread(rpc.cancel)
+            call.cancel_hook = threadsafe_callback(rpc.cancel)
             try:
                 await rpc
             except grpc.RpcError as error:
@@ -287,7 +287,7 @@ class AsyncInvoker:
             pooled.attempts.expect(request, call)
         rpc = multicallable(request, timeout=timeout, metadata=metadata)
         self.registry.add_rpc(rpc)
-        call.cancel_hook = from_any_thread(rpc.cancel)
+        call.cancel_hook = threadsafe_callback(rpc.cancel)
         if call.cancelled:
             cancel_rpc(rpc)
         return rpc
@@ -320,7 +320,7 @@ class AsyncInvoker:
             DeadlineExceededError, CancelledError: the call ended before.
         """
         event = asyncio.Event()
-        wake = from_any_thread(event.set)
+        wake = threadsafe_callback(event.set)
 
         def tell(_: Any) -> None:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits there any more
@@ -350,7 +350,7 @@ class AsyncInvoker:
     async def _acquire(self, limiter: Limiter, call: Call) -> None:
         """Wait until the call may be made."""
         event = asyncio.Event()
-        if limiter.acquire(call, from_any_thread(event.set), asyncio.get_running_loop().is_closed):
+        if limiter.acquire(call, threadsafe_callback(event.set), asyncio.get_running_loop().is_closed):
             return
         while not limiter.holds(call):
             left = call.remaining()

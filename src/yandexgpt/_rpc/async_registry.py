@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import grpc
 
 from yandexgpt._concurrency import fork_safety
-from yandexgpt._concurrency.event_loops import from_any_thread, wait_for_event
-from yandexgpt._concurrency.weak_registry import WeakRegistry
+from yandexgpt._concurrency.event_loops import threadsafe_callback, wait_for_event
+from yandexgpt._concurrency.weak_set import LockFreeWeakSet
 from yandexgpt._rpc.channel_pool import ChannelPool
 from yandexgpt._rpc.channels import inherited, keep_core, open_aio_channel
 
@@ -51,7 +51,7 @@ class _HoldsStubs(Protocol):
     def forget_raw(self) -> None: ...
 
 
-class AsyncChannelRegistry(fork_safety.Forkable):
+class AsyncChannelRegistry(fork_safety.ForkAware):
     """What a client shares with those that come of it by ``with_options``: its channels, and the calls on them.
 
     A channel of ``grpc.aio`` belongs to the event loop that it was opened in, so each loop has its own.
@@ -61,12 +61,12 @@ class AsyncChannelRegistry(fork_safety.Forkable):
         self._settings = settings
         self._loops: dict[asyncio.AbstractEventLoop, dict[Endpoint, ChannelPool]] = {}
         self.closed = False
-        self.in_flight: WeakRegistry[Call] = WeakRegistry()
+        self.in_flight: LockFreeWeakSet[Call] = LockFreeWeakSet()
         self.pauses: dict[Callable[[], Any], ClientState] = {}
         self.raw_channels: list[tuple[grpc.aio.Channel, asyncio.AbstractEventLoop]] = []
-        self.rpcs: dict[asyncio.AbstractEventLoop, WeakRegistry[Any]] = {}
+        self.rpcs: dict[asyncio.AbstractEventLoop, LockFreeWeakSet[Any]] = {}
         """gRPC's calls that are not freed yet, by their loops."""
-        self.invokers: WeakRegistry[_HoldsStubs] = WeakRegistry()
+        self.invokers: LockFreeWeakSet[_HoldsStubs] = LockFreeWeakSet()
         fork_safety.register(self)
 
     def before_fork(self) -> bool:
@@ -126,7 +126,7 @@ class AsyncChannelRegistry(fork_safety.Forkable):
         for pools in self._loops.values():
             for pool in pools.values():
                 pool.after_fork()
-        self.in_flight = WeakRegistry()
+        self.in_flight = LockFreeWeakSet()
         self.rpcs = {}
         self.pauses = {}
         inherited.extend(channel for channel, _ in self.raw_channels)
@@ -149,7 +149,7 @@ class AsyncChannelRegistry(fork_safety.Forkable):
 
     def add_rpc(self, rpc: Any) -> None:
         """gRPC has made a call, in the running loop."""
-        self.rpcs.setdefault(asyncio.get_running_loop(), WeakRegistry()).add(rpc)
+        self.rpcs.setdefault(asyncio.get_running_loop(), LockFreeWeakSet()).add(rpc)
 
     def enter(self, call: Call) -> None:
         """A call begins, in the running loop."""
@@ -162,7 +162,7 @@ class AsyncChannelRegistry(fork_safety.Forkable):
         Raises:
             CancelledError: the call was cancelled.
         """
-        call.cancel_hook = from_any_thread(event.set)
+        call.cancel_hook = threadsafe_callback(event.set)
         if not call.cancelled:
             await wait_for_event(event, timeout)
         call.cancel_hook = None

@@ -12,7 +12,7 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency.threads import StoppableThread, exiting
+from yandexgpt._concurrency.threads import StoppableThread, interpreter_is_exiting
 from yandexgpt._rpc.async_invoker import AsyncInvoker
 from yandexgpt._rpc.async_registry import AsyncChannelRegistry
 from yandexgpt._rpc.interceptors import asynchronous
@@ -102,7 +102,7 @@ class BackgroundLoop:
         if self._worker is None:
             return False
         if self._ending:
-            self._worker.end()
+            self._worker.stop_and_join()
         return not self._ended
 
     def submit(self, index: int, prompt: Prompt) -> None:
@@ -120,7 +120,7 @@ class BackgroundLoop:
         """
         self._batches.pop(self, None)
         if self._worker is not None:
-            (self._worker.end if wait else self._worker.stop)()
+            (self._worker.stop_and_join if wait else self._worker.stop)()
 
     def cancel(self) -> None:
         """The client was closed: end, and let the calls that are under way say why they did."""
@@ -159,7 +159,7 @@ class BackgroundLoop:
         finally:
             self._loop.close()
             self._ended = True
-            if not exiting():
+            if not interpreter_is_exiting():
                 self.done.put(None)
 
     async def _main(self) -> None:

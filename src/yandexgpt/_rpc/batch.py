@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable
 from queue import Empty
 from typing import TYPE_CHECKING, Any, cast
 
-from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
+from yandexgpt._concurrency.threads import SIGNAL_CHECK_INTERVAL
 from yandexgpt._rpc.background_loop import BackgroundLoop
 from yandexgpt._rpc.batch_calls import BatchCalls
 from yandexgpt._rpc.channels import check_aio
@@ -123,7 +123,7 @@ class Batch:
         while True:
             self._background.check()
             with contextlib.suppress(Empty):
-                return self._take_in(self._background.done.get(timeout=SIGNALS_SEEN_WITHIN), buffer)
+                return self._take_in(self._background.done.get(timeout=SIGNAL_CHECK_INTERVAL), buffer)
 
     def _take_in(self, result: Result | None, buffer: ReorderBuffer) -> None:
         if result is not None:

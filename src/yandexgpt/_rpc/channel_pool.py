@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yandexgpt._concurrency.threads import AutoResetEvent, run_in_thread
-from yandexgpt._concurrency.weak_registry import WeakRegistry
+from yandexgpt._concurrency.weak_set import LockFreeWeakSet
 from yandexgpt._rpc.channels import STREAMS_PER_CHANNEL, grpc_channel, inherited
 from yandexgpt._rpc.interceptors import Attempts
 from yandexgpt.errors import ConfigurationError
@@ -42,7 +42,7 @@ class PooledChannel:
         self._multicallables: dict[Method, Any] = {}
         self._starting: set[Call] = set()
         self._closed = False
-        self.calls: WeakRegistry[object] = WeakRegistry()
+        self.calls: LockFreeWeakSet[object] = LockFreeWeakSet()
 
     @property
     def channel(self) -> Any:

@@ -200,7 +200,7 @@ def open_aio_channel(
         ConfigurationError: the PEM bundle cannot be read; or as for :func:`check_aio`.
     """
     check_aio()
-    fork_safety.collect_before_fork()  # calls behind interceptors are in cycles, and keep gRPC's thread busy
+    fork_safety.collect_garbage_before_fork()  # calls behind interceptors are in cycles, and keep gRPC's thread busy
     merged = tuple(_options(endpoint, options).items())
     credentials = _channel_credentials(endpoint)
     own = [*asynchronous(interceptors)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.limiter import Limiter
-from yandexgpt._concurrency.rate_limiter import POLL_INTERVAL, POLLS_AT_ONCE, RateLimiter
+from yandexgpt._concurrency.rate_limiter import MAX_CONCURRENT_POLLS, POLL_INTERVAL, RateLimiter
 from yandexgpt._config import Settings
 from yandexgpt._retry import Budget
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("yandexgpt")
 logger.addHandler(logging.NullHandler())  # a library does not print: without a handler, logging would write to stderr
 
 
-class ClientState(fork_safety.Forkable):
+class ClientState(fork_safety.ForkAware):
     """What the calls of one client have in common."""
 
     def __init__(self, settings: Settings, parent: ClientState | None) -> None:
@@ -41,7 +41,7 @@ class ClientState(fork_safety.Forkable):
         else:
             self.limiter = Limiter(settings.max_concurrency) if settings.max_concurrency else None
         self.rate_limiter: RateLimiter = parent.rate_limiter if parent else RateLimiter(POLL_INTERVAL)
-        self.poll_limiter: Limiter = parent.poll_limiter if parent else Limiter(POLLS_AT_ONCE)
+        self.poll_limiter: Limiter = parent.poll_limiter if parent else Limiter(MAX_CONCURRENT_POLLS)
         fork_safety.register(self)
 
     def after_fork(self) -> None:
@@ -59,7 +59,7 @@ class ClientState(fork_safety.Forkable):
     def calls_ahead(self, method: Method) -> str:
         """The calls that hold that limiter, in words."""
         if method.limit == "polls":
-            return f"{POLLS_AT_ONCE} other look-ups of operations"
+            return f"{MAX_CONCURRENT_POLLS} other look-ups of operations"
         return f"max_concurrency={self.settings.max_concurrency} calls"
 
     def log_ended_by_caller(self) -> None:

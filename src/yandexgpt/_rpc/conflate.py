@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency.threads import AutoResetEvent, StoppableThread, exiting
+from yandexgpt._concurrency.threads import AutoResetEvent, StoppableThread, interpreter_is_exiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -44,7 +44,7 @@ class LatestValue:
         """There will be no other. The call's answer is kept back: the reader has not come so far."""
         self.answer, call.answer = call.answer, None
         self.over = True
-        if not exiting():
+        if not interpreter_is_exiting():
             self.arrived.set()
 
     def stop(self, call: Call) -> None:
@@ -93,7 +93,7 @@ def conflate(
         if dropped:
             worker.stop()
         else:
-            worker.end()
+            worker.stop_and_join()
         call.answer = None
     latest.settle(call)
 

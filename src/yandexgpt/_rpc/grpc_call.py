@@ -72,7 +72,7 @@ def free(rpc: Any) -> None:
     takes a fraction of a millisecond. Nothing public does that. Not for a call that an exception such as Ctrl-C has
     interrupted while gRPC waited for a message: gRPC has freed it then, and nothing of it must be touched any more.
     """
-    if isinstance(rpc, _RENDEZVOUS) and rpc._state.due and not (sys.is_finalizing() or fork_safety.unusable()):
+    if isinstance(rpc, _RENDEZVOUS) and rpc._state.due and not (sys.is_finalizing() or fork_safety.grpc_is_unusable()):
         # gRPC's core is not told of the end after a message that is no protobuf, and rpc.cancel() does nothing.
         rpc._call.cancel(cygrpc.StatusCode.cancelled, "given up")
         while rpc._state.due:

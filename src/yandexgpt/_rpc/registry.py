@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.threads import AutoResetEvent
-from yandexgpt._concurrency.weak_registry import WeakRegistry
+from yandexgpt._concurrency.weak_set import LockFreeWeakSet
 from yandexgpt._rpc.channel_pool import ChannelPool
 from yandexgpt._rpc.channels import inherited, open_channel
 
@@ -26,14 +26,14 @@ class _Cancellable(Protocol):
     def cancel(self) -> object: ...
 
 
-class ChannelRegistry(fork_safety.Forkable):
+class ChannelRegistry(fork_safety.ForkAware):
     """What a client shares with those that come of it by ``with_options``: its channels, and the calls on them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pools: dict[Endpoint, ChannelPool] = {}
         self.closed = False
-        self.in_flight: WeakRegistry[Call] = WeakRegistry()
+        self.in_flight: LockFreeWeakSet[Call] = LockFreeWeakSet()
         self.pauses: dict[AutoResetEvent, ClientState] = {}
         self.batches: dict[_Cancellable, ClientState] = {}
         self.raw_channels: list[grpc.Channel] = []
@@ -48,7 +48,7 @@ class ChannelRegistry(fork_safety.Forkable):
             call.cancel_hook = None  # gRPC's own locks may be held by a thread that the child does not have
         for pool in self._pools.values():
             pool.after_fork()
-        self.in_flight = WeakRegistry()
+        self.in_flight = LockFreeWeakSet()
         self.pauses = {}
         self.batches = {}
         inherited.extend(self.raw_channels)

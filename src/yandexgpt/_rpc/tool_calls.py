@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
+from yandexgpt._concurrency.threads import SIGNAL_CHECK_INTERVAL
 from yandexgpt._features.tool_loop import failed, succeeded
 from yandexgpt._messages import ToolResult
 
@@ -54,7 +54,7 @@ def call_tools(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[ToolResult]:
                 break
         results = []
         for _, _, result in made:
-            while not futures.wait([result], SIGNALS_SEEN_WITHIN).done:
+            while not futures.wait([result], SIGNAL_CHECK_INTERVAL).done:
                 pass
             results.append(result.result())
         return results

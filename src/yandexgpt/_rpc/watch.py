@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc.aio import _call
 
-from yandexgpt._concurrency.event_loops import from_any_thread, times_cancelled
+from yandexgpt._concurrency.event_loops import threadsafe_callback, times_cancelled
 from yandexgpt._rpc.async_registry import SETTLING_SECONDS, cancel_rpc
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Watch:
             return None
         ends = call.attempt_ends
         watch = cls(rpc, None if ends is None else ends - time.monotonic() + INTERCEPTORS_SECONDS)
-        call.cancel_hook = from_any_thread(watch.cancel)
+        call.cancel_hook = threadsafe_callback(watch.cancel)
         return watch
 
     def reads(self, call: Call, last: Any) -> None:

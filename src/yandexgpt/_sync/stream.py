@@ -130,7 +130,7 @@ class Stream:
         self.close()
 
     def __iter__(self) -> Self:
-        self._closing.begins()
+        self._closing.start_iteration()
         return self
 
     def __next__(self) -> Chunk:
@@ -149,7 +149,7 @@ class Stream:
             return chunk
         except BaseException as error:
             self._end(None)
-            if self._closing.was_closed(error, self._call):
+            if self._closing.is_concurrent_close(error, self._call):
                 raise self._call.cancelled_locally(self._state.message) from error
             raise
 
@@ -161,7 +161,7 @@ class Stream:
         """
         if self._call.answer is not None:
             return self._state.end()
-        if self._closing.cuts_off():
+        if self._closing.ended_early():
             self._end(None)
             raise self._call.cancelled_locally(self._state.message)
         return None
