@@ -61,10 +61,10 @@ class AsyncResults:
             return await self._results.__anext__()
         except StopAsyncIteration:
             if self._closing.ended_early():
-                raise self._batch.closed_meanwhile() from None
+                raise self._batch.closed_error() from None
             self._closing.mark_finished()
             raise
         except BaseException as error:
             if self._closing.is_concurrent_close(error, self._batch):
-                raise self._batch.closed_meanwhile() from error
+                raise self._batch.closed_error() from error
             raise

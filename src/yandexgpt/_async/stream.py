@@ -153,7 +153,7 @@ class AsyncStream:
         except BaseException as error:
             self._end(None)
             if self._closing.is_concurrent_close(error, self._call):
-                raise self._call.cancelled_locally(self._state.message) from error
+                raise self._call.cancelled_error(self._state.message) from error
             raise
 
     def _last_chunk(self) -> Chunk | None:
@@ -166,7 +166,7 @@ class AsyncStream:
             return self._state.end()
         if self._closing.ended_early():
             self._end(None)
-            raise self._call.cancelled_locally(self._state.message)
+            raise self._call.cancelled_error(self._state.message)
         return None
 
     def _end(self, completion: Completion | None) -> None:

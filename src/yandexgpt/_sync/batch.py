@@ -58,10 +58,10 @@ class Results:
             return self._results.__next__()
         except StopIteration:
             if self._closing.ended_early():
-                raise self._batch.closed_meanwhile() from None
+                raise self._batch.closed_error() from None
             self._closing.mark_finished()
             raise
         except BaseException as error:
             if self._closing.is_concurrent_close(error, self._batch):
-                raise self._batch.closed_meanwhile() from error
+                raise self._batch.closed_error() from error
             raise
