@@ -454,7 +454,7 @@ def test_dropping_before_the_beginning(client: Any, emulator: Emulator) -> None:
 
 
 def test_exhausted_results_leave_no_thread(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("yandexgpt._concurrency.threads.PATIENCE_SECONDS", PATIENCE)
+    monkeypatch.setattr("yandexgpt._concurrency.threads.JOIN_TIMEOUT", PATIENCE)
     with emulator.client() as client:
         before = set(threading.enumerate())
         results = client.complete_many(Prompts(10))

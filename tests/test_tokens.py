@@ -416,9 +416,9 @@ def test_refreshes_that_hang_do_not_pile_up(refresher: TokenCache, clock: Clock,
         clock.now += 10
         headers.add(refresher.header(hung))
     assert len(headers) == 1
-    assert len(refresher._running) == 11  # in a day: after 50 s, 150 s, 350 s, ...
+    assert len(refresher._threads) == 11  # in a day: after 50 s, 150 s, 350 s, ...
     refreshed(refresher, hung)
-    assert not refresher._running
+    assert not refresher._threads
     assert use(refresher, hung) in {bearer(number) for number in range(1, 12)}
 
 

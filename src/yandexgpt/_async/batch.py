@@ -45,7 +45,7 @@ class AsyncResults:
         await self.close()
 
     def __aiter__(self) -> Self:
-        # sync: self._closing.begins()
+        # sync: self._closing.start_iteration()
         return self
 
     async def __anext__(self) -> Result:
@@ -57,15 +57,15 @@ class AsyncResults:
             CancelledError: another task has closed the results, or a read was interrupted.
             Exception: the iterable of prompts raised it.
         """
-        self._closing.reads()  # async only
+        self._closing.record_reader()  # async only
         try:
             return await self._results.__anext__()
         except StopAsyncIteration:
-            if self._closing.cuts_off():
-                raise self._batch.closed_meanwhile() from None
-            self._closing.finished()
+            if self._closing.ended_early():
+                raise self._batch.closed_error() from None
+            self._closing.mark_finished()
             raise
         except BaseException as error:
-            if self._closing.was_closed(error, self._batch):
-                raise self._batch.closed_meanwhile() from error
+            if self._closing.is_concurrent_close(error, self._batch):
+                raise self._batch.closed_error() from error
             raise

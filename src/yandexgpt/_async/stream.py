@@ -135,7 +135,7 @@ class AsyncStream:
         await self.close()
 
     def __aiter__(self) -> Self:
-        # sync: self._closing.begins()
+        # sync: self._closing.start_iteration()
         return self
 
     async def __anext__(self) -> Chunk:
@@ -145,7 +145,7 @@ class AsyncStream:
             APIError: the call failed.
             CancelledError: another task has closed the stream before its end, or a read was interrupted.
         """
-        self._closing.reads()  # async only
+        self._closing.record_reader()  # async only
         try:
             return self._state.next(await self._messages.__anext__())
         except StopAsyncIteration:
@@ -155,8 +155,8 @@ class AsyncStream:
             return chunk
         except BaseException as error:
             self._notify_end(None)
-            if self._closing.was_closed(error, self._call):
-                raise self._call.cancelled_locally(self._state.message) from error
+            if self._closing.is_concurrent_close(error, self._call):
+                raise self._call.cancelled_error(self._state.message) from error
             raise
 
     def _last_chunk(self) -> Chunk | None:
@@ -167,9 +167,9 @@ class AsyncStream:
         """
         if self._call.answer is not None:
             return self._state.finish()
-        if self._closing.cuts_off():
+        if self._closing.ended_early():
             self._notify_end(None)
-            raise self._call.cancelled_locally(self._state.message)
+            raise self._call.cancelled_error(self._state.message)
         return None
 
     def _notify_end(self, completion: Completion | None) -> None:

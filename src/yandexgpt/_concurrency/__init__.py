@@ -1,1 +1,1 @@
-"""What calls from many threads and event loops share: limiters, registries, threads, the token cache. No gRPC."""
+"""Limiters, weak sets, threads and the token cache, shared by threads and event loops. Does not use gRPC."""

@@ -16,7 +16,7 @@ __all__ = ["AsyncClosing", "Closing"]
 
 
 class Cancellable(Protocol):
-    """What a generator reads from."""
+    """The call or the batch that a generator reads from."""
 
     cancelled: bool
 
@@ -24,60 +24,67 @@ class Cancellable(Protocol):
 
 
 class Closing:
-    """Tells a reader whose iterator another thread has closed from one that has come to its end.
+    """Distinguishes a reader that reached the end from a reader whose iterator was closed by another thread.
 
-    Who begins to iterate after :meth:`close` finds the iterator closed, and has lost nothing, unless another thread has
-    closed it.
+    An iteration that starts after :meth:`close` was called by the same thread has lost nothing, and just ends. If
+    another thread called it, the iteration has ended early.
     """
 
-    __slots__ = ("_closed_by", "_cut_off", "_finished", "_interrupted")
+    __slots__ = ("_closed_by", "_closed_during_iteration", "_finished", "_interrupted")
 
     def __init__(self) -> None:
         self._closed_by: weakref.ref[Any] | None = None
-        self._cut_off = False
+        self._closed_during_iteration = False
         self._finished = False
         self._interrupted = False
-        """Whether a read was ended by Ctrl-C: the call is over, and its reader may go on."""
+        """Whether Ctrl-C ended a read: the call is over, but its reader may continue to iterate."""
 
-    def begins(self) -> None:
-        """An iteration begins."""
-        self._cut_off = False
+    def start_iteration(self) -> None:
+        """Record that an iteration starts."""
+        self._closed_during_iteration = False
 
-    def finished(self) -> None:
-        """The iterator has come to its end."""
+    def mark_finished(self) -> None:
+        """Record that the iterator has reached its end."""
         self._finished = True
 
     def close(self, generator: Generator[Any, None, None], source: Cancellable) -> None:
         """Close the generator; if another thread runs it, cancel what it reads from. Idempotent."""
         if self._closed_by is None and not self._finished:
             self._closed_by = weakref.ref(threading.current_thread())
-            self._cut_off = True
+            self._closed_during_iteration = True
         source.cancelled = True
         if not _close(generator):
             source.cancel()
 
-    def was_closed(self, error: BaseException, source: Cancellable) -> bool:
-        """Whether a read failed because another thread is about to close the generator."""
+    def is_concurrent_close(self, error: BaseException, source: Cancellable) -> bool:
+        """Return whether a read failed because another thread is closing the generator.
+
+        Also records that the read was interrupted, if it was.
+        """
         if isinstance(error, ValueError):
             return source.cancelled and str(error) == "generator already executing"
         self._interrupted = self._interrupted or not isinstance(error, Exception)
         return False
 
-    def cuts_off(self) -> bool:
-        """At the end of the generator: whether this thread's reading was cut off."""
+    def ended_early(self) -> bool:
+        """Return, at the end of the generator, whether it ended before this thread could read everything."""
         if self._finished:
             return False
         by = self._closed_by
-        return self._interrupted or self._cut_off or (by is not None and by() is not threading.current_thread())
+        return (
+            self._interrupted
+            or self._closed_during_iteration
+            or (by is not None and by() is not threading.current_thread())
+        )
 
 
 def _close(generator: Generator[Any, None, None]) -> bool:
-    """Close a generator, unless it is running; whether it is closed."""
-    if generator.gi_running:  # type: ignore[attr-defined]  # looked at first: CPython 3.11 may crash on closing one
+    """Close a generator, unless it is running. Return whether it is closed."""
+    if generator.gi_running:  # type: ignore[attr-defined]  # checked first: CPython 3.11 may crash on closing one
         return False
     try:
         generator.close()
-    except ValueError:  # another thread has begun to run it
+    except ValueError:  # another thread has started to run it
         if inspect.getgeneratorstate(generator) != inspect.GEN_RUNNING:
             raise
         return False
@@ -85,52 +92,58 @@ def _close(generator: Generator[Any, None, None]) -> bool:
 
 
 class AsyncClosing:
-    """The same for tasks: whether the task that was reading an iterator is the one that closed it before its end.
+    """Records, for tasks, whether another task closed the iterator while this task was reading it.
 
-    A task that comes later finds it closed, and has lost nothing.
+    A task that starts to read after the iterator was closed has lost nothing.
     """
 
-    __slots__ = ("_cut_off", "_finished", "_interrupted", "_reader")
+    __slots__ = ("_finished", "_interrupted", "_interrupted_reader", "_reader")
 
     def __init__(self) -> None:
         self._reader: weakref.ref[Any] | None = None
-        self._cut_off: weakref.ref[Any] | None = None
+        self._interrupted_reader: weakref.ref[Any] | None = None
+        """The task that was reading when another task closed the iterator."""
         self._finished = False
         self._interrupted = False
-        """Whether a read was cancelled: the call is over, and its reader may go on."""
+        """Whether a read was cancelled: the call is over, but its reader may continue to iterate."""
 
-    def reads(self) -> None:
-        """This task reads."""
+    def record_reader(self) -> None:
+        """Record that the current task reads."""
         self._reader = weakref.ref(asyncio.current_task())
 
-    def finished(self) -> None:
-        """The iterator has come to its end."""
+    def mark_finished(self) -> None:
+        """Record that the iterator has reached its end."""
         self._finished = True
 
     async def close(self, generator: AsyncGenerator[Any, None], source: Cancellable) -> None:
         """Cancel what the generator reads from; close the generator, unless another task runs it. Idempotent."""
-        if not self._finished and self._cut_off is None:
+        if not self._finished and self._interrupted_reader is None:
             reader = self._reader
             if reader is not None and reader() is not asyncio.current_task():
-                self._cut_off = reader
+                self._interrupted_reader = reader
         source.cancel()
         if not cast("AsyncGeneratorType[Any, None]", generator).ag_running:
             await generator.aclose()
 
-    def was_closed(self, error: BaseException, source: Cancellable) -> bool:
-        """Whether a read failed because another task is about to close the generator."""
+    def is_concurrent_close(self, error: BaseException, source: Cancellable) -> bool:
+        """Return whether a read failed because another task is closing the generator.
+
+        Also records that the read was cancelled, if it was.
+        """
         self._interrupted = self._interrupted or isinstance(error, asyncio.CancelledError)
         return isinstance(error, RuntimeError) and source.cancelled
 
-    def cuts_off(self) -> bool:
-        """At the end of the generator: whether another task has closed it while this one was reading."""
+    def ended_early(self) -> bool:
+        """Return, at the end of the generator, whether another task closed it while this task was reading."""
         if self._finished:
             return False
         task = asyncio.current_task()
-        return self._interrupted or (self._cut_off is not None and (self._cut_off() is task or _reads_once(task)))
+        return self._interrupted or (
+            self._interrupted_reader is not None and (self._interrupted_reader() is task or _is_single_read_task(task))
+        )
 
 
-def _reads_once(task: asyncio.Task[Any] | None) -> bool:
-    """Whether the task was made to read once, as ``wait_for(anext(stream), 5)`` does each time before Python 3.12."""
+def _is_single_read_task(task: asyncio.Task[Any] | None) -> bool:
+    """Return whether the task makes one read, as each ``wait_for(anext(stream), 5)`` does before Python 3.12."""
     step: Any = None if task is None else task.get_coro()
     return not inspect.iscoroutine(step) or step.__name__ == "__anext__"

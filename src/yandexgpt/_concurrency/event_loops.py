@@ -1,4 +1,4 @@
-"""Waiting in event loops, and being woken from other threads."""
+"""Helpers to wait in an event loop and to wake it from another thread."""
 
 from __future__ import annotations
 
@@ -8,31 +8,33 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-__all__ = ["from_any_thread", "times_cancelled", "wait_for_event"]
+__all__ = ["threadsafe_callback", "times_cancelled", "wait_for_event"]
 
 
 async def wait_for_event(event: asyncio.Event, timeout: float | None) -> None:
-    """Wait for the event, or for so many seconds.
+    """Wait for the event, or until the timeout (in seconds) has passed.
 
-    Not ``wait_for``: it may swallow a cancellation that comes together with the event (before Python 3.12).
+    ``asyncio.wait_for`` is not used: before Python 3.12 it may swallow a cancellation that arrives together with the
+    event.
     """
     waiting = asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({waiting}, timeout=timeout)
     finally:
-        with contextlib.suppress(RuntimeError):  # the loop was closed, and this is the end of what it left
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and this coroutine is being finalized
             waiting.cancel()
 
 
-def from_any_thread(function: Callable[[], Any]) -> Callable[[], Any]:
-    """The function, to be called in the running loop from wherever it is called."""
+def threadsafe_callback(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Return a thread-safe function that schedules this one in the running event loop."""
     return partial(asyncio.get_running_loop().call_soon_threadsafe, function)
 
 
 def times_cancelled() -> int:
-    """How often somebody has cancelled the running task (unknown, so 0, before Python 3.11).
+    """Return how many times the running task was cancelled; always 0 before Python 3.11, where this is unknown.
 
-    Who swallows a cancellation seldom takes it back: what counts is whether the number has grown.
+    Code that swallows a cancellation rarely calls ``uncancel()``. So compare two results: the task was cancelled again
+    if the number has grown.
     """
     task = asyncio.current_task()
     cancelling = getattr(task, "cancelling", None)

@@ -1,4 +1,4 @@
-"""A bound on how many calls are in flight, first come, first served, for threads and tasks alike."""
+"""A fair limit on the number of calls in flight, for threads and tasks."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ if TYPE_CHECKING:
 
 __all__ = ["Limiter"]
 
-_SWEEP_SECONDS = 0.1
-"""The shortest time after which those who wait look for users whose event loop is closed."""
+_SWEEP_INTERVAL = 0.1
+"""Seconds, at least, between two sweeps by waiters: a sweep removes holders whose event loop is closed."""
 
 
-class _Entry:
-    __slots__ = ("gone", "wake", "woken")
+class _QueueEntry:
+    __slots__ = ("loop_is_closed", "notified", "on_acquired")
 
-    def __init__(self, wake: Callable[[], Any], gone: Callable[[], bool] | None) -> None:
-        self.wake = wake
-        self.gone = gone
-        self.woken = False
+    def __init__(self, on_acquired: Callable[[], Any], loop_is_closed: Callable[[], bool] | None) -> None:
+        self.on_acquired = on_acquired
+        self.loop_is_closed = loop_is_closed
+        self.notified = False
 
 
 class Limiter:
-    """A fair semaphore that does not care how its users wait.
+    """A fair (FIFO), lock-free semaphore for threads and tasks.
 
-    All users stand in one queue, and those at its first ``limit`` places hold it. So nothing has to be handed over, and
-    no lock is needed: every change is one step of a built-in dict, which threads, signal handlers and finalizers may
-    make at any moment.
+    Holders and waiters are in one queue, and its first ``limit`` entries hold the semaphore. So a release only removes
+    an entry, and no lock is needed: every change is one atomic operation of a built-in dict, which threads, signal
+    handlers and finalizers may make at any moment.
 
-    Who is collected without a release wakes nobody. So those who wait look again from time to time.
+    A holder that is garbage-collected without a release notifies no waiter. So waiters must poll :meth:`holds`.
 
     Args:
         limit: how many may hold it at once (>= 1).
@@ -43,79 +43,81 @@ class Limiter:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: in the child of a fork nobody holds it and nobody waits."""
-        self._queue: dict[weakref.ref[Any], _Entry] = {}
-        self._swept = 0.0
+        """Remove all holders and waiters: after a fork the child has none."""
+        self._queue: dict[weakref.ref[Any], _QueueEntry] = {}
+        self._last_sweep = 0.0
 
-    def acquire(self, user: object, wake: Callable[[], Any], gone: Callable[[], bool] | None = None) -> bool:
-        """Join the queue, at its end.
+    def acquire(
+        self, holder: object, on_acquired: Callable[[], Any], loop_is_closed: Callable[[], bool] | None = None
+    ) -> bool:
+        """Append a holder to the queue.
 
         Args:
-            user: who it is. It leaves the queue by :meth:`release`, and in any case when it is collected.
-            wake: called from any thread when the user's turn has come. It raises RuntimeError if the user's event loop
-                is closed: the turn goes to the next.
-            gone: whether the user cannot release any more, because its event loop is closed.
+            holder: identifies the place in the queue. It is held by a weak reference, and removed by :meth:`release`
+                or when it is garbage-collected.
+            on_acquired: called from any thread when a waiting holder has acquired the semaphore. It raises RuntimeError
+                if the event loop of the holder is closed: then the holder is removed, and the next one acquires.
+            loop_is_closed: returns whether the event loop of the holder is closed, so that it cannot release any more.
 
         Returns:
-            Whether the user holds it at once. If not, :meth:`holds` tells when it does.
+            Whether the semaphore was acquired at once. If not, :meth:`holds` returns True once it is.
         """
-        entry = _Entry(wake, gone)
-        self._queue[weakref.ref(user, self._forget)] = entry
+        entry = _QueueEntry(on_acquired, loop_is_closed)
+        self._queue[weakref.ref(holder, self._remove_collected)] = entry
         if len(self._queue) > self._limit:
             self._sweep()
-        entry.woken = self._is_first(user)
-        return entry.woken
+        entry.notified = self._is_holder(holder)
+        return entry.notified
 
-    def holds(self, user: object) -> bool:
-        """Whether the user, who stands in the queue, holds it."""
-        if len(self._queue) > self._limit and time.monotonic() > self._swept + _SWEEP_SECONDS:
+    def holds(self, holder: object) -> bool:
+        """Return whether the holder, which must be in the queue, has acquired the semaphore."""
+        if len(self._queue) > self._limit and time.monotonic() > self._last_sweep + _SWEEP_INTERVAL:
             self._sweep()
-        return self._is_first(user)
+        return self._is_holder(holder)
 
-    def release(self, user: object) -> None:
-        """Leave the queue, from wherever in it. A second time changes nothing."""
-        self._queue.pop(weakref.ref(user), None)
-        self._wake()
+    def release(self, holder: object) -> None:
+        """Remove the holder from the queue, whether it has acquired the semaphore or waits. Idempotent."""
+        self._queue.pop(weakref.ref(holder), None)
+        self._notify_holders()
 
-    def _is_first(self, user: object) -> bool:
-        return len(self._queue) <= self._limit or weakref.ref(user) in self._first()
+    def _is_holder(self, holder: object) -> bool:
+        return len(self._queue) <= self._limit or weakref.ref(holder) in self._holders()
 
-    def _first(self) -> list[weakref.ref[Any]]:
-        """Those who hold it."""
+    def _holders(self) -> list[weakref.ref[Any]]:
         while True:
             try:
                 return list(itertools.islice(self._queue, self._limit))
-            except RuntimeError:  # noqa: PERF203  (a user was collected as the list was made)
+            except RuntimeError:  # noqa: PERF203  (an entry was garbage-collected while the list was built)
                 continue
 
     def _sweep(self) -> None:
-        """Take out those who hold it and whose event loop is closed."""
-        self._swept = time.monotonic()
-        for reference in self._first():
+        """Remove holders whose event loop is closed."""
+        self._last_sweep = time.monotonic()
+        for reference in self._holders():
             entry = self._queue.get(reference)
-            if entry is not None and entry.gone is not None and entry.gone():
+            if entry is not None and entry.loop_is_closed is not None and entry.loop_is_closed():
                 self._queue.pop(reference, None)
-        self._wake()
+        self._notify_holders()
 
-    def _wake(self) -> None:
-        """Wake those whose turn has come: the last ones of those who hold it."""
+    def _notify_holders(self) -> None:
+        """Call ``on_acquired`` of the new holders, which are the last ones among the holders."""
         queue = self._queue
         while len(queue) >= self._limit:
-            left = False
-            for reference in reversed(self._first()):
+            removed = False
+            for reference in reversed(self._holders()):
                 entry = queue.get(reference)
                 if entry is None:
                     continue
-                if entry.woken:
+                if entry.notified:
                     break
-                entry.woken = True
+                entry.notified = True
                 try:
-                    entry.wake()
+                    entry.on_acquired()
                 except RuntimeError:  # its event loop is closed
                     queue.pop(reference, None)
-                    left = True
-            if not left:
+                    removed = True
+            if not removed:
                 return
 
-    def _forget(self, reference: weakref.ref[Any]) -> None:
+    def _remove_collected(self, reference: weakref.ref[Any]) -> None:
         self._queue.pop(reference, None)

@@ -1,9 +1,9 @@
-"""The spacing of calls that the service counts by the second: the look-ups of operations.
+"""The rate limit of operation polls, which the service counts per second.
 
-The service allows 50 look-ups a second (its published default), and counts them where they arrive. The network may hold
-some back and let them arrive together: while a connection is being opened, or a packet is sent again. So two bounds
-stand here. Between two look-ups there are at least 25 ms, which makes 41 in a second at the most; and no more than 8
-are under way at once, so that no more than 8 sent before a second begins can arrive in it: 49 in all, whatever the
+The service allows 50 polls a second (its published default) and counts them when they arrive. The network may delay
+some of them, so that they arrive together: while a connection is being opened, or a packet is sent again. So there are
+two limits. Polls are started at least 25 ms apart: at most 41 in a second. And at most 8 polls are in flight at once,
+so that at most 8 polls sent before a second begins can arrive in that second. Together these are 49, whatever the
 network does.
 """
 
@@ -12,19 +12,19 @@ from __future__ import annotations
 import math
 import threading
 
-__all__ = ["POLLS_AT_ONCE", "POLL_INTERVAL", "RateLimiter"]
+__all__ = ["MAX_CONCURRENT_POLLS", "POLL_INTERVAL", "RateLimiter"]
 
 POLL_INTERVAL = 0.025
-"""Seconds from one look-up of a client to the next, at least."""
-POLLS_AT_ONCE = 8
-"""Look-ups of a client that are under way at a time, at most; further ones wait in line."""
+"""Seconds, at least, from one poll of a client to the next."""
+MAX_CONCURRENT_POLLS = 8
+"""How many polls of a client may be in flight at once; further ones wait in a queue."""
 
 
 class RateLimiter:
-    """Hands out moments that lie apart, in the order in which they are asked for. Thread-safe; does not wait.
+    """Assigns start times with a minimum interval, in the order of the requests. Thread-safe; does not wait.
 
     Args:
-        interval: seconds from one moment to the next, at least (>= 0).
+        interval: seconds, at least, from one start time to the next (>= 0).
     """
 
     def __init__(self, interval: float) -> None:
@@ -32,23 +32,23 @@ class RateLimiter:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew: what the parent of a fork has reserved is not the child's."""
+        """Forget all reservations: after a fork those of the parent do not apply to the child."""
         self._next = -math.inf
-        self._lock = threading.RLock()  # a signal handler may make a call, too
+        self._lock = threading.RLock()  # re-entrant: a signal handler may make a call, too
 
     def reserve(self, now: float, latest: float = math.inf) -> float | None:
-        """The next free moment, taken for the caller.
+        """Reserve the next free start time.
 
         Args:
-            now: the time in seconds, of a clock that does not go back.
-            latest: the last moment that is of use to the caller.
+            now: the time in seconds, of a monotonic clock.
+            latest: the last start time that the caller can use.
 
         Returns:
-            A moment not before ``now``; None, and nothing is taken, if it would be after ``latest``.
+            A start time not before ``now``; or None, without a reservation, if it would be after ``latest``.
         """
         with self._lock:
-            moment = max(now, self._next)
-            if moment > latest:
+            start_time = max(now, self._next)
+            if start_time > latest:
                 return None
-            self._next = moment + self._interval
-            return moment
+            self._next = start_time + self._interval
+            return start_time

@@ -1,4 +1,4 @@
-"""Threads that work for one iterator and end with it, and how to wait for what another thread does."""
+"""Background threads that serve one iterator and stop with it, and an event to wait for other threads."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ import time
 from typing import TYPE_CHECKING
 
 from yandexgpt._concurrency import fork_safety
-from yandexgpt._concurrency.weak_registry import WeakRegistry
+from yandexgpt._concurrency.weak_set import LockFreeWeakSet
 from yandexgpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["SIGNALS_SEEN_WITHIN", "AutoResetEvent", "StoppableThread", "exiting", "run_in_thread"]
+__all__ = ["SIGNAL_CHECK_INTERVAL", "AutoResetEvent", "StoppableThread", "interpreter_is_exiting", "run_in_thread"]
 
 logger = logging.getLogger("yandexgpt")
 
-SIGNALS_SEEN_WITHIN = 0.5
-"""Seconds: the longest single wait. A signal that comes just as the main thread falls asleep does not wake it up (gRPC
-waits in such slices too), and Ctrl-C would be lost."""
+SIGNAL_CHECK_INTERVAL = 0.5
+"""Seconds that one blocking wait lasts at most. A signal that arrives just before the main thread blocks does not wake
+it, so Ctrl-C would have no effect until the wait ends. gRPC splits its waits in the same way."""
 
-PATIENCE_SECONDS = 1.0
-"""How long to wait for a thread that was told to end, which takes it a millisecond. Not for ever: what the thread runs
-may be somebody else's code, such as an interceptor."""
+JOIN_TIMEOUT = 1.0
+"""Seconds to wait for a thread that was asked to stop, which usually takes a millisecond. The wait is limited because
+the thread may run code of the application, such as an interceptor."""
 
-_workers: WeakRegistry[StoppableThread] = WeakRegistry()
+_threads: LockFreeWeakSet[StoppableThread] = LockFreeWeakSet()
 
 
 class AutoResetEvent:
-    """What one thread waits for and anybody may set: threads, signal handlers and finalizers.
+    """An event that one thread waits for, and that threads, signal handlers and finalizers may set.
 
-    ``threading.Event`` will not do: it is set under a lock, which the thread that a signal handler or a finalizer has
-    interrupted may hold.
+    ``threading.Event`` cannot be used: it is set under a lock, which may be held by the very thread that the signal
+    handler or the finalizer has interrupted. Setting it would then deadlock.
     """
 
     def __init__(self) -> None:
@@ -46,111 +46,116 @@ class AutoResetEvent:
         self._lock.acquire()
 
     def set(self) -> None:
-        """End a wait, or the next one if nobody waits."""
+        """Wake the waiting thread, or let the next wait return at once if no thread waits."""
         with contextlib.suppress(RuntimeError):  # it is set already
             self._lock.release()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, and reset it.
+        """Wait until the event is set, and reset it.
 
         Args:
             timeout: seconds to wait at most, or None for no limit.
 
         Returns:
-            Whether it was set; False if the time was over before.
+            Whether it was set; False if the timeout passed first.
         """
         end = math.inf if timeout is None else time.monotonic() + timeout
-        while (left := end - time.monotonic()) > SIGNALS_SEEN_WITHIN:
-            if self._lock.acquire(timeout=SIGNALS_SEEN_WITHIN):
+        while (left := end - time.monotonic()) > SIGNAL_CHECK_INTERVAL:
+            if self._lock.acquire(timeout=SIGNAL_CHECK_INTERVAL):
                 return True
         return self._lock.acquire(timeout=max(0.0, left))
 
 
-def run_in_thread(errand: Callable[[], object]) -> None:
-    """Have something done at once, in a thread of its own.
+def run_in_thread(function: Callable[[], object]) -> None:
+    """Start a thread that calls the function, and do not wait for it.
 
-    gRPC takes locks of the call and of the channel to cancel a call, and to read it, one inside of the other. A signal
-    handler or a finalizer may have interrupted gRPC's own code under one of them, while the thread that reads the call
-    waits for that one under the other.
+    This prevents a deadlock when a call is cancelled from a signal handler or a finalizer. To cancel or to read a call,
+    gRPC acquires the lock of the call and the lock of the channel, one while it holds the other. The handler may have
+    interrupted gRPC's code while it held one of them, and the thread that reads the call may hold the other one and
+    wait for the first.
     """
     try:
-        _thread.start_new_thread(_do, (errand,))  # not threading.Thread: it takes a lock to start
-    except RuntimeError:  # the interpreter is about to end, or the system allows no further thread
-        _do(errand)
+        _thread.start_new_thread(_run_and_log, (function,))  # not threading.Thread, whose start acquires a lock
+    except RuntimeError:  # the interpreter is exiting, or the system cannot start another thread
+        _run_and_log(function)
 
 
-def _do(errand: Callable[[], object]) -> None:
+def _run_and_log(function: Callable[[], object]) -> None:
     try:
-        errand()
+        function()
     except Exception:
-        logger.exception("a call could not be cancelled")
+        logger.exception("a background operation on a call or a channel failed")
 
 
-class StoppableThread(fork_safety.Forkable):
-    """A daemon thread: it does not keep the interpreter, and is told to end before that does.
+class StoppableThread(fork_safety.ForkAware):
+    """A daemon thread that is stopped at interpreter exit.
 
     Args:
         name: of the thread.
-        run: what it does.
-        stop: makes ``run`` return; called from any thread, perhaps more than once.
+        run: the function that the thread runs.
+        stop: makes ``run`` return; called from any thread, possibly more than once.
 
     Raises:
-        ConfigurationError: the interpreter is about to end, and starts no threads any more.
+        ConfigurationError: the thread cannot be started, for example because the interpreter is exiting.
     """
 
     def __init__(self, name: str, run: Callable[[], None], stop: Callable[[], object]) -> None:
         self._stop = stop
-        self._inherited = False
+        self._belongs_to_parent = False
         self._thread = threading.Thread(target=run, name=name, daemon=True)
         fork_safety.register(self)
         try:
             self._thread.start()
         except RuntimeError as error:
             raise ConfigurationError(f"a thread is needed, and none can be started: {error}") from error
-        _workers.add(self)
+        _threads.add(self)
 
     def __del__(self) -> None:
-        """Whoever should have ended it may have been interrupted before."""
+        """Stop the thread: its user may have been interrupted before it did so."""
         self.stop()
 
     def after_fork(self) -> None:
-        """The child has no such thread; what belonged to it is kept, untouched, to the end of the process."""
-        self._inherited = True
+        """Record that the child has no such thread. Objects of the thread stay untouched until the process exits."""
+        self._belongs_to_parent = True
 
     def check(self) -> None:
         """Refuse to wait for a thread that is not in this process.
 
         Raises:
-            ConfigurationError: it was begun before a fork.
+            ConfigurationError: it was started before a fork.
         """
-        if self._inherited:
+        if self._belongs_to_parent:
             fork_safety.check()
             raise ConfigurationError("this iterator was begun before a fork: go on with it in the parent process")
 
     def stop(self) -> None:
-        """Tell the thread to end. Waits for nothing, so a finalizer may call it."""
-        if not self._inherited and not sys.is_finalizing():
-            _workers.discard(self)
+        """Ask the thread to stop. Does not wait, so a finalizer may call it."""
+        if not self._belongs_to_parent and not sys.is_finalizing():
+            _threads.discard(self)
             self._stop()
 
-    def end(self) -> None:
-        """End the thread, and wait for it unless it is the one that calls."""
+    def stop_and_join(self) -> None:
+        """Stop the thread and join it, unless it is the calling thread."""
         self.stop()
-        if not self._inherited and not sys.is_finalizing() and self._thread is not threading.current_thread():
-            self._thread.join(PATIENCE_SECONDS)
+        if not self._belongs_to_parent and not sys.is_finalizing() and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_TIMEOUT)
 
 
-_exiting = False
+_interpreter_is_exiting = False
 
 
-def exiting() -> bool:
-    """Whether the interpreter is about to end. Threads that still wait for a worker are daemons, and end with it."""
-    return _exiting
+def interpreter_is_exiting() -> bool:
+    """Return whether the interpreter is exiting.
+
+    Threads that wait for a stoppable thread at interpreter exit are daemon threads. They need not be woken: they die
+    with the interpreter.
+    """
+    return _interpreter_is_exiting
 
 
 @atexit.register
-def _end_all() -> None:
-    global _exiting
-    _exiting = True
-    for worker in list(_workers):
-        worker.end()
+def _stop_all() -> None:
+    global _interpreter_is_exiting
+    _interpreter_is_exiting = True
+    for thread in list(_threads):
+        thread.stop_and_join()

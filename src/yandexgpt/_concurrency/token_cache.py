@@ -1,4 +1,4 @@
-"""Tokens that end, and the one token_cache for everybody who needs one."""
+"""IAM tokens that expire, and the cache that keeps one of them fresh for all callers."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ __all__ = ["ExpiringToken", "TokenCache"]
 
 logger = logging.getLogger("yandexgpt")
 
-_UNKNOWN_LIFETIME_REFRESH = 3600.0
-"""Seconds after which a token is refreshed at the latest: its issuer advises a new one each hour."""
+_MAX_REFRESH_INTERVAL = 3600.0
+"""Seconds after which a token is refreshed at the latest: its issuer recommends a new one each hour."""
 _RETRY_AFTER_FAILURE = 10.0
-"""Seconds before a refresh that failed is tried again while the old token lives (less, if little life is left)."""
-_HANGS_AFTER = 50.0
-"""Seconds after which a refresh is taken to hang, so that the next caller starts another; twice as many for each that
-hangs already, so that their threads do not pile up. It is less than the timeout that calls have by default: the call
-after one that has waited in vain starts anew."""
-_PATIENCE_AT_FORK = 2.0
+"""Seconds before a failed refresh is retried while the old token is valid (less, if it expires soon)."""
+_HUNG_AFTER = 50.0
+"""Seconds after which an attempt is considered hung, so that the next caller starts another. The time doubles for each
+attempt that already hangs, so that their threads do not pile up. It is shorter than the default timeout of calls: after
+a call has waited in vain, the next call starts a new attempt."""
+_FORK_JOIN_TIMEOUT = 2.0
 """Seconds that a fork waits for refreshes to end."""
 
 
 class ExpiringToken:
-    """An IAM token, with how long it lives.
+    """An IAM token and its remaining lifetime.
 
     Args:
         value: the token; never shown.
-        lifetime: seconds that it still lives, or None where nobody says.
+        lifetime: seconds until it expires, or None if unknown.
     """
 
     __slots__ = ("lifetime", "value")
@@ -58,37 +58,37 @@ class ExpiringToken:
 
 
 class _Token(NamedTuple):
-    """What is known of the token in use; never changed, so that it is read without a lock."""
+    """The current token. Immutable, so it is read without a lock."""
 
     header: str
     refresh_at: float
-    ends_at: float
+    expires_at: float
 
 
 class _Refresh:
-    """What callers wait for: the first outcome of one attempt to get a token, or of several if they hang.
+    """A refresh that callers wait for: the first outcome of one attempt to get a token, or of several if some hang.
 
     Attributes:
-        future: the value of ``authorization``, or why there is none.
-        overdue_at: when the next caller makes another attempt.
-        turn: holds something for the one caller who makes it.
-        beginners: the threads that are just about to start an attempt.
+        future: the value of ``authorization``, or the exception of the failure.
+        hung_at: when the attempt is considered hung, so that a caller starts another.
+        permits: a list with one item, which is removed by the one caller that starts the next attempt.
+        starting_threads: identifiers of the threads that are starting an attempt.
     """
 
-    __slots__ = ("_unsettled", "beginners", "future", "overdue_at", "turn")
+    __slots__ = ("_unresolved", "future", "hung_at", "permits", "starting_threads")
 
     def __init__(self) -> None:
         self.future: Future[str] = Future()
-        self.future.set_running_or_notify_cancel()  # nobody who waits can cancel it for the others
-        self.overdue_at = math.inf
-        self.turn: list[None] = []
-        self.beginners = [threading.get_ident()]
-        self._unsettled = [self.future]
+        self.future.set_running_or_notify_cancel()  # a caller that waits cannot cancel it for the others
+        self.hung_at = math.inf
+        self.permits: list[None] = []
+        self.starting_threads = [threading.get_ident()]
+        self._unresolved = [self.future]
 
-    def settle(self, outcome: str | BaseException) -> None:
-        """Let those go on who wait, unless they have been let go."""
+    def resolve(self, outcome: str | BaseException) -> None:
+        """Set the outcome, and so wake the callers that wait, unless it is set already."""
         try:
-            future = self._unsettled.pop()
+            future = self._unresolved.pop()
         except IndexError:
             return
         if isinstance(outcome, str):
@@ -97,15 +97,17 @@ class _Refresh:
             future.set_exception(outcome)
 
 
-class TokenCache(fork_safety.Forkable):
-    """Keeps one token fresh for all callers: threads, tasks and event loops alike.
+class TokenCache(fork_safety.ForkAware):
+    """Keeps one token fresh for all callers, in threads and event loops.
 
-    A refresh runs in a thread of its own, so that no caller's deadline or cancellation ends it for the others. It is
-    started by the first caller who finds the token nearly spent; while the old token lives nobody waits for it.
+    A refresh runs in its own thread, so that the deadline or the cancellation of one caller does not end it for the
+    others. The first caller that finds the token near its expiry starts it. No caller waits for it while the old token
+    is valid.
 
-    A caller may be a signal handler or a finalizer, in the middle of another caller's work in the same thread, and wait
-    there for a token. So there is no lock: who does what is settled by single operations of dicts and lists, which are
-    atomic. Where two threads cross between such operations, the worst is a refresh too many.
+    The cache is re-entrant and lock-free. A signal handler or a finalizer may interrupt another call of the cache in
+    the same thread, and wait for a token there: a lock would deadlock. Races are decided by single operations of dicts
+    and lists, which are atomic. If two threads interleave between such operations, the worst result is one refresh too
+    many.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, rng: Callable[[], float] = random.random) -> None:
@@ -117,82 +119,83 @@ class TokenCache(fork_safety.Forkable):
         fork_safety.register(self)
 
     def before_fork(self) -> bool:
-        """Let a refresh that is under way end: its thread may be inside gRPC, which no child survives."""
-        end = time.monotonic() + _PATIENCE_AT_FORK
-        for thread in list(self._running):
+        """Wait for running attempts: their threads may be inside gRPC, which would be unusable in the child."""
+        end = time.monotonic() + _FORK_JOIN_TIMEOUT
+        for thread in list(self._threads):
             if thread is not threading.current_thread() and thread.is_alive():
                 thread.join(max(0.0, end - time.monotonic()))
         return False
 
     def after_fork(self) -> None:
-        """In the child of a fork: the refresh under way, if any, is under way only in the parent."""
-        self._under_way: dict[None, _Refresh] = {}
-        """The refresh, if there is one."""
-        self._running: dict[threading.Thread, None] = {}
-        """The threads of attempts, also of those that are no longer waited for."""
+        """Forget the running refresh, which continues in the parent only."""
+        self._current_refresh: dict[None, _Refresh] = {}
+        """The running refresh, if there is one, under the key None."""
+        self._threads: dict[threading.Thread, None] = {}
+        """The threads of attempts, including attempts that no caller waits for any more."""
 
     @property
     def pending(self) -> Future[str] | None:
-        """What those wait for who need the refresh that is under way; None if there is none."""
-        refresh = self._under_way.get(None)
+        """The future of the running refresh; None if there is none."""
+        refresh = self._current_refresh.get(None)
         return None if refresh is None else refresh.future
 
     def header(self, fetch: Callable[[], ExpiringToken], *, rejected: str | None = None) -> str | Future[str]:
-        """The ``authorization`` to use now, or what to wait for if there is none.
+        """Return the ``authorization`` to use now, or a future of it if there is no valid token.
 
         Args:
             fetch: gets a new token; blocks.
-            rejected: a header that the service has rejected, although it may have seemed alive.
+            rejected: a header that the service has rejected, even if its token has not expired.
         """
         now = self._clock()
         token = self._token
         if token is not None and token.header == rejected:
             self._rejected = token
         if token is None or token is self._rejected or now >= token.refresh_at:
-            refresh = self._under_way.get(None)
-            if refresh is None or _is_due(refresh, now):
+            refresh = self._current_refresh.get(None)
+            if refresh is None or _needs_attempt(refresh, now):
                 refresh = self._start(fetch, token, now)
-            if token is None or token is self._rejected or now >= token.ends_at:
+            if token is None or token is self._rejected or now >= token.expires_at:
                 return refresh.future
         return token.header
 
-    def _start(self, fetch: Callable[[], ExpiringToken], seen: _Token | None, now: float) -> _Refresh:
-        """Start a refresh, or another attempt of the one under way, unless somebody else is quicker.
+    def _start(self, fetch: Callable[[], ExpiringToken], observed: _Token | None, now: float) -> _Refresh:
+        """Start a refresh, or another attempt of the running one, unless another caller did it first.
 
         Args:
-            seen: the token that is to be replaced.
+            observed: the token that is to be replaced.
         """
-        me, thread = threading.get_ident(), None
+        thread_id, thread = threading.get_ident(), None
         try:
-            mine = _Refresh()
-            refresh = self._under_way.setdefault(None, mine)
-            if refresh is mine:
+            new = _Refresh()
+            refresh = self._current_refresh.setdefault(None, new)
+            if refresh is new:
                 token = self._token
-                if token is not seen and token is not None and now < token.refresh_at:
-                    # One has ended since. Others may wait for this one by now.
-                    self._end(mine, token.header)
-                    return mine
+                if token is not observed and token is not None and now < token.refresh_at:
+                    # Another refresh has ended meanwhile. Callers may wait for this one already, so it is completed.
+                    self._complete(new, token.header)
+                    return new
             else:
-                interrupted = me in refresh.beginners  # the start of an attempt, in this thread: it waits for us
-                refresh.beginners.append(me)
-                if not (interrupted or (now >= refresh.overdue_at and _taken(refresh.turn))):
-                    refresh.beginners.remove(me)
+                # A re-entrant call interrupts the start of an attempt, which cannot continue before this call returns.
+                reentrant = thread_id in refresh.starting_threads
+                refresh.starting_threads.append(thread_id)
+                if not (reentrant or (now >= refresh.hung_at and _take_permit(refresh.permits))):
+                    refresh.starting_threads.remove(thread_id)
                     return refresh
             thread = threading.Thread(target=self._refresh, args=(fetch, refresh), name="yandexgpt-token", daemon=True)
-            self._running[thread] = None
-            refresh.overdue_at = now + _HANGS_AFTER * 2.0 ** (len(self._running) - 1)
-            if sys.is_finalizing():  # before Python 3.12 the start of a thread would then wait for ever
+            self._threads[thread] = None
+            refresh.hung_at = now + _HUNG_AFTER * 2.0 ** (len(self._threads) - 1)
+            if sys.is_finalizing():  # before Python 3.12 starting a thread would block forever then
                 raise RuntimeError("the interpreter is shutting down")
             thread.start()
-            refresh.turn[:] = [None]
-            refresh.beginners.remove(me)
+            refresh.permits[:] = [None]
+            refresh.starting_threads.remove(thread_id)
         except RuntimeError as error:
             failure = ConfigurationError(f"no token can be got, because no thread can be started for it: {error}")
             failure.__cause__ = error
-            self._failed(failure, refresh, thread)
+            self._fail(failure, refresh, thread)
         except BaseException:
-            # Ctrl-C, before the start of the thread or after it. It is this caller's alone: others are to try again.
-            self._failed(_interrupted(), self._under_way.get(None), thread)
+            # Ctrl-C, before or after the thread has started. It concerns this caller only: the others must retry.
+            self._fail(_interrupted_error(), self._current_refresh.get(None), thread)
             raise
         return refresh
 
@@ -203,60 +206,65 @@ class TokenCache(fork_safety.Forkable):
                 raise TypeError(f"fetch() must return an ExpiringToken, got {type(token).__name__}")
             header = f"Bearer {check_secret(token.value, 'the token')}"
             lifetime = token.lifetime
-            # A jitter of a fifth keeps the clients of a fleet from asking for new tokens all at the same time.
-            latest = _UNKNOWN_LIFETIME_REFRESH if lifetime is None else min(lifetime, _UNKNOWN_LIFETIME_REFRESH)
+            # 20 % jitter, so that many clients do not request new tokens at the same time.
+            latest = _MAX_REFRESH_INTERVAL if lifetime is None else min(lifetime, _MAX_REFRESH_INTERVAL)
             now = self._clock()
-            ends_at = math.inf if lifetime is None else now + lifetime
-            fresh = _Token(header, now + latest * (0.9 - 0.2 * self._rng()), ends_at)
-        except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to those who wait)
-            self._failed(error, refresh, threading.current_thread())
+            expires_at = math.inf if lifetime is None else now + lifetime
+            fresh = _Token(header, now + latest * (0.9 - 0.2 * self._rng()), expires_at)
+        except BaseException as error:  # noqa: BLE001  (any exception is passed to the callers that wait)
+            self._fail(error, refresh, threading.current_thread())
             return
-        self._running.pop(threading.current_thread(), None)
-        current, under_way = self._token, self._under_way.get(None)
-        # If it had been taken to hang, and another was quicker, this token may be the older one.
-        if under_way is refresh or current is None or current is self._rejected or now >= current.ends_at:
-            self._token = fresh  # first: whoever finds no refresh under way looks for it
-            if under_way is not None:
-                self._end(under_way, header)
-        self._end(refresh, header)
+        self._threads.pop(threading.current_thread(), None)
+        current_token, current_refresh = self._token, self._current_refresh.get(None)
+        # If this attempt was considered hung and another one has ended before it, this token may be the older one.
+        if (
+            current_refresh is refresh
+            or current_token is None
+            or current_token is self._rejected
+            or now >= current_token.expires_at
+        ):
+            self._token = fresh  # set first: a caller that finds no running refresh reads it
+            if current_refresh is not None:
+                self._complete(current_refresh, header)
+        self._complete(refresh, header)
 
-    def _failed(self, error: BaseException, refresh: _Refresh | None, thread: threading.Thread | None) -> None:
+    def _fail(self, error: BaseException, refresh: _Refresh | None, thread: threading.Thread | None) -> None:
         if thread is not None:
-            self._running.pop(thread, None)
+            self._threads.pop(thread, None)
         if refresh is None:
             return
         token, now = self._token, self._clock()
-        left = 0.0
-        # Not if it had been taken to hang, and another has ended since.
-        if self._under_way.get(None) is refresh and token is not None and token is not self._rejected:
-            left = token.ends_at - now
-            if left > 0:
-                wait = min(_RETRY_AFTER_FAILURE, left / 4) * (1 - 0.2 * self._rng())
+        remaining = 0.0
+        # Not if this attempt was considered hung and another one has ended meanwhile.
+        if self._current_refresh.get(None) is refresh and token is not None and token is not self._rejected:
+            remaining = token.expires_at - now
+            if remaining > 0:
+                wait = min(_RETRY_AFTER_FAILURE, remaining / 4) * (1 - 0.2 * self._rng())
                 self._token = token._replace(refresh_at=now + wait)
-        self._end(refresh, error)
-        if left > 0:
+        self._complete(refresh, error)
+        if remaining > 0:
             logger.warning("the token could not be refreshed; the old one is used while it lives: %s", error)
 
-    def _end(self, refresh: _Refresh, outcome: str | BaseException) -> None:
-        if self._under_way.get(None) is refresh:
-            self._under_way.pop(None, None)
-        refresh.settle(outcome)
+    def _complete(self, refresh: _Refresh, outcome: str | BaseException) -> None:
+        if self._current_refresh.get(None) is refresh:
+            self._current_refresh.pop(None, None)
+        refresh.resolve(outcome)
 
 
-def _is_due(refresh: _Refresh, now: float) -> bool:
-    return now >= refresh.overdue_at or threading.get_ident() in refresh.beginners
+def _needs_attempt(refresh: _Refresh, now: float) -> bool:
+    return now >= refresh.hung_at or threading.get_ident() in refresh.starting_threads
 
 
-def _taken(turn: list[None]) -> bool:
-    """Whether it was there for us."""
+def _take_permit(permits: list[None]) -> bool:
+    """Take the permit. Return whether this caller got it."""
     try:
-        turn.pop()
+        permits.pop()
     except IndexError:
         return False
     return True
 
 
-def _interrupted() -> UnavailableError:
+def _interrupted_error() -> UnavailableError:
     import grpc
 
     return UnavailableError("the refresh of the token was interrupted", code=grpc.StatusCode.UNAVAILABLE)

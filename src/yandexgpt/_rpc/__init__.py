@@ -1,1 +1,1 @@
-"""How a call is made: the only room that holds channels and stubs."""
+"""Makes calls. Only this package creates channels and stubs."""

@@ -1,4 +1,4 @@
-"""``complete_many``: a call for each of many prompts, a bounded number of them at a time; asynchronous."""
+"""The asynchronous ``complete_many``: one call per prompt, with limited concurrency."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["AsyncBatch"]
 
 
 class AsyncBatch:
-    """An asynchronous batch under way: one task reads its prompts, and each of its calls is made by a task."""
+    """A running asynchronous batch: one task reads the prompts, and one task per prompt makes its call."""
 
     iterables = (Iterable, AsyncIterable)
 
@@ -32,21 +32,21 @@ class AsyncBatch:
         self._tasks: set[asyncio.Task[Result]] = set()
         self._feeder: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
-        self._room = asyncio.Event()
+        self._may_have_capacity = asyncio.Event()
         self._exhausted = False
-        self._broken: BaseException | None = None
+        self._error: BaseException | None = None
 
     async def results(self) -> AsyncGenerator[Result, None]:
-        """The results, while prompts are read as far as they may be."""
+        """Yield the results, while prompts are read as far as the buffer has capacity."""
         options, buffer = self._options, self._buffer
         self._feeder = asyncio.ensure_future(self._feed())
         try:
             while True:
                 if (result := buffer.pop()) is not None:
-                    self._room.set()
+                    self._may_have_capacity.set()
                     yield options.check_result(result)
                 elif self.cancelled:
-                    raise self._calls.closed_meanwhile()
+                    raise self._calls.closed_error()
                 elif self._exhausted and buffer.empty:
                     break
                 else:
@@ -55,15 +55,15 @@ class AsyncBatch:
         finally:
             self.cancel()
             await asyncio.wait({self._feeder, *self._tasks})
-        broken, self._broken = self._broken, None
-        if broken is not None:
+        error, self._error = self._error, None
+        if error is not None:
             try:
-                raise broken
+                raise error
             finally:
-                del broken  # it refers to this frame
+                del error  # its traceback refers to this frame: a reference cycle
 
     def cancel(self) -> None:
-        """Cancel what is under way."""
+        """Cancel the calls in flight."""
         self.cancelled = True
         self._changed.set()
         if self._feeder is not None:
@@ -72,51 +72,53 @@ class AsyncBatch:
             task.cancel()
 
     async def _feed(self) -> None:
-        """Read the prompts, as far as they may be, and begin their calls."""
-        options, buffer, room = self._options, self._buffer, self._room
+        """Read the prompts, as far as the buffer has capacity, and start their calls."""
+        options, buffer, may_have_capacity = self._options, self._buffer, self._may_have_capacity
         try:
-            async for prompt in _each(options.prompts):
+            async for prompt in _iterate(options.prompts):
                 self._calls.check_open(buffer)
-                task = asyncio.ensure_future(self._answer_or_give_up(buffer.add_prompt(), prompt))
+                task = asyncio.ensure_future(self._make_call(buffer.add_prompt(), prompt))
                 self._tasks.add(task)
-                task.add_done_callback(self._finished)
+                task.add_done_callback(self._call_done)
                 if options.may_block:
-                    await asyncio.sleep(0)  # what is ready is handed out before a prompt is read that takes its time
+                    await asyncio.sleep(
+                        0
+                    )  # finished results are yielded before the next prompt is read, which may block
                 while not buffer.has_capacity or (options.may_block and buffer.ready):
-                    room.clear()
-                    await room.wait()
-        except BaseException as error:  # noqa: BLE001  (it is raised when those before it are handed out)
-            self._broken = error
+                    may_have_capacity.clear()
+                    await may_have_capacity.wait()
+        except BaseException as error:  # noqa: BLE001  (raised after the results before it were yielded)
+            self._error = error
         finally:
             self._exhausted = True
             self._changed.set()
 
-    async def _answer_or_give_up(self, index: int, prompt: Prompt) -> Result:
+    async def _make_call(self, index: int, prompt: Prompt) -> Result:
         try:
-            return await self._calls.answer(self._invoker, index, prompt)
+            return await self._calls.complete(self._invoker, index, prompt)
         except asyncio.CancelledError as error:
             if self.cancelled or times_cancelled():
                 raise
-            return self._calls.given_up(index, prompt, error)  # an interceptor's doing
+            return self._calls.failed_result(index, prompt, error)  # raised by an interceptor
 
-    def _finished(self, task: asyncio.Task[Result]) -> None:
+    def _call_done(self, task: asyncio.Task[Result]) -> None:
         self._tasks.discard(task)
-        if task.cancelled():  # not by whoever waits for it: by the end of the loop
+        if task.cancelled():  # not by the reader: the event loop is being shut down
             self.cancelled = True
-        elif (error := task.exception()) is not None:  # no Exception: those are in the result
-            self._broken = error
+        elif (error := task.exception()) is not None:  # only a BaseException: an Exception is in the result
+            self._error = error
             self.cancelled = True
         else:
             self._buffer.add_result(task.result())
-            self._room.set()
+            self._may_have_capacity.set()
         self._changed.set()
 
-    def closed_meanwhile(self) -> CancelledError:
-        """For a reader whose results were closed by somebody else."""
-        return self._calls.closed_meanwhile()
+    def closed_error(self) -> CancelledError:
+        """Return the error for a reader whose results were closed by another task."""
+        return self._calls.closed_error()
 
 
-async def _each(prompts: AsyncPrompts) -> AsyncIterator[Prompt]:
+async def _iterate(prompts: AsyncPrompts) -> AsyncIterator[Prompt]:
     if isinstance(prompts, AsyncIterable):
         async for prompt in prompts:
             yield prompt

@@ -1,4 +1,4 @@
-"""What makes the calls of the asynchronous client: everything about a call that waits."""
+"""Makes the calls of the asynchronous client: all code of a call that waits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import grpc
 from grpc.aio import _call
 
 from yandexgpt._concurrency import fork_safety
-from yandexgpt._concurrency.event_loops import from_any_thread, times_cancelled, wait_for_event
+from yandexgpt._concurrency.event_loops import threadsafe_callback, times_cancelled, wait_for_event
 from yandexgpt._models import NO_METADATA, ReceivedMetadata
 from yandexgpt._rpc import failures
 from yandexgpt._rpc.async_registry import AsyncChannelRegistry, cancel_rpc
@@ -25,12 +25,12 @@ from yandexgpt._rpc.channels import open_aio_channel
 from yandexgpt._rpc.client_state import ClientState
 from yandexgpt._rpc.conflate import conflate_async
 from yandexgpt._rpc.failures import code_of
-from yandexgpt._rpc.grpc_call import went_silent
+from yandexgpt._rpc.grpc_call import peer_was_silent
 from yandexgpt._rpc.iam import IamExchange
-from yandexgpt._rpc.interceptors import Attempts, check_interceptors
+from yandexgpt._rpc.interceptors import AttemptRegistry, check_interceptors
 from yandexgpt._rpc.methods import TextGenerationService, TokenizerService
 from yandexgpt._rpc.raw import AsyncRaw
-from yandexgpt._rpc.watch import Watch, read_on
+from yandexgpt._rpc.watch import Watch, drain
 from yandexgpt.errors import APIError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -44,17 +44,18 @@ if TYPE_CHECKING:
 
 __all__ = ["AsyncInvoker"]
 
-RECHECK_SECONDS = 5.0
-"""How long a call waits for others at a time before it looks again: who is collected, or whose event loop is closed,
-wakes nobody. Longer than a thread waits, because there may be thousands of tasks."""
+LIMITER_POLL_INTERVAL = 5.0
+"""Seconds between two polls of the limiter: a holder that is garbage-collected, or whose event loop is closed, does not
+notify the calls that wait. Longer than for threads, because there may be thousands of tasks."""
 
 
 class AsyncInvoker:
     """Makes the calls of one client.
 
     Args:
-        settings: the client's.
-        parent: the invoker of the client that this one came from by ``with_options``; what did not change is shared.
+        settings: of the client.
+        parent: the invoker of the client whose ``with_options`` created this one, or None. State that depends on
+            unchanged settings is shared with it.
     """
 
     def __init__(self, settings: Settings, parent: AsyncInvoker | None) -> None:
@@ -70,17 +71,17 @@ class AsyncInvoker:
         self.registry.invokers.add(self)
 
     def check_open(self) -> None:
-        """Refuse to make calls where they cannot be made.
+        """Refuse to make calls if the client or the process does not allow them.
 
         Raises:
-            ConfigurationError: the client is closed, or this process was forked while calls were under way.
+            ConfigurationError: the client is closed, or this process was forked while calls were in flight.
         """
         fork_safety.check()
         if self.closed or self.registry.closed:
             raise ConfigurationError("the client is closed")
 
     def begin(self, method: Method, subject: str, options: CallOptions) -> Call:
-        """Begin a call: its deadline runs from now.
+        """Create a call. Its deadline runs from now.
 
         Raises:
             ConfigurationError: as :meth:`check_open`.
@@ -90,7 +91,10 @@ class AsyncInvoker:
         return new_call(self.state, method, subject, options)
 
     async def close(self) -> None:
-        """End what is in flight and close the connection; if that is another client's, end the calls of this one."""
+        """Cancel all calls on the connection, and close it.
+
+        If another client has opened the connection, only cancel the calls of this client.
+        """
         self.closed = True
         if self.owns_registry:
             await self.registry.close()
@@ -98,13 +102,16 @@ class AsyncInvoker:
             self.registry.cancel(self.state)
 
     async def pause(self, seconds: float) -> None:
-        """Wait between two calls; the end of the client ends the wait.
+        """Wait between two calls. Closing the client ends the wait.
+
+        Args:
+            seconds: how long to wait.
 
         Raises:
             CancelledError: the client was closed meanwhile.
         """
         event = asyncio.Event()
-        wake = from_any_thread(event.set)
+        wake = threadsafe_callback(event.set)
         self.registry.pauses[wake] = self.state
         try:
             if not (self.closed or self.registry.closed):
@@ -112,10 +119,10 @@ class AsyncInvoker:
         finally:
             self.registry.pauses.pop(wake, None)
         if self.closed or self.registry.closed:
-            raise failures.closed_meanwhile(self.settings.operation_endpoint.target)
+            raise failures.client_closed_error(self.settings.operation_endpoint.target)
 
     async def connect(self, timeout: float | None) -> None:
-        """Open the connection to the service, by asking it for its health; whatever it answers, it is there.
+        """Open the connection to the service by a health check. Any response means that the connection is open.
 
         Raises:
             UnavailableError: it was not open in time.
@@ -123,61 +130,61 @@ class AsyncInvoker:
         call = self.begin(
             TextGenerationService.Completion, "connect", CallOptions() if timeout is None else CallOptions(timeout)
         )
-        self.registry.enter(call)
+        self.registry.add_call(call)
         pooled = self.registry.pool(call.endpoint).acquire(call)
         try:
             check = pooled.channel.unary_unary("/grpc.health.v1.Health/Check")
             cancellations = times_cancelled()
             rpc = check(b"", timeout=call.remaining(), wait_for_ready=True)
-            call.cancel_hook = from_any_thread(rpc.cancel)
+            call.cancel_hook = threadsafe_callback(rpc.cancel)
             try:
                 await rpc
             except grpc.RpcError as error:
                 if call.cancelled:
-                    raise call.cancelled_locally() from error
+                    raise call.cancelled_error() from error
                 if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                    raise call.not_connected() from error
+                    raise call.not_connected_error() from error
             except asyncio.CancelledError:
                 rpc.cancel()
                 if call.cancelled and times_cancelled() == cancellations:
-                    raise call.cancelled_locally() from None
+                    raise call.cancelled_error() from None
                 raise
         finally:
             pooled.calls.discard(call)
             self.registry.in_flight.discard(call)
 
     def raw(self) -> AsyncRaw:
-        """The generated stubs for this process and the running loop."""
+        """Return the generated stubs for this process and the running event loop."""
         self.check_open()
-        here = os.getpid(), asyncio.get_running_loop()
-        if self._raw is None or self._raw[:2] != here:
-            self._raw = *here, AsyncRaw(self.settings, self.check_open, self._open_raw_channel)
+        key = os.getpid(), asyncio.get_running_loop()
+        if self._raw is None or self._raw[:2] != key:
+            self._raw = *key, AsyncRaw(self.settings, self.check_open, self._open_raw_channel)
         return self._raw[2]
 
-    def forget_raw(self) -> None:
-        """Let go of the stubs' channels."""
+    def drop_raw(self) -> None:
+        """Drop the stubs and their channels."""
         self._raw = None
 
     async def unary(self, method: Method, request: Any, options: CallOptions) -> Answer:
-        """Make a call, and wait for its answer: of a stream the last message.
+        """Make a call, and return its answer: for a stream, the last message.
 
         Raises:
             APIError: the call failed.
         """
-        return await self._answer(self.begin(method, method.subject(request), options), request)
+        return await self._read_answer(self.begin(method, method.subject(request), options), request)
 
-    async def _answer(self, call: Call, request: Any) -> Answer:
+    async def _read_answer(self, call: Call, request: Any) -> Answer:
         async for _ in self.messages(call, request):
             pass
-        return Answer(call.answer, call.request_id, call.received)
+        return Answer(call.answer, call.request_id, call.received_metadata)
 
     def stream(
         self, method: Method, request: Any, options: CallOptions, *, latest: bool
     ) -> tuple[AsyncGenerator[CompletionResponse, None], Call]:
-        """Make a call when its first message is asked for.
+        """Create a call, and return its messages. The request is sent when the first message is read.
 
         Args:
-            latest: hand out only the newest message that there is.
+            latest: return only the newest message that is available.
         """
         call = self.begin(method, method.subject(request), options)
         messages = self.messages(call, request)
@@ -187,19 +194,19 @@ class AsyncInvoker:
         return messages, call
 
     async def messages(self, call: Call, request: Any) -> AsyncGenerator[Any, None]:
-        """The messages of a call: attempts, until one of them has handed something out."""
+        """Yield the messages of a call. Attempts are retried until one of them has yielded a message."""
         registry, method = self.registry, call.method
-        limiter = self.state.limiter_of(method)
-        # What is taken here is known by the call's own name. So it comes back, too, when the event loop is closed
-        # without another step of this generator.
-        registry.enter(call)
+        limiter = self.state.limiter_for(method)
+        # Resources are keyed by the call, so they are released even if the event loop is closed before this generator
+        # runs again.
+        registry.add_call(call)
         try:
-            self.check_open()  # only now: whoever closes the client sees the call, or the call sees that it is closed
+            self.check_open()  # after the registration: close() sees the call, or this sees close()
             pool = registry.pool(call.endpoint)
             if call.max_context_tokens is not None:
-                await self._count(call, request)
+                await self._check_prompt_length(call, request)
             if limiter is not None:
-                await self._acquire(limiter, call)
+                await self._acquire_limiter(limiter, call)
             while True:
                 authorization = await self._authorization(call)
                 if method.limit == "polls" and (delay := call.rate_limit_delay()):
@@ -208,71 +215,71 @@ class AsyncInvoker:
                 rpc: Any = None
                 last: Any = None
                 watch: Watch | None = None
-                ended = handing_out = False
+                rpc_ended = yielding = False
                 cancellations = times_cancelled()
                 try:
                     pooled = pool.acquire(call)
                     rpc = self._begin_attempt(pooled, call, request, authorization)
-                    watch = Watch.over(call, rpc)
-                    messages = aiter(rpc) if method.streams else _one(rpc)
+                    watch = Watch.for_attempt(call, rpc)
+                    messages = aiter(rpc) if method.streams else _single_message(rpc)
                     async for message in messages:
-                        if message is None:  # grpc.aio's word for it
+                        if message is None:  # grpc.aio yields None for a message that it cannot deserialize
                             cancel_rpc(rpc)
-                            raise _unreadable()
+                            raise _deserialization_error()
                         last = message
                         if not call.first_message_at:
                             call.first_message_at = time.monotonic()
                         if watch is not None:
-                            watch.hands_out(call, last)
-                        handing_out = True
+                            watch.message_received(call, last)
+                        yielding = True
                         yield last
-                        handing_out = False
+                        yielding = False
                         cancellations = times_cancelled()
                         if watch is not None:
-                            watch.reads(call, last)
-                    ended = True
-                    call.succeeded(last, await _received(rpc))
+                            watch.resume_reading(call, last)
+                    rpc_ended = True
+                    call.succeeded(last, await _received_metadata(rpc))
                     return
                 except grpc.RpcError as error:
-                    ended = True
+                    rpc_ended = True
                     if call.cancelled:
-                        raise call.cancelled_locally(last) from error
-                    if pooled is not None and went_silent(error, last):
+                        raise call.cancelled_error(last) from error
+                    if pooled is not None and peer_was_silent(error, last):
                         pool.evict(pooled)
-                    if call.stands(error, last):
+                    if call.complete_despite_failure(error, last):
                         return
                     delay = call.failed(error, last)
                 except asyncio.CancelledError as error:
-                    # gRPC's word for a call that was cancelled on this side, asyncio's for a task that was, and how
-                    # a watch ends an attempt.
+                    # gRPC raises it for a call that was cancelled on this side, asyncio for a task that was cancelled,
+                    # and a watch ends an attempt by it.
                     if watch is not None:
-                        watch.end()
+                        watch.stop()
                     if times_cancelled() == cancellations:
                         if call.cancelled:
-                            raise call.cancelled_locally(last) from None
+                            raise call.cancelled_error(last) from None
                         if watch is not None and watch.expired:
-                            raise call.expired("in an interceptor") from error
-                    call.ended_by_caller(error)
+                            raise call.deadline_error("in an interceptor") from error
+                    call.log_end_by_caller(error)
                     raise
-                except grpc.aio.UsageError as error:  # for a channel that was closed a moment ago
+                except grpc.aio.UsageError as error:  # grpc.aio raises it for a closed channel
                     if call.cancelled or registry.closed:
-                        raise call.cancelled_locally(last) from error
+                        raise call.cancelled_error(last) from error
                     raise
                 except BaseException as error:
                     if not isinstance(error, APIError):
-                        call.ended_by_caller(error)
+                        call.log_end_by_caller(error)
                     raise
                 finally:
                     call.cancel_hook = None
                     if watch is not None:
-                        watch.end()
+                        watch.stop()
                     if pooled is not None:
                         pooled.calls.discard(call)
-                        pooled.attempts.forget(request)
-                    if not ended and rpc is not None:
+                        pooled.attempts.unregister(request)
+                    if not rpc_ended and rpc is not None:
                         cancel_rpc(rpc)
-                        if handing_out and not isinstance(rpc, _call.Call):
-                            await read_on(messages)
+                        if yielding and not isinstance(rpc, _call.Call):
+                            await drain(messages)
                 await registry.wait(call, asyncio.Event(), delay)
         finally:
             if limiter is not None:
@@ -280,103 +287,107 @@ class AsyncInvoker:
             registry.in_flight.discard(call)
 
     def _begin_attempt(self, pooled: PooledChannel, call: Call, request: Any, authorization: str) -> Any:
-        """Send the request."""
+        """Send the request, and return gRPC's call."""
         timeout, metadata = call.attempt(authorization)
         multicallable = pooled.multicallable(call.method)
-        if pooled.attempts.watched:
-            pooled.attempts.expect(request, call)
+        if pooled.attempts.enabled:
+            pooled.attempts.register(request, call)
         rpc = multicallable(request, timeout=timeout, metadata=metadata)
         self.registry.add_rpc(rpc)
-        call.cancel_hook = from_any_thread(rpc.cancel)
+        call.cancel_hook = threadsafe_callback(rpc.cancel)
         if call.cancelled:
             cancel_rpc(rpc)
         return rpc
 
     async def _authorization(self, call: Call) -> str:
-        """What to send as ``authorization``. A token that cannot be got is tried for again as the call is.
+        """Return the ``authorization`` to send. A failure to get a token is retried as a failed attempt is.
 
         Raises:
-            APIError, ConfigurationError: there is none to be had.
+            APIError, ConfigurationError: no token could be got.
         """
-        while isinstance(header := self._header(call), Future):
-            failure = await self._failure(call, header)
+        while isinstance(header := self._header_or_future(call), Future):
+            failure = await self._wait_for_token(call, header)
             if failure is None:
                 return header.result()
             await self.registry.wait(call, asyncio.Event(), call.token_failed(failure))
         return header
 
-    def _header(self, call: Call) -> str | Future[str]:
-        """What to send as ``authorization``, or the token that is to be waited for."""
+    def _header_or_future(self, call: Call) -> str | Future[str]:
+        """Return the ``authorization`` to send, or a future of it."""
         credentials = self.settings.credentials
         if credentials.header is not None:
             return credentials.header
         fetch = partial(credentials.fetch, IamExchange(self.settings))
-        return credentials.token_cache.header(fetch, rejected=call.rejected_token)
+        return credentials.token_cache.header(fetch, rejected=call.rejected_authorization)
 
-    async def _failure(self, call: Call, token: Future[str]) -> BaseException | None:
-        """Wait for a token: why it could not be got, if so.
+    async def _wait_for_token(self, call: Call, token: Future[str]) -> BaseException | None:
+        """Wait for a token. Return the exception of a failure, or None if there is a token.
 
         Raises:
-            DeadlineExceededError, CancelledError: the call ended before.
+            DeadlineExceededError, CancelledError: the call ended first.
         """
         event = asyncio.Event()
-        wake = from_any_thread(event.set)
+        wake = threadsafe_callback(event.set)
 
-        def tell(_: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has closed: nobody waits there any more
+        def notify(_: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: no task waits there any more
                 wake()
 
-        token.add_done_callback(tell)
+        token.add_done_callback(notify)
         if not await self.registry.wait(call, event, call.remaining()):
-            raise call.expired("while waiting for a token")
+            raise call.deadline_error("while waiting for a token")
         return token.exception()
 
-    async def _count(self, call: Call, request: Any) -> None:
-        """Count the prompt of a call before it is sent.
+    async def _check_prompt_length(self, call: Call, request: Any) -> None:
+        """Count the tokens of the prompt before it is sent.
 
         Raises:
-            PromptTooLongError: it does not fit.
+            PromptTooLongError: it exceeds ``max_context_tokens``.
         """
         counting = call.child_call(TokenizerService.TokenizeCompletion)
         call.cancel_hook = counting.cancel
         if call.cancelled:
             counting.cancel()
         try:
-            tokens = (await self._answer(counting, request)).message.tokens
+            tokens = (await self._read_answer(counting, request)).message.tokens
         finally:
             call.cancel_hook = None
-        call.fits(request, len(tokens))
+        call.check_prompt_length(request, len(tokens))
 
-    async def _acquire(self, limiter: Limiter, call: Call) -> None:
-        """Wait until the call may be made."""
+    async def _acquire_limiter(self, limiter: Limiter, call: Call) -> None:
+        """Acquire the limiter for the call."""
         event = asyncio.Event()
-        if limiter.acquire(call, from_any_thread(event.set), asyncio.get_running_loop().is_closed):
+        if limiter.acquire(call, threadsafe_callback(event.set), asyncio.get_running_loop().is_closed):
             return
         while not limiter.holds(call):
             left = call.remaining()
             if left == 0.0:
-                raise call.expired(f"in line, behind {self.state.calls_ahead(call.method)}")
-            await self.registry.wait(call, event, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
+                raise call.deadline_error(f"in line, behind {self.state.describe_limiter_holders(call.method)}")
+            await self.registry.wait(
+                call, event, LIMITER_POLL_INTERVAL if left is None else min(left, LIMITER_POLL_INTERVAL)
+            )
             event.clear()
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.aio.Channel:
         interceptors = [*self.settings.interceptors, _AuthorizeUnary(self), _AuthorizeStream(self)]
-        channel: grpc.aio.Channel = open_aio_channel(endpoint, self.settings.channel_options, Attempts(), interceptors)
+        channel: grpc.aio.Channel = open_aio_channel(
+            endpoint, self.settings.channel_options, AttemptRegistry(), interceptors
+        )
         self.registry.raw_channels.append((channel, asyncio.get_running_loop()))
         return channel
 
     async def authorized(self, details: Any) -> dict[str, Any]:
-        """The metadata of a raw call, with the client's, and the time that is left after a wait for a token."""
-        limited = (details.timeout or 0.0) > 0.0  # what is not, gRPC refuses itself
+        """Return the metadata of a raw call plus those of the client, and its timeout less the wait for a token."""
+        limited = (details.timeout or 0.0) > 0.0  # gRPC itself rejects a timeout that is not positive
         call = self.begin(
             TextGenerationService.Completion, "raw", CallOptions(details.timeout) if limited else CallOptions()
         )
-        self.registry.enter(call)
+        self.registry.add_call(call)
         try:
             self.check_open()
-            header = self._header(call)
+            header = self._header_or_future(call)
             if isinstance(header, Future):
-                await self._failure(call, header)
+                await self._wait_for_token(call, header)
                 header = header.result()
         finally:
             self.registry.in_flight.discard(call)
@@ -385,7 +396,7 @@ class AsyncInvoker:
 
 
 class _Authorize:
-    """Adds the client's metadata to the calls of the raw stubs."""
+    """Adds the metadata of the client to the calls of the raw stubs."""
 
     def __init__(self, invoker: AsyncInvoker) -> None:
         self._invoker = invoker
@@ -405,19 +416,19 @@ class _AuthorizeStream(_Authorize, grpc.aio.UnaryStreamClientInterceptor):
     intercept_unary_stream = _Authorize._continue
 
 
-def _unreadable() -> grpc.aio.AioRpcError:
-    """For a message that is no protobuf: what the synchronous kind of call raises by itself."""
+def _deserialization_error() -> grpc.aio.AioRpcError:
+    """Return the error for a message that is not valid protobuf. Synchronous calls of gRPC raise it themselves."""
     nothing = grpc.aio.Metadata()
     return grpc.aio.AioRpcError(grpc.StatusCode.INTERNAL, nothing, nothing, "Exception deserializing response!")
 
 
-async def _one(rpc: Any) -> AsyncGenerator[Any, None]:
-    """The answer of a unary call as a stream of one message."""
+async def _single_message(rpc: Any) -> AsyncGenerator[Any, None]:
+    """Yield the answer of a unary call."""
     yield await rpc
 
 
-async def _received(rpc: Any) -> ReceivedMetadata:
-    """What the service sent around the answer, as far as the call says: an interceptor may have taken its place."""
+async def _received_metadata(rpc: Any) -> ReceivedMetadata:
+    """Return the initial and trailing metadata; none if an interceptor has returned an object without them."""
     try:
         return ReceivedMetadata(await rpc.initial_metadata(), await rpc.trailing_metadata())
     except AttributeError:

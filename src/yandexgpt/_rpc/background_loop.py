@@ -1,6 +1,6 @@
-"""An event loop in a background thread: how the synchronous client makes many calls at once.
+"""An event loop in a background thread, in which the synchronous client makes many concurrent calls.
 
-A thread per call would cost several times the CPU.
+A thread per call would use several times the CPU time.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections import deque
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency.threads import StoppableThread, exiting
+from yandexgpt._concurrency.threads import StoppableThread, interpreter_is_exiting
 from yandexgpt._rpc.async_invoker import AsyncInvoker
 from yandexgpt._rpc.async_registry import AsyncChannelRegistry
-from yandexgpt._rpc.interceptors import asynchronous
+from yandexgpt._rpc.interceptors import aio_interceptors
 from yandexgpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["BackgroundLoop"]
 
-SETTLING_SECONDS = 0.05
-"""How long a loop whose calls were cancelled waits before it closes. What gRPC still has to say of them would reach
-another loop of the process, which complains that this one is closed."""
+CANCEL_DRAIN_SECONDS = 0.05
+"""How long the loop stays open after its calls were cancelled. gRPC delivers the remaining events of such calls to any
+event loop of the process, and that one would log an error because this loop is closed."""
 
 
 class _Registry(AsyncChannelRegistry):
-    """Channels that cannot be let go of before a fork, as others are: its loop goes on in another thread."""
+    """Channels that, unlike others, are not dropped before a fork: their event loop runs in another thread."""
 
     background: BackgroundLoop
 
     def before_fork(self) -> bool:
-        """Wait for the thread if it is about to end."""
+        """Wait for the thread if it has been asked to stop."""
         return self.background.before_fork()
 
 
@@ -47,26 +47,26 @@ class BackgroundLoop:
     """An event loop in a thread, which makes the calls of one synchronous batch.
 
     Args:
-        invoker: of the client whose calls they are; settings, retry budget and limiters are shared with it.
-        calls: makes them.
+        invoker: of the client; settings, retry budget and limiters are shared with it.
+        calls: makes the calls.
     """
 
     def __init__(self, invoker: Invoker, calls: BatchCalls) -> None:
-        self.done: SimpleQueue[Result | None] = SimpleQueue()
-        """Results as they come; None when the loop has ended."""
+        self.results: SimpleQueue[Result | None] = SimpleQueue()
+        """Results in the order of completion; None after the last one, when the loop has stopped."""
         self._calls = calls
-        settings = dataclasses.replace(invoker.settings, interceptors=asynchronous(invoker.settings.interceptors))
-        self._native = AsyncInvoker(settings, None)
-        self._native.registry = registry = _Registry(settings)
+        settings = dataclasses.replace(invoker.settings, interceptors=aio_interceptors(invoker.settings.interceptors))
+        self._async_invoker = AsyncInvoker(settings, None)
+        self._async_invoker.registry = registry = _Registry(settings)
         registry.background = self
-        self._native.state = invoker.state
-        self._inbox: deque[tuple[int, Prompt]] = deque()
-        self._told = False
+        self._async_invoker.state = invoker.state
+        self._submitted: deque[tuple[int, Prompt]] = deque()
+        self._start_is_scheduled = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = asyncio.Event()
+        self._stop_event = asyncio.Event()
         self._loop = asyncio.new_event_loop()
-        self._worker: StoppableThread | None = None
-        self._ending = self._ended = False
+        self._thread: StoppableThread | None = None
+        self._stop_requested = self._loop_is_closed = False
         self._invoker = invoker
         self._batches = invoker.registry.batches
 
@@ -78,79 +78,80 @@ class BackgroundLoop:
         """
         self._batches[self] = self._invoker.state
         try:
-            self._worker = StoppableThread("yandexgpt-many", self._run, self._stop)
+            self._thread = StoppableThread("yandexgpt-many", self._run, self._stop)
         except ConfigurationError:
             self._loop.close()
             raise
-        except BaseException:  # Ctrl-C: the thread may run, or not
+        except BaseException:  # Ctrl-C: the thread may have been started or not
             self._stop()
             raise
-        if self._invoker.closed or self._invoker.registry.closed:  # meanwhile, and perhaps before this was known
+        # The client may have been closed before this loop was in its registry.
+        if self._invoker.closed or self._invoker.registry.closed:
             self.cancel()
 
     def check(self) -> None:
-        """Refuse to go on in the child of a fork.
+        """Refuse to continue in the child of a fork.
 
         Raises:
-            ConfigurationError: this is one.
+            ConfigurationError: the thread was started before a fork.
         """
-        if self._worker is not None:
-            self._worker.check()
+        if self._thread is not None:
+            self._thread.check()
 
     def before_fork(self) -> bool:
-        """Whether the thread is there, and may be inside gRPC."""
-        if self._worker is None:
+        """Return whether the thread runs, and so may be inside gRPC."""
+        if self._thread is None:
             return False
-        if self._ending:
-            self._worker.end()
-        return not self._ended
+        if self._stop_requested:
+            self._thread.stop_and_join()
+        return not self._loop_is_closed
 
     def submit(self, index: int, prompt: Prompt) -> None:
-        """Begin a call."""
-        self._inbox.append((index, prompt))
-        if not self._told:  # one word for all that come before it is heard
-            self._told = True
-            self._tell(self._begin)
+        """Start a call."""
+        self._submitted.append((index, prompt))
+        if not self._start_is_scheduled:  # one callback starts all calls submitted before it runs
+            self._start_is_scheduled = True
+            self._call_soon(self._start_calls)
 
-    def end(self, *, wait: bool = True) -> None:
-        """Cancel what is under way, and end the thread.
+    def close(self, *, wait: bool = True) -> None:
+        """Cancel the calls in flight, and stop the thread.
 
         Args:
-            wait: for the end of the thread; not in a finalizer.
+            wait: join the thread; False in a finalizer.
         """
         self._batches.pop(self, None)
-        if self._worker is not None:
-            (self._worker.end if wait else self._worker.stop)()
+        if self._thread is not None:
+            (self._thread.stop_and_join if wait else self._thread.stop)()
 
     def cancel(self) -> None:
-        """The client was closed: end, and let the calls that are under way say why they did."""
-        self._native.closed = True
+        """Stop because the client was closed; the calls in flight fail with the error for that."""
+        self._async_invoker.closed = True
         self._stop()
 
     def _stop(self) -> None:
-        self._ending = True
-        self._tell(self._stopped.set)
+        self._stop_requested = True
+        self._call_soon(self._stop_event.set)
 
-    def _tell(self, function: Callable[[], object]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has closed: whoever waits gets the None
+    def _call_soon(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the reader gets the None of the results
             self._loop.call_soon_threadsafe(function)
 
-    def _begin(self) -> None:
-        self._told = False
-        while self._inbox and not self._stopped.is_set():
-            task = self._loop.create_task(self._make(*self._inbox.popleft()))
+    def _start_calls(self) -> None:
+        self._start_is_scheduled = False
+        while self._submitted and not self._stop_event.is_set():
+            task = self._loop.create_task(self._make_call(*self._submitted.popleft()))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _make(self, index: int, prompt: Prompt) -> None:
+    async def _make_call(self, index: int, prompt: Prompt) -> None:
         try:
-            result = await self._calls.answer(self._native, index, prompt)
+            result = await self._calls.complete(self._async_invoker, index, prompt)
         except BaseException as error:
-            if self._stopped.is_set():
+            if self._stop_event.is_set():
                 raise
-            # Whatever else ends the call, such as an interceptor: the reader, who waits, is told.
-            result = self._calls.given_up(index, prompt, error)
-        self.done.put(result)
+            # Anything else that ends the call, such as an interceptor, must produce a result: the reader waits for it.
+            result = self._calls.failed_result(index, prompt, error)
+        self.results.put(result)
 
     def _run(self) -> None:
         try:
@@ -158,20 +159,20 @@ class BackgroundLoop:
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         finally:
             self._loop.close()
-            self._ended = True
-            if not exiting():
-                self.done.put(None)
+            self._loop_is_closed = True
+            if not interpreter_is_exiting():
+                self.results.put(None)
 
     async def _main(self) -> None:
-        await self._stopped.wait()
-        given_up = bool(self._tasks)
-        if self._native.closed:
-            await self._native.close()
+        await self._stop_event.wait()
+        had_calls = bool(self._tasks)
+        if self._async_invoker.closed:
+            await self._async_invoker.close()
         else:
             for task in self._tasks:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._native.close()
-        if given_up:
-            await asyncio.sleep(SETTLING_SECONDS)
+        await self._async_invoker.close()
+        if had_calls:
+            await asyncio.sleep(CANCEL_DRAIN_SECONDS)

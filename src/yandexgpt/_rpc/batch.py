@@ -1,4 +1,4 @@
-"""``complete_many``: a call for each of many prompts, a bounded number of them at a time; synchronous."""
+"""The synchronous ``complete_many``: one call per prompt, with limited concurrency."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Generator, Iterable
 from queue import Empty
 from typing import TYPE_CHECKING, Any, cast
 
-from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
+from yandexgpt._concurrency.threads import SIGNAL_CHECK_INTERVAL
 from yandexgpt._rpc.background_loop import BackgroundLoop
 from yandexgpt._rpc.batch_calls import BatchCalls
 from yandexgpt._rpc.channels import check_aio
-from yandexgpt._rpc.interceptors import asynchronous
+from yandexgpt._rpc.interceptors import aio_interceptors
 from yandexgpt.errors import CancelledError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Batch"]
 
-_NO_MORE: Any = object()
+_EXHAUSTED: Any = object()
 
 
 class Batch:
-    """A synchronous batch under way: its calls are made in a background loop, its prompts are read by its reader."""
+    """A running synchronous batch: a background loop makes its calls, and the reader's thread reads its prompts."""
 
     iterables = (Iterable,)
     _background: BackgroundLoop | None = None
@@ -36,101 +36,100 @@ class Batch:
         self.cancelled = False
         check_aio()
         interceptors = invoker.settings.interceptors
-        if interceptors and not asynchronous(interceptors):
+        if interceptors and not aio_interceptors(interceptors):
             raise ConfigurationError(
                 "complete_many() makes its calls over grpc.aio, and the client's interceptors are synchronous: give "
                 "asynchronous ones (grpc.aio.ClientInterceptor) among interceptors= as well"
             )
 
     def __del__(self) -> None:
-        """Ctrl-C may have come before the results could end the loop."""
+        """Stop the loop: Ctrl-C may have interrupted the results before they stopped it."""
         if self._background is not None:
-            self._background.end(wait=False)
+            self._background.close(wait=False)
 
     def results(self) -> Generator[Result, None, None]:
-        """The results, while prompts are read as far as they may be."""
+        """Yield the results, while prompts are read as far as the buffer has capacity."""
         options, buffer = self._options, self._options.new_buffer()
         prompts = iter(cast("Prompts", options.prompts))
         exhausted = False
-        broken: Exception | None = None
-        dropped = False
+        prompts_error: Exception | None = None
+        in_finalizer = False
         try:
             while True:
-                self._collect(buffer)
-                # The source may take its time, or wait for what was handed out: what is ready goes first.
+                self._store_results(buffer)
+                # Reading a prompt may block, possibly until a result is yielded. So finished results are yielded first.
                 may_read = buffer.has_capacity and not exhausted
                 if (not may_read or options.may_block) and (result := buffer.pop()) is not None:
                     yield options.check_result(result)
                 elif may_read:
                     try:
-                        prompt = next(prompts, _NO_MORE)
-                        if prompt is _NO_MORE:
+                        prompt = next(prompts, _EXHAUSTED)
+                        if prompt is _EXHAUSTED:
                             exhausted = True
                         else:
                             self._calls.check_open(buffer)
-                            self._started().submit(buffer.add_prompt(), prompt)
-                    except Exception as error:  # noqa: BLE001  (it is raised when those before it are handed out)
+                            self._running_loop().submit(buffer.add_prompt(), prompt)
+                    except Exception as error:  # noqa: BLE001  (raised after the results before it were yielded)
                         exhausted = True
-                        broken = error
+                        prompts_error = error
                 elif not buffer.empty:
-                    self._wait(buffer)
+                    self._wait_for_result(buffer)
                 else:
                     break
         except GeneratorExit:
-            dropped = not self.cancelled  # nobody has closed the results, so this is a finalizer, which must not wait
+            in_finalizer = not self.cancelled  # not closed, so this is a finalizer, which must not wait
             raise
         finally:
             if self._background is not None:
-                self._background.end(wait=not dropped)
-        if broken is not None:
+                self._background.close(wait=not in_finalizer)
+        if prompts_error is not None:
             try:
-                raise broken
+                raise prompts_error
             finally:
-                del broken  # it refers to this frame
+                del prompts_error  # its traceback refers to this frame: a reference cycle
 
     def cancel(self) -> None:
-        """End what is under way, from any thread."""
+        """Cancel the calls in flight, from any thread."""
         self.cancelled = True
         if self._background is not None:
-            self._background.end()
+            self._background.close()
 
-    def _started(self) -> BackgroundLoop:
-        """What makes the calls, from the first of them on.
+    def _running_loop(self) -> BackgroundLoop:
+        """Return the loop that makes the calls. It is started for the first call.
 
         Raises:
             CancelledError: the results were closed.
         """
         if self.cancelled:
-            raise self._calls.closed_meanwhile()
+            raise self._calls.closed_error()
         if self._background is None:
             self._background = BackgroundLoop(self._invoker, self._calls)
             self._background.start()
-            if self.cancelled:  # meanwhile: whoever closed it may not have seen the loop
-                raise self._calls.closed_meanwhile()
+            if self.cancelled:  # cancel() was called meanwhile, and may not have seen the loop
+                raise self._calls.closed_error()
         self._background.check()
         return self._background
 
-    def _collect(self, buffer: ResultBuffer) -> None:
-        """Take in what has come."""
+    def _store_results(self, buffer: ResultBuffer) -> None:
+        """Move the results that are available to the buffer."""
         if self._background is not None:
             with contextlib.suppress(Empty):
                 while True:
-                    self._take_in(self._background.done.get_nowait(), buffer)
+                    self._store(self._background.results.get_nowait(), buffer)
 
-    def _wait(self, buffer: ResultBuffer) -> None:
-        """Wait for something to come."""
-        assert self._background is not None  # noqa: S101  (it is there since the first prompt)
+    def _wait_for_result(self, buffer: ResultBuffer) -> None:
+        assert self._background is not None  # noqa: S101  (it is set with the first prompt)
         while True:
             self._background.check()
             with contextlib.suppress(Empty):
-                return self._take_in(self._background.done.get(timeout=SIGNALS_SEEN_WITHIN), buffer)
+                return self._store(self._background.results.get(timeout=SIGNAL_CHECK_INTERVAL), buffer)
 
-    def _take_in(self, result: Result | None, buffer: ResultBuffer) -> None:
+    def _store(self, result: Result | None, buffer: ResultBuffer) -> None:
         if result is not None:
             buffer.add_result(result)
         elif buffer.in_flight:
-            raise self._calls.closed_meanwhile()
+            raise self._calls.closed_error()
 
-    def closed_meanwhile(self) -> CancelledError:
-        """For a reader whose results were closed by somebody else."""
-        return self._calls.closed_meanwhile()
+    def closed_error(self) -> CancelledError:
+        """Return the error for a reader whose results were closed by another thread."""
+        return self._calls.closed_error()

@@ -1,4 +1,4 @@
-"""The calls of a batch: what both clients share of ``complete_many``."""
+"""The calls of ``complete_many``, shared by both clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["BatchCalls"]
 
 
 class BatchCalls:
-    """Makes the call for each prompt of a batch, and says what its end means.
+    """Makes the call for each prompt of a batch, and turns its outcome into a result.
 
     Raises:
         ValueError: an option of the calls has an impossible value.
@@ -32,13 +32,13 @@ class BatchCalls:
     def __init__(self, invoker: Invoker | AsyncInvoker, options: BatchOptions) -> None:
         self._invoker = invoker
         self._options = options
-        invoker.begin(TextGenerationService.Completion, "-", CallOptions(**options.call_options))  # checks them
+        invoker.begin(TextGenerationService.Completion, "-", CallOptions(**options.call_options))  # checks the options
 
-    async def answer(self, invoker: AsyncInvoker, index: int, prompt: Prompt) -> Result:
+    async def complete(self, invoker: AsyncInvoker, index: int, prompt: Prompt) -> Result:
         """Make the call for a prompt.
 
         Args:
-            invoker: of the event loop that this runs in.
+            invoker: of the running event loop.
         """
         options = CallOptions(**self._options.call_options)
         if options.request_id is not None:
@@ -46,38 +46,38 @@ class BatchCalls:
         try:
             request = self._options.build_request(prompt)
             answer = await invoker.unary(TextGenerationService.Completion, request, options)
-        except Exception as error:  # noqa: BLE001  (it is raised where its result would be handed out)
+        except Exception as error:  # noqa: BLE001  (raised where the result would be returned)
             refused = isinstance(error, ConfigurationError) and self._client_is_closed
-            return Result(index, prompt, self.closed_meanwhile() if refused else error)
+            return Result(index, prompt, self.closed_error() if refused else error)
         return Result(index, prompt, None, Completion(*answer))
 
-    def given_up(self, index: int, prompt: Prompt, error: BaseException) -> Result:
-        """What becomes of a prompt whose call was ended by something else than an error: an interceptor, or the end."""
+    def failed_result(self, index: int, prompt: Prompt, error: BaseException) -> Result:
+        """Return the result of a prompt whose call was ended by an exception, for example of an interceptor."""
         if isinstance(error, Exception):
             return Result(index, prompt, error)
-        cancelled = self._cancelled("the call was cancelled")
+        cancelled = self._cancelled_error("the call was cancelled")
         cancelled.__cause__ = error
         return Result(index, prompt, cancelled)
 
     def check_open(self, buffer: ResultBuffer) -> None:
-        """Refuse to begin another call where none can be made.
+        """Refuse to start another call if none can be made.
 
         Raises:
-            CancelledError: the client was closed after the first, and no result says so.
+            CancelledError: the client was closed after the first call, and no result says so.
             ConfigurationError: it was closed before, or a result says so, or it cannot be used in this process.
         """
         if buffer.has_started and not buffer.has_cancelled_result and self._client_is_closed:
-            raise self.closed_meanwhile()
+            raise self.closed_error()
         self._invoker.check_open()
 
     @property
     def _client_is_closed(self) -> bool:
         return self._invoker.closed or self._invoker.registry.closed
 
-    def closed_meanwhile(self) -> CancelledError:
-        """For a reader whose results were closed by somebody else."""
-        return self._cancelled("the results were closed while they were read")
+    def closed_error(self) -> CancelledError:
+        """Return the error for a reader whose results were closed by another thread or task."""
+        return self._cancelled_error("the results were closed while they were read")
 
-    def _cancelled(self, message: str) -> CancelledError:
+    def _cancelled_error(self, message: str) -> CancelledError:
         endpoint = self._invoker.settings.endpoint.target
         return CancelledError(message, code=grpc.StatusCode.CANCELLED, endpoint=endpoint)

@@ -1,7 +1,7 @@
-"""One call from its first attempt to its end: what both clients share of it. Nothing here waits.
+"""One call, from its first attempt to its end, shared by both clients. Nothing here waits.
 
-An invoker asks for the next attempt, makes it, and reports how it went; after a failure it is told how long to wait
-before the next attempt, or gets the error raised.
+An invoker begins an attempt, makes it, and reports its outcome. After a failure, the call returns how long to wait
+before the next attempt, or raises the error.
 """
 
 from __future__ import annotations
@@ -41,21 +41,21 @@ if TYPE_CHECKING:
 __all__ = ["IDEMPOTENCY_KEY", "Answer", "Attempt", "Call", "CallOptions", "new_call"]
 
 IDEMPOTENCY_KEY = "idempotency-key"
-"""Metadata by which the service knows an attempt of a call that creates something from a second such call."""
+"""The metadata key by which the service distinguishes a retry from a new call that creates another object."""
 
 
 logger = logging.getLogger("yandexgpt")
 
 
 class Attempt(NamedTuple):
-    """What an attempt is made with."""
+    """The arguments of one attempt: its timeout in seconds, and its metadata."""
 
     timeout: float | None
     metadata: tuple[tuple[str, str | bytes], ...]
 
 
 class CallOptions(NamedTuple):
-    """How one call is to be made, as its caller says; what is not given is the client's."""
+    """Options of one call; those that are not given have the value of the client."""
 
     timeout: float | Unset | None = UNSET
     attempt_timeout: float | Unset | None = UNSET
@@ -65,22 +65,22 @@ class CallOptions(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a call that succeeded has brought."""
+    """The result of a call that succeeded."""
 
     message: Any
     request_id: str
-    received: ReceivedMetadata
+    received_metadata: ReceivedMetadata
 
 
 def new_call(state: ClientState, method: Method, subject: str, options: CallOptions) -> Call:
-    """Begin a call: its deadline runs from now.
+    """Create a call. Its deadline runs from now.
 
     Raises:
         ValueError: an option has an impossible value.
     """
     settings = state.settings
-    if state.ended_by_caller:
-        state.log_ended_by_caller()
+    if state.calls_ended_by_caller:
+        state.log_calls_ended_by_caller()
     timeout, attempt_timeout, metadata, request_id, max_context_tokens = options
     if isinstance(timeout, Unset):
         timeout = settings.timeout
@@ -111,24 +111,24 @@ def new_call(state: ClientState, method: Method, subject: str, options: CallOpti
 
 
 def _new_id() -> str:
-    """A UUID, not meant to be a secret: ``uuid.uuid4()`` would ask the system for random bytes in each call."""
+    """Return a UUID that need not be secret: ``uuid.uuid4()`` would read random bytes from the system for each call."""
     return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 class Call:
-    """One call: its deadline, its attempts so far, and what it means when one fails."""
+    """One call: its deadline, its attempts, and the handling of their failures."""
 
     __slots__ = (
         "__weakref__",
         "_attempt_timeout",
+        "_attempt_timeout_applies",
         "_base_metadata",
         "_deadline",
         "_failures",
-        "_own_deadline",
         "_started",
         "_subject",
         "answer",
-        "attempt_ends",
+        "attempt_deadline",
         "attempts",
         "authorization",
         "cancel_hook",
@@ -139,8 +139,8 @@ class Call:
         "loop",
         "max_context_tokens",
         "method",
-        "received",
-        "rejected_token",
+        "received_metadata",
+        "rejected_authorization",
         "request_id",
         "rpc",
         "state",
@@ -163,82 +163,82 @@ class Call:
         self._started = time.monotonic()
         self._deadline = None if timeout is None else self._started + timeout
         self._attempt_timeout = attempt_timeout
-        self._own_deadline = False
-        self.attempt_ends: float | None = None
-        """When the attempt under way is over, on the clock of ``time.monotonic``."""
+        self._attempt_timeout_applies = False
+        self.attempt_deadline: float | None = None
+        """The deadline of the current attempt, on the clock of ``time.monotonic``."""
         self._failures = 0
         self._base_metadata = metadata
         self.request_id = request_id
         self.attempts = 0
         self.authorization: str | None = None
-        self.rejected_token: str | None = None
-        """The authorization that the service has refused: the next attempt needs another."""
+        self.rejected_authorization: str | None = None
+        """The authorization that the service has rejected: the next attempt needs another one."""
         self.first_message_at = 0.0
         self.answer: Any = None
-        """The last message of a call that has succeeded."""
-        self.received = NO_METADATA
-        """What came around the answer of a call that has succeeded."""
+        """The last message, once the call has succeeded."""
+        self.received_metadata = NO_METADATA
+        """The initial and trailing metadata, once the call has succeeded."""
         self.cancel_hook: Callable[[], Any] | None = None
-        """Ends what the invoker is waiting for just now; may be called from any thread."""
+        """Ends the current wait of the invoker; may be called from any thread."""
         self.rpc: Any = None
-        """gRPC's call of the attempt under way, where it is known: behind interceptors it may not be."""
+        """gRPC's call of the current attempt, or None if it is not known, which interceptors may cause."""
         self.generator: weakref.ref[Any] | None = None
-        """What an asynchronous stream reads, to be closed when its event loop is."""
+        """The generator that an asynchronous stream reads. It is closed if its event loop was closed."""
         self.loop: AbstractEventLoop | None = None
-        """The event loop that an asynchronous call runs in."""
+        """The event loop in which an asynchronous call runs."""
         self.cancelled = False
         self.max_context_tokens: int | None = None
-        """What the tokens of the prompt, counted before it is sent, and of the answer may be together."""
+        """The limit on the tokens of the prompt, counted before it is sent, plus ``max_tokens`` of the answer."""
 
-    def fits(self, request: CompletionRequest, tokens: int) -> None:
-        """The prompt was counted.
+    def check_prompt_length(self, request: CompletionRequest, tokens: int) -> None:
+        """Check the number of tokens of the prompt.
 
         Raises:
-            PromptTooLongError: it does not fit.
+            PromptTooLongError: it exceeds ``max_context_tokens``.
         """
         limit, wanted = self.max_context_tokens, request.completion_options.max_tokens.value
         if limit is not None and tokens + wanted > limit:
             raise PromptTooLongError(tokens, wanted, limit)
 
     def child_call(self, method: Method) -> Call:
-        """A call to be made before this one, on its behalf: with its metadata, within its deadline."""
+        """Return a call to make before this one, with the same metadata and deadline."""
         metadata = tuple(pair for pair in self._base_metadata if pair[0] != IDEMPOTENCY_KEY)
         call = Call(self.state, method, self._subject, None, self._attempt_timeout, metadata, _new_id())
         call._deadline = self._deadline
         return call
 
     def rate_limit_delay(self) -> float:
-        """Seconds to wait before the next attempt, so that it keeps its distance from others (>= 0).
+        """Reserve a start time for the next attempt, and return the seconds to wait for it (>= 0).
 
         Raises:
-            DeadlineExceededError: its turn would come too late.
+            DeadlineExceededError: the start time would be after the deadline.
         """
         now = time.monotonic()
         moment = self.state.rate_limiter.reserve(now, math.inf if self._deadline is None else self._deadline)
         if moment is None:
-            raise self.expired("behind other look-ups of operations")
+            raise self.deadline_error("behind other look-ups of operations")
         return moment - now
 
     def remaining(self) -> float | None:
-        """Seconds to the deadline (never negative), or None without one."""
+        """Return the seconds to the deadline (>= 0), or None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
 
     def completion(self) -> Completion:
-        """The answer of a call that has succeeded."""
-        return Completion(self.answer, self.request_id, self.received)
+        """Return the answer, once the call has succeeded."""
+        return Completion(self.answer, self.request_id, self.received_metadata)
 
     def cancel(self) -> None:
-        """End the call, from any thread, signal handler or finalizer."""
+        """Cancel the call, from any thread, signal handler or finalizer."""
         self.cancelled = True
         cancel_hook = self.cancel_hook
         if cancel_hook is not None:
             cancel_hook()
 
-    def started(self, rpc: Any) -> None:
-        """gRPC's call of this attempt has become known.
+    def attach_rpc(self, rpc: Any) -> None:
+        """Set gRPC's call of the current attempt, so that it can be cancelled.
 
         Args:
-            rpc: the call, or None if it is not known, and so cannot be cancelled, before its next message.
+            rpc: gRPC's call, or None if it is not known, and so cannot be cancelled, before its next message.
         """
         self.rpc = rpc
         if rpc is not None:
@@ -246,34 +246,34 @@ class Call:
             if self.cancelled:
                 rpc.cancel()
 
-    def within(self, timeout: float | None) -> float | None:
-        """What is left of an attempt's timeout, in seconds, now that interceptors have taken their time."""
-        if self.attempt_ends is None:
+    def limit_to_attempt(self, timeout: float | None) -> float | None:
+        """Return a timeout in seconds, reduced to the time left for the attempt after interceptors have run."""
+        if self.attempt_deadline is None:
             return timeout
-        left = max(0.0, self.attempt_ends - time.monotonic())
+        left = max(0.0, self.attempt_deadline - time.monotonic())
         return left if timeout is None else min(left, timeout)
 
     @property
     def loop_is_closed(self) -> bool:
-        """Whether the event loop that it ran in is closed: nothing of it will run any more."""
+        """Whether its event loop is closed, so that no code of the call will run any more."""
         return self.loop is not None and self.loop.is_closed()
 
     def attempt(self, authorization: str) -> Attempt:
         """Begin the next attempt.
 
         Raises:
-            DeadlineExceededError: there is no time left for it.
+            DeadlineExceededError: the deadline has passed.
         """
         timeout = self.remaining()
         if timeout == 0.0:
-            raise self.expired("before the call could be sent")
-        self._own_deadline = False
+            raise self.deadline_error("before the call could be sent")
+        self._attempt_timeout_applies = False
         limit = self._attempt_timeout
         if limit is not None and (timeout is None or limit < timeout):
             timeout = limit
-            self._own_deadline = True
+            self._attempt_timeout_applies = True
         timeout = grpc_timeout(timeout)
-        self.attempt_ends = None if timeout is None else time.monotonic() + timeout
+        self.attempt_deadline = None if timeout is None else time.monotonic() + timeout
         self.attempts += 1
         self.authorization = authorization
         self.rpc = None
@@ -283,39 +283,45 @@ class Call:
         return Attempt(timeout, (*own, *self._base_metadata))
 
     def succeeded(self, last: Any, received: ReceivedMetadata) -> None:
-        """The call has ended with the status OK.
+        """Record that the call has ended with the status OK.
 
         Raises:
-            InternalServerError: but without any answer.
+            InternalServerError: there was no message.
         """
-        self.received = received
+        self.received_metadata = received
         if last is None:
             import grpc
 
-            raise self._ended(self._error(grpc.StatusCode.INTERNAL, "the service ended the call without an answer"))
+            raise self._log_failure(
+                self._new_error(grpc.StatusCode.INTERNAL, "the service ended the call without an answer")
+            )
         self.answer = last
         self.state.budget.record_success()
         if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("call succeeded: %s", self._facts(last))
+            logger.debug("call succeeded: %s", self._describe(last))
 
-    def stands(self, failure: grpc.RpcError, last: Any) -> bool:
-        """Whether the answer is whole although the attempt failed: the connection broke only after the final message.
+    def complete_despite_failure(self, failure: grpc.RpcError, last: Any) -> bool:
+        """Return whether the answer is complete although the attempt failed. If so, record the success of the call.
+
+        It is complete if the connection broke after the final message.
 
         Args:
-            last: the last message that this attempt has received, if any.
+            last: the last message that this attempt has received, or None.
         """
         if last is None or (self.method.streams and first_alternative(last).status <= Status.PARTIAL):
             return False
         initial, trailing = failures.initial_metadata_of(failure), failures.trailing_metadata_of(failure)
-        logger.info("the connection broke after the final message, which stands: %s", self._error_of(failure))
+        logger.info(
+            "the connection broke after the final message; the answer is complete: %s", self._to_api_error(failure)
+        )
         self.succeeded(last, ReceivedMetadata(initial, trailing))
         return True
 
     def failed(self, failure: grpc.RpcError, last: Any) -> float:
-        """An attempt failed.
+        """Handle the failure of an attempt.
 
         Args:
-            last: the last message that it has received, if any.
+            last: the last message that it has received, or None.
 
         Returns:
             Seconds to wait before the next attempt.
@@ -323,32 +329,32 @@ class Call:
         Raises:
             APIError: there is no next attempt.
         """
-        error = self._error_of(failure)
+        error = self._to_api_error(failure)
         if last is not None:
             error.partial = Completion(trim_response(last), self.request_id)
-            raise self._ended(error) from failure
+            raise self._log_failure(error) from failure
         pushback = failures.metadata_dict(failures.trailing_metadata_of(failure)).get("grpc-retry-pushback-ms")
-        return self._next_attempt(error, failure, pushback)
+        return self._retry_or_raise(error, failure, pushback)
 
     def token_failed(self, failure: BaseException) -> float:
-        """No token could be got for an attempt; returns and raises as :meth:`failed`."""
+        """Handle the failure to get a token for an attempt; returns and raises as :meth:`failed`."""
         if isinstance(failure, APIError):
-            return self._next_attempt(self._about_this_call(failure), failure, None)
+            return self._retry_or_raise(self._copy_for_this_call(failure), failure, None)
         if isinstance(failure, ConfigurationError):
             raise copy.copy(failure) from failure
         import grpc
 
         message = f"no token could be got: {type(failure).__name__}: {failure}"
-        raise self._ended(self._error(grpc.StatusCode.UNAUTHENTICATED, message)) from failure
+        raise self._log_failure(self._new_error(grpc.StatusCode.UNAUTHENTICATED, message)) from failure
 
-    def _next_attempt(self, error: APIError, failure: BaseException, pushback: str | None) -> float:
-        delay = self._delay(error, pushback)
+    def _retry_or_raise(self, error: APIError, failure: BaseException, pushback: str | None) -> float:
+        delay = self._retry_delay(error, pushback)
         if delay is None:
-            raise self._ended(error) from failure
+            raise self._log_failure(error) from failure
         logger.info("attempt %d failed, the next in %.2f s: %s", self.attempts, delay, error)
         return delay
 
-    def _error_of(self, failure: grpc.RpcError) -> APIError:
+    def _to_api_error(self, failure: grpc.RpcError) -> APIError:
         error = failures.from_rpc_error(
             failure,
             request_id=self.request_id,
@@ -360,55 +366,59 @@ class Call:
             error.advice = self.method.not_found
         return error
 
-    def expired(self, where: str) -> APIError:
-        """The deadline passed without gRPC's doing."""
+    def deadline_error(self, where: str) -> APIError:
+        """Return, and log, the error for a deadline that this package has measured, not gRPC."""
         import grpc
 
-        return self._ended(self._error(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed {where}"))
+        return self._log_failure(self._new_error(grpc.StatusCode.DEADLINE_EXCEEDED, f"the deadline passed {where}"))
 
-    def not_connected(self) -> APIError:
-        """There was no connection within the time there was for it."""
+    def not_connected_error(self) -> APIError:
+        """Return, and log, the error for a connection that was not open in time."""
         import grpc
 
-        return self._ended(self._error(grpc.StatusCode.UNAVAILABLE, "no connection could be opened in time"))
+        return self._log_failure(self._new_error(grpc.StatusCode.UNAVAILABLE, "no connection could be opened in time"))
 
-    def cancelled_locally(self, last: Any = None) -> APIError:
-        """The call was cancelled on this side: by ``close()`` of its stream or of the client."""
+    def cancelled_error(self, last: Any = None) -> APIError:
+        """Return, and log, the error for a call that ``close()`` of its stream or of the client has cancelled."""
         import grpc
 
-        error = self._error(grpc.StatusCode.CANCELLED, "the stream or its client was closed during the call")
+        error = self._new_error(grpc.StatusCode.CANCELLED, "the stream or its client was closed during the call")
         if last is not None and self.method.streams:
             error.partial = Completion(trim_response(last), self.request_id)
-        return self._ended(error)
+        return self._log_failure(error)
 
-    def ended_by_caller(self, error: BaseException) -> None:
-        """The caller has ended the call: a stream closed or dropped, a task cancelled, Ctrl-C.
+    def log_end_by_caller(self, error: BaseException) -> None:
+        """Log that the caller has ended the call: it closed or dropped a stream, cancelled a task, or pressed Ctrl-C.
 
         Args:
-            error: how the caller did it. A stream that was dropped is ended by a finalizer, which must not take the
-                locks of log handlers: the next call logs it.
+            error: the exception that ended the call. GeneratorExit may come from a finalizer, for a dropped stream. A
+                finalizer must not acquire the locks of log handlers, so the next call logs it.
         """
         if logger.isEnabledFor(logging.DEBUG):
-            self.state.ended_by_caller.append(self._facts(None))
+            self.state.calls_ended_by_caller.append(self._describe(None))
             if self.cancelled or not isinstance(error, GeneratorExit):
-                self.state.log_ended_by_caller()
+                self.state.log_calls_ended_by_caller()
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the call began."""
+        """Seconds since the call was created."""
         return time.monotonic() - self._started
 
-    def _delay(self, error: APIError, pushback: str | None) -> float | None:
+    def _retry_delay(self, error: APIError, pushback: str | None) -> float | None:
         settings = self.state.settings
         policy = settings.retry
         if error.code.name == "UNAUTHENTICATED":
-            if settings.credentials.header is not None or self.rejected_token is not None or self.authorization is None:
+            if (
+                settings.credentials.header is not None
+                or self.rejected_authorization is not None
+                or self.authorization is None
+            ):
                 return None
-            self.rejected_token = self.authorization
+            self.rejected_authorization = self.authorization
             return 0.0
-        if not is_transient(policy, error, own_deadline=self._own_deadline):
+        if not is_transient(policy, error, own_deadline=self._attempt_timeout_applies):
             return None
-        self._failures += 1  # not the attempts: where no token can be got, there are none
+        self._failures += 1  # attempts are not counted here: there is none while no token can be got
         if not self.state.budget.record_failure() or self._failures >= policy.attempts:
             return None
         remaining = self.remaining()
@@ -417,7 +427,7 @@ class Call:
             return None
         return delay
 
-    def _error(self, code: grpc.StatusCode, message: str) -> APIError:
+    def _new_error(self, code: grpc.StatusCode, message: str) -> APIError:
         return failures.error_class(code)(
             message,
             code=code,
@@ -427,28 +437,30 @@ class Call:
             elapsed=self.elapsed,
         )
 
-    def _about_this_call(self, shared: APIError) -> APIError:
-        # The failure of a refresh is one object for everybody who waited for it.
+    def _copy_for_this_call(self, shared: APIError) -> APIError:
+        # All calls that waited for the refresh share one exception object.
         error = copy.copy(shared)
         error.request_id = self.request_id
         error.attempts = self.attempts
         error.elapsed = self.elapsed
         return error
 
-    def _ended(self, error: APIError) -> APIError:
-        logger.warning("call failed: %s %s%s: %s", self.method.name, self._subject, self._first_message(), error)
+    def _log_failure(self, error: APIError) -> APIError:
+        logger.warning(
+            "call failed: %s %s%s: %s", self.method.name, self._subject, self._describe_first_message(), error
+        )
         return error
 
-    def _facts(self, last: Any) -> str:
+    def _describe(self, last: Any) -> str:
         facts = [
             f"{self.method.name} {self._subject}",
             f"attempts={self.attempts}",
-            f"elapsed={self.elapsed:.3f}s{self._first_message()}",
+            f"elapsed={self.elapsed:.3f}s{self._describe_first_message()}",
         ]
         if last is not None and self.method.streams:
             facts.append(f"tokens={last.usage.input_text_tokens}+{last.usage.completion_tokens}")
-        facts.append(f"request_id={self.request_id} server_request_id={self.received.get('x-request-id')}")
+        facts.append(f"request_id={self.request_id} server_request_id={self.received_metadata.get('x-request-id')}")
         return " ".join(facts)
 
-    def _first_message(self) -> str:
+    def _describe_first_message(self) -> str:
         return f" first_message={self.first_message_at - self._started:.3f}s" if self.first_message_at else ""

@@ -1,4 +1,4 @@
-"""Which channel a call goes over."""
+"""Pools of channels, and the choice of a channel for each call."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import itertools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from yandexgpt._concurrency.threads import AutoResetEvent, run_in_thread
-from yandexgpt._concurrency.weak_registry import WeakRegistry
-from yandexgpt._rpc.channels import STREAMS_PER_CHANNEL, grpc_channel, inherited
-from yandexgpt._rpc.interceptors import Attempts
+from yandexgpt._concurrency.weak_set import LockFreeWeakSet
+from yandexgpt._rpc.channels import STREAMS_PER_CHANNEL, channels_of_parent, grpc_channel
+from yandexgpt._rpc.interceptors import AttemptRegistry
 from yandexgpt.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -23,53 +23,54 @@ __all__ = ["ChannelPool", "PooledChannel"]
 R = TypeVar("R")
 
 
-LOCKED_SECONDS = 0.5
-"""After how long a lock of gRPC's counts as left taken. gRPC itself holds one for microseconds."""
+LOCK_TIMEOUT = 0.5
+"""Seconds after which a lock of gRPC is considered never released. gRPC holds its locks for microseconds."""
 
 
 class PooledChannel:
-    """A channel, with the calls on it. It is opened when the first of them begins.
+    """A channel and the calls on it. The channel is opened for the first call.
 
     Attributes:
-        calls: what counts against the number of calls that it carries.
-        attempts: those on it, for interceptors.
+        calls: the calls that count against the limit of the channel.
+        attempts: the attempts in flight on the channel, for the interceptors of this package.
     """
 
-    def __init__(self, open_channel: Callable[[Attempts], Any]) -> None:
-        self.attempts = Attempts()
+    def __init__(self, open_channel: Callable[[AttemptRegistry], Any]) -> None:
+        self.attempts = AttemptRegistry()
         self._open = open_channel
-        self._opened: dict[str, Any] = {}
+        self._channel_slot: dict[str, Any] = {}
         self._multicallables: dict[Method, Any] = {}
         self._starting: set[Call] = set()
         self._closed = False
-        self.calls: WeakRegistry[object] = WeakRegistry()
+        self.calls: LockFreeWeakSet[object] = LockFreeWeakSet()
 
     @property
     def channel(self) -> Any:
-        """The channel itself.
+        """The channel, which is opened if necessary.
 
         Raises:
             ConfigurationError: the PEM bundle cannot be read.
         """
-        channel = self.opened
+        channel = self.channel_if_open
         if channel is None:
-            opened = self._open(self.attempts)
-            channel = self._opened.setdefault("channel", opened)
-            if channel is not opened:  # another thread was quicker
-                opened.close()
+            new_channel = self._open(self.attempts)
+            channel = self._channel_slot.setdefault("channel", new_channel)
+            if channel is not new_channel:  # another thread has opened one meanwhile
+                new_channel.close()
         return channel
 
     def multicallable(self, method: Method) -> Any:
-        """What makes calls of a method on this channel."""
+        """Return the multicallable of a method on this channel."""
         multicallable = self._multicallables.get(method)
         if multicallable is None:
             multicallable = self._multicallables[method] = method.of_channel(self.channel)
         return multicallable
 
     def start(self, call: Call, begin: Callable[..., R], *arguments: Any) -> R:
-        """Begin a synchronous call, unless the channel is closed: to use it then may crash the process.
+        """Start a synchronous call, unless the channel is closed: using a closed channel may crash the process.
 
-        No lock is held, because interceptors run in here. Whoever closes the channel meanwhile leaves it to this.
+        No lock is held, because interceptors run here. If another thread calls :meth:`close` meanwhile, this method
+        closes the channel at its end.
 
         Args:
             begin: called with this object and the arguments.
@@ -80,7 +81,7 @@ class PooledChannel:
         self._starting.add(call)
         try:
             if self._closed:
-                raise call.cancelled_locally()
+                raise call.cancelled_error()
             return begin(self, *arguments)
         finally:
             self._starting.discard(call)
@@ -89,68 +90,69 @@ class PooledChannel:
 
     @property
     def single_threaded(self) -> bool:
-        """Whether no thread of gRPC's has to do with a stream on the channel."""
-        channel = grpc_channel(self.opened)
+        """Whether no thread of gRPC serves the streams of the channel."""
+        channel = grpc_channel(self.channel_if_open)
         return channel is not None and bool(channel._single_threaded_unary_stream)
 
-    def is_unharmed(self, call: Call, *, alone: bool) -> bool:
-        """Whether gRPC's locks are free, after an exception such as Ctrl-C in the middle of its code for a call.
+    def locks_are_free(self, call: Call, *, single_threaded: bool) -> bool:
+        """Return whether gRPC's locks are free after an exception such as Ctrl-C inside gRPC's code for a call.
 
-        The thread that was interrupted may take them again, if it holds them: this asks another.
+        Another thread tries to acquire them, because they are re-entrant: the interrupted thread would succeed even
+        while it holds them.
 
         Args:
-            alone: no thread of gRPC's has to do with the call.
+            single_threaded: whether no thread of gRPC serves the call.
         """
-        channel, rpc = grpc_channel(self.opened), call.rpc
-        if channel is None or not (alone or hasattr(rpc, "_state")):
+        channel, rpc = grpc_channel(self.channel_if_open), call.rpc
+        if channel is None or not (single_threaded or hasattr(rpc, "_state")):
             return False
-        looked = AutoResetEvent()
+        acquired = AutoResetEvent()
 
-        def look() -> None:
-            if not alone:  # gRPC's thread for the channel takes this one
+        def acquire_locks() -> None:
+            if not single_threaded:  # gRPC's thread for the channel acquires this lock
                 with rpc._state.condition:
                     pass
             with contextlib.suppress(ValueError):  # the channel is closed
                 channel._channel.check_connectivity_state(False)
-            looked.set()
+            acquired.set()
 
-        run_in_thread(look)
-        return looked.wait(LOCKED_SECONDS)
+        run_in_thread(acquire_locks)
+        return acquired.wait(LOCK_TIMEOUT)
 
     @property
-    def opened(self) -> Any:
-        """The channel, if it is open; else None."""
-        return self._opened.get("channel")
+    def channel_if_open(self) -> Any:
+        """The channel, or None if it was not opened yet."""
+        return self._channel_slot.get("channel")
 
     def close(self) -> None:
-        """Close a synchronous channel: now, or when the calls that are just beginning have begun. Idempotent."""
+        """Close a synchronous channel: now, or when the calls that are being started have started. Idempotent."""
         self._closed = True
-        if not self._starting and self.opened is not None:
-            self.opened.close()
+        if not self._starting and self.channel_if_open is not None:
+            self.channel_if_open.close()
 
 
 class ChannelPool:
-    """The channels to one endpoint: a call takes the first that has room, and another is opened if none has.
+    """The channels to one endpoint. A call uses the first channel with capacity; if there is none, another is opened.
 
-    Filling the first before the second lets connections that a burst has opened fall idle again. There is no lock: a
-    call joins first, and looks then whether there was room.
+    The first channel is filled before the second, so that connections opened for a burst of calls become idle again.
+    The pool is lock-free: a call joins a channel first, and then checks whether the channel had capacity.
 
     Args:
-        open_channel: opens one, with what its interceptors are to know of the attempts on it.
+        open_channel: opens a channel, with the registry of its attempts for the interceptors of this package.
     """
 
-    def __init__(self, open_channel: Callable[[Attempts], Any]) -> None:
+    def __init__(self, open_channel: Callable[[AttemptRegistry], Any]) -> None:
         self._open = open_channel
         self._channels: dict[int, PooledChannel] = {}
         self._closed = False
 
     def after_fork(self) -> None:
-        """The parent's connections are not the child's, which opens its own."""
-        inherited.extend(self._channels.values())
+        """Forget the connections of the parent: the child opens its own."""
+        channels_of_parent.extend(self._channels.values())
         self._channels = {}
 
     def acquire(self, call: object) -> PooledChannel:
-        """A channel with room for the call, which gives it back by leaving its ``calls``.
+        """Return a channel with capacity for the call. To release it, discard the call from its ``calls``.
 
         Raises:
             ConfigurationError: the client was closed.
@@ -166,47 +168,48 @@ class ChannelPool:
         raise AssertionError("whole numbers have come to an end")
 
     def evict(self, pooled: PooledChannel) -> None:
-        """Begin no further calls on a channel; it is closed when those on it have ended."""
+        """Start no further calls on a channel. It is closed when the calls on it have ended."""
         for number in list(self._channels):
             if self._channels.get(number) is pooled:
                 self._channels.pop(number, None)
 
-    def interrupted(self, pooled: PooledChannel, call: Call, *, streamed: bool) -> None:
-        """An exception such as Ctrl-C came in the middle of gRPC's code, and may have left one of its locks taken.
+    def handle_interrupt(self, pooled: PooledChannel, call: Call, *, streamed: bool) -> None:
+        """Evict a channel after an exception such as Ctrl-C inside gRPC's code, unless gRPC's locks are free.
 
-        Other calls on that channel would then wait for ever, and so would whoever closes it, or drops the last
-        reference to it: it is kept to the end of the process, unless the locks turn out to be free.
+        The exception may have left a lock acquired. Then other calls on the channel would deadlock, and so would
+        closing it or dropping the last reference to it. Such a channel is kept alive until the process exits.
         """
-        import ctypes  # seldom needed
+        import ctypes  # rarely needed
 
-        kept = ctypes.py_object(pooled)
-        ctypes.pythonapi.Py_IncRef(kept)  # a global variable would let go of it as the interpreter ends
+        kept_alive = ctypes.py_object(pooled)
+        ctypes.pythonapi.Py_IncRef(kept_alive)  # a global variable would drop its reference at interpreter exit
         self.evict(pooled)
-        alone = streamed and pooled.single_threaded
-        if pooled.is_unharmed(call, alone=alone):
+        single_threaded = streamed and pooled.single_threaded
+        if pooled.locks_are_free(call, single_threaded=single_threaded):
             if call.rpc is not None:
-                self._put_back(pooled)
-            ctypes.pythonapi.Py_DecRef(kept)
+                self._restore(pooled)
+            ctypes.pythonapi.Py_DecRef(kept_alive)
         if call.rpc is None and not pooled.calls:
-            # gRPC may have begun the call, and nothing else cancels it now. Only this thread gets past the lock; but
-            # closing waits for gRPC's thread, if there is one, and that one may wait for the lock.
-            if alone:
+            # gRPC may have started the call, and only closing the channel cancels it now. If a lock was left acquired,
+            # only this thread can acquire it. But closing waits for gRPC's thread, if there is one, and that thread may
+            # wait for the lock.
+            if single_threaded:
                 pooled.close()
             else:
                 run_in_thread(pooled.close)
 
-    def _put_back(self, pooled: PooledChannel) -> None:
+    def _restore(self, pooled: PooledChannel) -> None:
         for number in itertools.count():
             if self._channels.setdefault(number, pooled) is pooled:
                 break
-        if self._closed:  # by somebody who did not see it
+        if self._closed:  # by a thread that did not see this channel
             pooled.close()
 
     def close(self) -> list[PooledChannel]:
-        """Begin no further calls.
+        """Start no further calls.
 
         Returns:
-            The channels, to be closed.
+            The channels, which the caller must close.
         """
         self._closed = True
         return list(self._channels.values())

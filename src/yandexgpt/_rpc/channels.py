@@ -1,4 +1,4 @@
-"""How channels are opened: their options, their credentials, and what gevent and forks demand."""
+"""Opens channels: their options and credentials, and workarounds for gevent and forks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from grpc._cython import cygrpc
 
 from yandexgpt._concurrency import fork_safety
 from yandexgpt._endpoint import is_loopback
-from yandexgpt._rpc.grpc_call import CAN_FREE
+from yandexgpt._rpc.grpc_call import CAN_FREE_RPC
 from yandexgpt._rpc.interceptors import (
     AsyncInnermostStream,
     AsyncInnermostUnary,
-    Attempts,
+    AttemptRegistry,
     Innermost,
-    asynchronous,
-    synchronous,
+    aio_interceptors,
+    sync_interceptors,
 )
 from yandexgpt._version import __version__
 from yandexgpt.errors import ConfigurationError
@@ -32,43 +32,46 @@ if TYPE_CHECKING:
 __all__ = [
     "SINGLE_THREADED",
     "STREAMS_PER_CHANNEL",
+    "channels_of_parent",
     "check_aio",
     "grpc_channel",
-    "inherited",
-    "keep_core",
+    "keep_grpc_core_alive",
     "open_aio_channel",
     "open_channel",
 ]
 
-_SCALES = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84)
-"""Whether gRPC opens another connection when the server allows no further stream on the first. Before, calls wait for
-a stream, in silence, and nobody is told how many streams the server allows."""
+_SCALES_CONNECTIONS = tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84)
+"""Whether gRPC opens another connection when the server allows no further stream on the first. Before gRPC 1.84, a call
+waits for a free stream without any notice, and the client cannot read how many streams the server allows."""
 
 
 _CONNECTIONS_PER_CHANNEL = 10
 
 
-STREAMS_PER_CHANNEL = 100 if _SCALES else 10
-"""Calls that go over one channel at a time; for more, another is opened. HTTP/2 servers commonly allow 100 streams a
-connection; where a server allows fewer, and gRPC cannot help, calls would wait behind each other."""
+STREAMS_PER_CHANNEL = 100 if _SCALES_CONNECTIONS else 10
+"""The maximum number of calls in flight on one channel; for more, another channel is opened. HTTP/2 servers commonly
+allow 100 streams per connection. If a server allows fewer, and gRPC does not open more connections, calls would wait
+for each other."""
 
 
 _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
-    # Connections are ours: two channels to one address do not end up on one connection.
+    # Each channel has its own connection: otherwise two channels to one address would share a subchannel.
     ("grpc.use_local_subchannel_pool", 1),
-    # Retries are ours too (yandexgpt.retry): gRPC's own, configured from DNS or not, must not multiply them.
+    # This package retries calls itself (yandexgpt.Retry). Retries by gRPC, configured in DNS or not, must not multiply
+    # them.
     ("grpc.enable_retries", 0),
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.service_config", f'{{"connectionScaling": {{"maxConnectionsPerSubchannel": {_CONNECTIONS_PER_CHANNEL}}}}}'),
-    # A dead peer is noticed by a ping, but only during calls and no more often than strict servers allow.
+    # A ping detects a dead peer, but only during calls and no more often than strict servers allow.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 0),
-    # After an outage gRPC would stay away for up to 120 s, longer than calls are retried; it is the retries' own
-    # backoff that spares the service, and a connection attempt a second costs nobody anything.
+    # After an outage gRPC would back off for up to 120 s, longer than calls are retried. The backoff of the retries
+    # already limits the load on the service, and one connection attempt per second costs next to nothing.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # An answer is far smaller; the limit is against a peer gone mad (gRPC's own is 4 MB, and counts the whole text).
+    # Protection against a faulty peer: answers are far smaller. The default of gRPC is 4 MB, and each message of a
+    # stream holds the whole text so far.
     ("grpc.max_receive_message_length", 64 * 1024 * 1024),
     ("grpc.primary_user_agent", f"yandexgpt-python/{__version__}"),
 )
@@ -77,63 +80,65 @@ _DEFAULT_OPTIONS: tuple[tuple[str, Any], ...] = (
 SINGLE_THREADED = grpc.experimental.ChannelOptions.SingleThreadedUnaryStream
 
 
-inherited: list[Any] = []
-"""Channels that a forked child has inherited. Closing them there would wait for threads that exist only in the
-parent, so they are kept, untouched, to the end of the process."""
+channels_of_parent: list[Any] = []
+"""Channels that the child of a fork inherited from its parent. Closing them would wait for threads that exist only in
+the parent, so they are kept alive, and not used, until the process exits."""
 
 
-def keep_core() -> None:
-    """Keep gRPC itself from shutting down when its last channel goes.
+def keep_grpc_core_alive() -> None:
+    """Prevent gRPC from shutting down its core when the last channel is freed.
 
-    It would do so in a thread of its own, and a fork in that moment would leave the child waiting for that thread.
+    gRPC shuts it down in a new thread. If a fork happens at that moment, the child waits for that thread forever.
     """
-    if not _core:
-        _core.append(grpc.insecure_channel("localhost:1"))  # never connected
+    if not _core_keeper:
+        _core_keeper.append(grpc.insecure_channel("localhost:1"))  # never connected
 
 
-_core: list[grpc.Channel] = []
+_core_keeper: list[grpc.Channel] = []
 
 
 def open_channel(
     endpoint: Endpoint,
     options: Sequence[tuple[str, Any]],
-    attempts: Attempts,
+    attempts: AttemptRegistry,
     interceptors: Sequence[Any] = (),
 ) -> Any:
-    """A synchronous channel.
+    """Open a synchronous channel.
 
     Args:
-        attempts: what makes the calls behind interceptors known to those who make them.
+        attempts: maps requests to calls, for the interceptor of this package below the other interceptors.
         interceptors: of either kind; the synchronous ones are used.
 
     Raises:
-        ConfigurationError: the PEM bundle cannot be read; or gevent's threads are in use, and gRPC does not know.
+        ConfigurationError: the PEM bundle cannot be read; or gevent has patched threading, but gRPC is not set up
+            for it.
     """
     _check_gevent()
-    merged = _options(endpoint, options)
-    # Streams are then driven by the thread that reads them, rather than by a thread for each call. Only where nobody
-    # stands between this package and gRPC: such a call raises in code() before its end, and is to be freed by hand. Nor
-    # under gevent, where each reader would hold a thread of its pool.
-    # The option's mere presence turns it on, whatever its value.
-    single_threaded = merged.pop(SINGLE_THREADED, 1) and CAN_FREE and not _gevent_is_known()
-    own = list(synchronous(interceptors))
-    if single_threaded and not own:
-        channel = _open(endpoint, {**merged, SINGLE_THREADED: 1})
+    merged = _merged_options(endpoint, options)
+    # With this option the thread that reads a stream also drives it; otherwise gRPC starts a thread per call. It is not
+    # used if there are interceptors or instrumentation between this package and gRPC: code() of such a call raises
+    # before its end, and the call must be freed explicitly. It is not used under gevent either, where each reader would
+    # occupy a thread of its pool.
+    # gRPC enables the option if it is present, whatever its value.
+    single_threaded = merged.pop(SINGLE_THREADED, 1) and CAN_FREE_RPC and not _grpc_uses_gevent()
+    chain = list(sync_interceptors(interceptors))
+    if single_threaded and not chain:
+        channel = _create(endpoint, {**merged, SINGLE_THREADED: 1})
         if type(channel) is _channel.Channel:
             return channel
-        channel.close()  # instrumentation has put itself in gRPC's place
-    channel = _open(endpoint, merged)
+        channel.close()  # instrumentation has replaced gRPC's channel
+    channel = _create(endpoint, merged)
     innermost = Innermost(attempts)
-    if type(channel) is _channel.Channel or not _put_below(channel, innermost):
-        own = [*own, innermost] if own else []
-    return grpc.intercept_channel(channel, *own) if own else channel
+    if type(channel) is _channel.Channel or not _insert_below_wrappers(channel, innermost):
+        chain = [*chain, innermost] if chain else []
+    return grpc.intercept_channel(channel, *chain) if chain else channel
 
 
-def _put_below(channel: Any, innermost: Innermost) -> bool:
-    """Put an interceptor below those of an instrumentation, which has wrapped the channel before we get it.
+def _insert_below_wrappers(channel: Any, innermost: Innermost) -> bool:
+    """Insert an interceptor below the wrappers of instrumentation, which has wrapped the channel when it was created.
 
     Returns:
-        Whether it could be done: the wrappers known have gRPC's channel in ``_channel``, and read it for each call.
+        Whether it was inserted. Known wrappers have gRPC's channel in ``_channel``, which they read for each call.
     """
     wrapper, inner = channel, getattr(channel, "_channel", None)
     while inner is not None and type(inner) is not _channel.Channel:
@@ -145,7 +150,7 @@ def _put_below(channel: Any, innermost: Innermost) -> bool:
 
 
 def grpc_channel(channel: Any) -> Any:
-    """gRPC's own channel, behind its wrappers; None if there is none, or it is not known."""
+    """Return gRPC's channel, below its wrappers; None if there is none, or it is unknown."""
     while channel is not None and type(channel) is not _channel.Channel:
         channel = getattr(channel, "_channel", None)
     return channel
@@ -156,12 +161,12 @@ def _gevent_patched() -> bool:
     return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
-def _gevent_is_known() -> bool:
+def _grpc_uses_gevent() -> bool:
     return bool(getattr(cygrpc, "g_gevent_activated", True)) and "gevent" in sys.modules
 
 
 def _check_gevent() -> None:
-    if _gevent_patched() and not _gevent_is_known():
+    if _gevent_patched() and not _grpc_uses_gevent():
         raise ConfigurationError(
             "gevent has patched threading, and gRPC does not know: call grpc.experimental.gevent.init_gevent() after "
             "gevent.monkey.patch_all()"
@@ -169,10 +174,10 @@ def _check_gevent() -> None:
 
 
 def check_aio() -> None:
-    """Refuse to use ``grpc.aio`` where it hangs.
+    """Refuse to use ``grpc.aio`` where it would deadlock.
 
     Raises:
-        ConfigurationError: gevent has patched threading, and grpc.aio needs a thread that is one.
+        ConfigurationError: gevent has patched threading, and grpc.aio needs a real thread.
     """
     if _gevent_patched():
         raise ConfigurationError(
@@ -181,7 +186,7 @@ def check_aio() -> None:
         )
 
 
-def _open(endpoint: Endpoint, options: dict[str, Any]) -> Any:
+def _create(endpoint: Endpoint, options: dict[str, Any]) -> Any:
     credentials = _channel_credentials(endpoint)
     if credentials is None:
         return grpc.insecure_channel(endpoint.target, tuple(options.items()))
@@ -191,30 +196,31 @@ def _open(endpoint: Endpoint, options: dict[str, Any]) -> Any:
 def open_aio_channel(
     endpoint: Endpoint,
     options: Sequence[tuple[str, Any]],
-    attempts: Attempts,
+    attempts: AttemptRegistry,
     interceptors: Sequence[Any] = (),
 ) -> Any:
-    """A channel of the running event loop. Of the interceptors the asynchronous ones are used.
+    """Open a channel in the running event loop. Of the interceptors the asynchronous ones are used.
 
     Raises:
         ConfigurationError: the PEM bundle cannot be read; or as for :func:`check_aio`.
     """
     check_aio()
-    fork_safety.collect_before_fork()  # calls behind interceptors are in cycles, and keep gRPC's thread busy
-    merged = tuple(_options(endpoint, options).items())
+    # Calls with interceptors are in reference cycles, and keep gRPC's thread running until they are freed.
+    fork_safety.collect_garbage_before_fork()
+    merged = tuple(_merged_options(endpoint, options).items())
     credentials = _channel_credentials(endpoint)
-    own = [*asynchronous(interceptors)]
-    if own:
-        own += [AsyncInnermostUnary(attempts), AsyncInnermostStream(attempts)]
+    chain = [*aio_interceptors(interceptors)]
+    if chain:
+        chain += [AsyncInnermostUnary(attempts), AsyncInnermostStream(attempts)]
     if credentials is None:
-        return grpc.aio.insecure_channel(endpoint.target, merged, interceptors=own)
-    return grpc.aio.secure_channel(endpoint.target, credentials, merged, interceptors=own)
+        return grpc.aio.insecure_channel(endpoint.target, merged, interceptors=chain)
+    return grpc.aio.secure_channel(endpoint.target, credentials, merged, interceptors=chain)
 
 
-def _options(endpoint: Endpoint, options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def _merged_options(endpoint: Endpoint, options: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     merged = dict(_DEFAULT_OPTIONS)
     if is_loopback(endpoint.target):
-        merged["grpc.enable_http_proxy"] = 0  # a proxy would look for the address on its own machine
+        merged["grpc.enable_http_proxy"] = 0  # a proxy would resolve the loopback address to itself
     merged.update(options)
     return merged
 

@@ -1,7 +1,7 @@
-"""``stream(..., latest=True)``: for readers slower than the service, only the newest message.
+"""``stream(..., latest=True)``: gives readers that are slower than the service only the newest message.
 
-Every message holds the whole text so far, so one that was overtaken is of no use to anybody. A thread or a task for
-each stream reads the call as fast as messages come, and keeps the last one.
+Every message holds the whole text so far, so a message is useless once a newer one has arrived. A thread or a task per
+stream reads the call as fast as messages arrive, and keeps the last one.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency.threads import AutoResetEvent, StoppableThread, exiting
+from yandexgpt._concurrency.threads import AutoResetEvent, StoppableThread, interpreter_is_exiting
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator
@@ -23,37 +23,38 @@ __all__ = ["conflate", "conflate_async"]
 
 
 class LatestValue:
-    """Where the one who reads the call leaves the newest message, and how the call ended, for the one who asks.
+    """The newest message and the outcome of a call, passed from the producer, which reads the call, to the consumer.
 
-    Nothing is lost: ``value`` changes before ``arrived`` is set, and is looked at after it was reset.
+    No message is lost: the producer changes ``value`` before it sets ``arrived``, and the consumer reads ``value``
+    after it has reset ``arrived``.
     """
 
     def __init__(self, arrived: AutoResetEvent | asyncio.Event) -> None:
         self.arrived = arrived
         self.value: deque[CompletionResponse] = deque(maxlen=1)
-        self.over = False
+        self.finished = False
         self.answer: CompletionResponse | None = None
         self.error: BaseException | None = None
 
     def put(self, response: CompletionResponse) -> None:
-        """Another message has come."""
+        """Replace the message by a newer one."""
         self.value.append(response)
         self.arrived.set()
 
-    def end(self, call: Call) -> None:
-        """There will be no other. The call's answer is kept back: the reader has not come so far."""
+    def finish(self, call: Call) -> None:
+        """Record the end of the call. Its answer is withheld until the consumer has reached the end."""
         self.answer, call.answer = call.answer, None
-        self.over = True
-        if not exiting():
+        self.finished = True
+        if not interpreter_is_exiting():
             self.arrived.set()
 
-    def stop(self, call: Call) -> None:
-        """Nobody asks any more."""
-        if not self.over:
+    def cancel_unfinished(self, call: Call) -> None:
+        """Cancel the call, unless it has ended: the consumer has stopped."""
+        if not self.finished:
             call.cancel()
 
-    def settle(self, call: Call) -> None:
-        """The reader has come to the end.
+    def apply_outcome(self, call: Call) -> None:
+        """Set the answer of the call: the consumer has reached the end.
 
         Raises:
             APIError: the call failed.
@@ -65,79 +66,81 @@ class LatestValue:
         try:
             raise error
         finally:
-            del error  # it refers to this frame
+            del error  # its traceback refers to this frame: a reference cycle
 
 
 def conflate(
     responses: Generator[CompletionResponse, None, None], call: Call
 ) -> Generator[CompletionResponse, None, None]:
-    """Of the messages of a call, whenever one is asked for, the newest; the last one always."""
+    """Yield the newest message of a call at each step, and always the last one."""
     arrived = AutoResetEvent()
     latest = LatestValue(arrived)
-    worker = StoppableThread("yandexgpt-latest", partial(_read, responses, call, latest), partial(latest.stop, call))
-    dropped = False
+    producer = StoppableThread(
+        "yandexgpt-latest", partial(_produce, responses, call, latest), partial(latest.cancel_unfinished, call)
+    )
+    in_finalizer = False
     try:
         while True:
-            over = latest.over  # before the look: nothing comes after it
+            finished = latest.finished  # read before the value: no message arrives after it is set
             if latest.value:
                 yield latest.value.popleft()
-            elif over:
+            elif finished:
                 break
             else:
-                worker.check()
+                producer.check()
                 arrived.wait()
     except GeneratorExit:
-        dropped = not call.cancelled  # nobody has closed the stream, so this is a finalizer, which must not wait
+        in_finalizer = not call.cancelled  # the stream was not closed, so this is a finalizer, which must not wait
         raise
     finally:
-        if dropped:
-            worker.stop()
+        if in_finalizer:
+            producer.stop()
         else:
-            worker.end()
+            producer.stop_and_join()
         call.answer = None
-    latest.settle(call)
+    latest.apply_outcome(call)
 
 
-def _read(responses: Generator[CompletionResponse, None, None], call: Call, latest: LatestValue) -> None:
+def _produce(responses: Generator[CompletionResponse, None, None], call: Call, latest: LatestValue) -> None:
     try:
         for response in responses:
             latest.put(response)
-    except BaseException as error:  # noqa: BLE001  (it is for whoever asks)
+    except BaseException as error:  # noqa: BLE001  (raised in the consumer)
         latest.error = error
     finally:
-        latest.end(call)
+        latest.finish(call)
 
 
 async def conflate_async(
     responses: AsyncGenerator[CompletionResponse, None], call: Call
 ) -> AsyncGenerator[CompletionResponse, None]:
-    """The same in an event loop."""
+    """Do the same in an event loop."""
     arrived = asyncio.Event()
     latest = LatestValue(arrived)
-    reader = asyncio.ensure_future(_read_async(responses, call, latest))
+    producer = asyncio.ensure_future(_produce_async(responses, call, latest))
     try:
         while True:
-            over = latest.over
+            finished = latest.finished
             if latest.value:
                 yield latest.value.popleft()
-            elif over:
+            elif finished:
                 break
             else:
                 await arrived.wait()
                 arrived.clear()
     finally:
-        if not latest.over:
-            reader.cancel()
-            await asyncio.wait({reader})
+        if not latest.finished:
+            producer.cancel()
+            await asyncio.wait({producer})
         call.answer = None
-    latest.settle(call)
+    latest.apply_outcome(call)
 
 
-async def _read_async(responses: AsyncGenerator[CompletionResponse, None], call: Call, latest: LatestValue) -> None:
+async def _produce_async(responses: AsyncGenerator[CompletionResponse, None], call: Call, latest: LatestValue) -> None:
     try:
         async for response in responses:
             latest.put(response)
-    except BaseException as error:  # noqa: BLE001  (it is for whoever asks)
+    except BaseException as error:  # noqa: BLE001  (raised in the consumer)
         latest.error = error
     finally:
-        latest.end(call)
+        latest.finish(call)

@@ -1,4 +1,4 @@
-"""What gRPC raised, as one of the exceptions of :mod:`yandexgpt.errors`."""
+"""Converts exceptions of gRPC to the exceptions of :mod:`yandexgpt.errors`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FailedCall",
-    "closed_meanwhile",
+    "client_closed_error",
     "code_of",
     "decode_details",
     "details_of",
@@ -58,7 +58,7 @@ _BY_CODE: dict[str, type[APIError]] = {
 
 
 class FailedCall(Protocol):
-    """What gRPC's own errors tell of a failed call, synchronous and not. Others' errors may lack any of it."""
+    """The methods of gRPC's errors, of both kinds of call. Errors that interceptors raise may lack any of them."""
 
     def code(self) -> grpc.StatusCode: ...
     def details(self) -> str | None: ...
@@ -66,8 +66,8 @@ class FailedCall(Protocol):
     def trailing_metadata(self) -> Any: ...
 
 
-# Those that speak of the answer; the others mean the request.
-_ANSWER_WORDS = ("CLIENT: Received", "SERVER: Sent", "trying to send message")
+# Parts of gRPC's messages about an answer that is too large. All other messages are about a request.
+_ANSWER_TOO_LARGE = ("CLIENT: Received", "SERVER: Sent", "trying to send message")
 
 
 def from_rpc_error(
@@ -79,10 +79,10 @@ def from_rpc_error(
     elapsed: float,
     partial: Completion | None = None,
 ) -> APIError:
-    """Map what gRPC raised to the error tree; the caller raises it ``from`` the original.
+    """Convert an exception of gRPC to the error tree. The caller raises the result ``from`` the original.
 
     Args:
-        error: what a stub, or an interceptor, has raised: of what gRPC's own errors can tell any part may be missing.
+        error: the exception that a stub or an interceptor has raised. It may lack any method of gRPC's errors.
         request_id, endpoint, attempts, elapsed, partial: of the call, as in :class:`~yandexgpt.APIError`.
     """
     metadata = {**metadata_dict(initial_metadata_of(error)), **metadata_dict(trailing_metadata_of(error))}
@@ -104,43 +104,44 @@ def from_rpc_error(
 
 
 def code_of(error: Any) -> grpc.StatusCode:
-    """The status code of what gRPC, or an interceptor, has raised; UNKNOWN if it has none.
+    """Return the status code of an exception of gRPC or of an interceptor; UNKNOWN if it has none.
 
-    An interceptor may raise a bare ``grpc.RpcError``; and ``grpc.aio`` raises KeyError at a number that is no code.
+    An interceptor may raise a bare ``grpc.RpcError``. ``grpc.aio`` raises KeyError for a number that is no status code.
     """
     import grpc
 
-    code = _told(error, "code")
+    code = _attribute_of(error, "code")
     return code if isinstance(code, grpc.StatusCode) else grpc.StatusCode.UNKNOWN
 
 
 def details_of(error: Any) -> str:
-    """The message of what gRPC, or an interceptor, has raised; where it cannot tell, the exception's own text."""
-    details = _told(error, "details")
+    """Return the message of an exception of gRPC or of an interceptor; without details, the text of the exception."""
+    details = _attribute_of(error, "details")
     if isinstance(details, bytes):
         details = details.decode("utf-8", "replace")
     if isinstance(details, str):
         return details
-    # Not the text of an error that has details, only none to tell: it repeats the code, over several lines.
+    # The text is not used if the error has a details method that returned nothing: it only repeats the code, in several
+    # lines.
     return "" if callable(getattr(type(error), "details", None)) else str(error)
 
 
 def initial_metadata_of(error: Any) -> tuple[tuple[str, Any], ...]:
-    """The metadata that came before the answer; empty if none came, or the error cannot tell."""
-    return _pairs(_told(error, "initial_metadata"))
+    """Return the initial metadata of an error; empty if there is none."""
+    return _pairs(_attribute_of(error, "initial_metadata"))
 
 
 def trailing_metadata_of(error: Any) -> tuple[tuple[str, Any], ...]:
-    """The metadata that came after the answer; empty if none came, or the error cannot tell."""
-    return _pairs(_told(error, "trailing_metadata"))
+    """Return the trailing metadata of an error; empty if there is none."""
+    return _pairs(_attribute_of(error, "trailing_metadata"))
 
 
-def _told(error: Any, name: str) -> Any:
-    """What the error says when asked by name; None if it does not know."""
+def _attribute_of(error: Any, name: str) -> Any:
+    """Return the value of an attribute or method of an error; None if there is none, or it fails."""
     try:
-        told = getattr(error, name, None)
-        return told() if callable(told) else told
-    except Exception:  # it is foreign code, and must not hide the error that it is asked about
+        value = getattr(error, name, None)
+        return value() if callable(value) else value
+    except Exception:  # code of an interceptor, whose failure must not hide the error itself
         logger.debug("%s.%s() failed", type(error).__name__, name, exc_info=True)
         return None
 
@@ -153,8 +154,8 @@ def _pairs(metadata: Any) -> tuple[tuple[str, Any], ...]:
     return tuple((pair[0], pair[1]) for pair in metadata if isinstance(pair, tuple) and len(pair) == 2)
 
 
-def closed_meanwhile(endpoint: str) -> CancelledError:
-    """The client was closed between two calls of somebody who waits for an operation."""
+def client_closed_error(endpoint: str) -> CancelledError:
+    """Return the error for a wait for an operation during which the client was closed, between two calls."""
     import grpc
 
     message = "the client was closed while an operation was waited for, which goes on at the service"
@@ -162,27 +163,28 @@ def closed_meanwhile(endpoint: str) -> CancelledError:
 
 
 def error_class(code: grpc.StatusCode, message: str = "") -> type[APIError]:
-    """The class for a gRPC status code, and for what is over a size limit, which has the code of a quota."""
+    """Return the class for a status code. A message over a size limit has the code of an exceeded quota."""
     if code.name == "RESOURCE_EXHAUSTED" and over_size_limit(message):
-        return InternalServerError if _answer_is_over(message) else InvalidArgumentError
+        return InternalServerError if _answer_is_too_large(message) else InvalidArgumentError
     return _BY_CODE.get(code.name, APIError)
 
 
-def _answer_is_over(message: str) -> bool:
+def _answer_is_too_large(message: str) -> bool:
     if "metadata size exceeds" in message:
-        # gRPC lists the headers if there is one list. Without it nothing tells; but no server of another make than
-        # gRPC's core has these words, so most likely they are our own core's, about what it has received.
+        # gRPC lists the headers if it has one list of them. Without the list, the request and the answer cannot be
+        # distinguished. But only gRPC's core uses this message, so most likely it is from the core of this process,
+        # about metadata that it has received.
         return ":path:" not in message
-    return any(words in message for words in _ANSWER_WORDS)
+    return any(part in message for part in _ANSWER_TOO_LARGE)
 
 
 def metadata_dict(metadata: Any) -> dict[str, Any]:
-    """The last value of each key of gRPC metadata, which may be None before it has come."""
-    return {key: value for key, value in metadata or ()}  # noqa: C416  (dict() of aio's metadata gives the first)
+    """Return the last value of each key of gRPC metadata, which is None before it is received."""
+    return {key: value for key, value in metadata or ()}  # noqa: C416  (dict() of grpc.aio's metadata has the first value)
 
 
 def decode_details(status_bytes: object) -> tuple[Any, ...]:
-    """The details in a serialized ``google.rpc.Status``; a type that this process does not know stays an ``Any``."""
+    """Return the details in a serialized ``google.rpc.Status``. Those of an unknown type remain an ``Any``."""
     if not isinstance(status_bytes, bytes) or not status_bytes:
         return ()
     from google.protobuf.message import DecodeError
@@ -200,7 +202,7 @@ def decode_details(status_bytes: object) -> tuple[Any, ...]:
         except DecodeError:
             return detail
 
-    # The status itself has come through; details that cannot be read must not hide it.
+    # The status itself is known; details that cannot be parsed must not hide it.
     try:
         return tuple(map(decoded, status_pb2.Status.FromString(status_bytes).details))
     except DecodeError:

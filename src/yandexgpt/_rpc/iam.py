@@ -1,4 +1,4 @@
-"""The exchange of a proof of identity for an IAM token."""
+"""The exchange of a JWT or an OAuth token for an IAM token."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from yandexgpt._config import Settings
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2, iam_token_service_pb2_grpc
 from yandexgpt._rpc import failures
 from yandexgpt._rpc.channels import open_channel
-from yandexgpt._rpc.interceptors import Attempts
+from yandexgpt._rpc.interceptors import AttemptRegistry
 from yandexgpt.errors import PermissionDeniedError
 
 __all__ = ["IamExchange"]
 
 _TIMEOUT = 30.0
-"""Seconds for one exchange. Nobody's deadline applies to it: whoever waits for the token has one of their own."""
+"""Seconds for one exchange. It is not bound by the deadline of any call. A call that waits for it has its own."""
 
 
 class IamExchange:
     """Calls ``IamTokenService.Create`` at the client's ``iam_endpoint``; blocks.
 
-    A connection of its own, opened for the call and closed after it: there is one exchange an hour or so.
+    Each exchange opens a new connection and closes it, because there is only about one exchange an hour.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -32,7 +32,7 @@ class IamExchange:
         self._options = settings.channel_options
 
     def __call__(self, *, jwt: str = "", oauth_token: str = "") -> ExpiringToken:
-        """Exchange a signed JWT, or a user's OAuth token.
+        """Exchange a signed JWT, or the OAuth token of a user.
 
         Raises:
             APIError: the service refused it or cannot be reached.
@@ -41,7 +41,7 @@ class IamExchange:
         proof: dict[str, Any] = {"jwt": jwt} if jwt else {"yandex_passport_oauth_token": oauth_token}
         request = iam_token_service_pb2.CreateIamTokenRequest(**proof)
         started = time.monotonic()
-        channel = open_channel(self._endpoint, self._options, Attempts())
+        channel = open_channel(self._endpoint, self._options, AttemptRegistry())
         try:
             answer = iam_token_service_pb2_grpc.IamTokenServiceStub(channel).Create(request, timeout=_TIMEOUT)
         except grpc.RpcError as failure:

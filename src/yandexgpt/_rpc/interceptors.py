@@ -1,4 +1,4 @@
-"""The user's interceptors, and ours below them."""
+"""The interceptors of the application, and the interceptor of this package below them."""
 
 from __future__ import annotations
 
@@ -16,43 +16,43 @@ if TYPE_CHECKING:
 __all__ = [
     "AsyncInnermostStream",
     "AsyncInnermostUnary",
-    "Attempts",
+    "AttemptRegistry",
     "Innermost",
-    "TooLate",
-    "asynchronous",
+    "InterceptorDeadlineError",
+    "aio_interceptors",
     "check_interceptors",
-    "replaced",
-    "synchronous",
+    "replace_details",
+    "sync_interceptors",
 ]
 
 
-class Attempts:
-    """The attempts that are under way on a channel with interceptors: which call a request is of.
+class AttemptRegistry:
+    """Maps the requests of the attempts in flight to their calls, on a channel with interceptors.
 
     Attributes:
-        watched: whether there are interceptors.
+        enabled: whether there are interceptors.
     """
 
     def __init__(self) -> None:
-        self.watched = False
+        self.enabled = False
         self._calls: dict[int, weakref.ref[Call]] = {}
 
-    def expect(self, request: Any, call: Call) -> None:
-        """An attempt with this request object is about to begin."""
+    def register(self, request: Any, call: Call) -> None:
+        """Register the attempt that is about to be made with this request object."""
         self._calls[id(request)] = weakref.ref(call)
 
-    def forget(self, request: Any) -> None:
-        """It has ended."""
+    def unregister(self, request: Any) -> None:
+        """Unregister the attempt of a request."""
         self._calls.pop(id(request), None)
 
-    def of(self, request: Any) -> Call | None:
-        """Whose request it is; None if an interceptor has put another in its place."""
+    def call_of(self, request: Any) -> Call | None:
+        """Return the call of a request; None if an interceptor has replaced the request."""
         reference = self._calls.get(id(request))
         return None if reference is None else reference()
 
 
-class TooLate(grpc.RpcError):
-    """Interceptors have taken all the time that there was for an attempt."""
+class InterceptorDeadlineError(grpc.RpcError):
+    """The deadline of an attempt has passed while interceptors ran."""
 
     def code(self) -> grpc.StatusCode:
         return grpc.StatusCode.DEADLINE_EXCEEDED
@@ -62,39 +62,43 @@ class TooLate(grpc.RpcError):
 
 
 class Innermost(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """The interceptor next to gRPC. Those of the user may hand out something else than gRPC's call: a generator, or a
-    wrapper without ``cancel``. This one keeps the call, and gives it the time that the others have left.
+    """The interceptor next to gRPC, below those of the application.
+
+    Those may return something else than gRPC's call: a generator, or a wrapper without ``cancel``. This one keeps a
+    reference to gRPC's call, and reduces its timeout by the time that the others have used.
     """
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: AttemptRegistry) -> None:
         self._attempts = attempts
-        attempts.watched = True
+        attempts.enabled = True
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        call = self._attempts.of(request)
+        call = self._attempts.call_of(request)
         if call is None:
             return continuation(client_call_details, request)
-        timeout = call.within(client_call_details.timeout)
+        timeout = call.limit_to_attempt(client_call_details.timeout)
         if timeout == 0.0:
-            raise TooLate  # gRPC might send the request, and read a part of the answer, all the same
-        rpc = continuation(replaced(client_call_details, timeout=timeout), request)
-        call.started(rpc)
+            raise InterceptorDeadlineError  # otherwise gRPC might still send the request, and read a part of the answer
+        rpc = continuation(replace_details(client_call_details, timeout=timeout), request)
+        call.attach_rpc(rpc)
         return rpc
 
     intercept_unary_stream = intercept_unary_unary
 
 
 class _AsyncInnermost:
-    """The same for ``grpc.aio``, whose calls can be cancelled whatever interceptors hand out."""
+    """Reduces the timeout for ``grpc.aio``, whose calls can be cancelled whatever interceptors return."""
 
-    def __init__(self, attempts: Attempts) -> None:
+    def __init__(self, attempts: AttemptRegistry) -> None:
         self._attempts = attempts
-        attempts.watched = True
+        attempts.enabled = True
 
     async def _continue(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        call = self._attempts.of(request)
+        call = self._attempts.call_of(request)
         if call is not None:
-            client_call_details = client_call_details._replace(timeout=call.within(client_call_details.timeout))
+            client_call_details = client_call_details._replace(
+                timeout=call.limit_to_attempt(client_call_details.timeout)
+            )
         return await continuation(client_call_details, request)
 
 
@@ -106,39 +110,39 @@ class AsyncInnermostStream(_AsyncInnermost, grpc.aio.UnaryStreamClientIntercepto
     intercept_unary_stream = _AsyncInnermost._continue
 
 
-_KINDS = (grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
+_SYNC_KINDS = (grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor)
 
 
 _AIO_KINDS = (grpc.aio.UnaryUnaryClientInterceptor, grpc.aio.UnaryStreamClientInterceptor)
 
 
 def check_interceptors(interceptors: Sequence[Any], *, for_aio: bool) -> None:
-    """Refuse what is no interceptor of the client's kind, or is for calls that the service does not have.
+    """Refuse objects that are no interceptors for this client, or intercept calls of a kind that the service lacks.
 
     Args:
-        for_aio: for an ``AsyncClient``. A ``Client`` takes both kinds, because ``complete_many`` makes its calls
-            over ``grpc.aio``.
+        for_aio: whether they are for an ``AsyncClient``. A ``Client`` accepts both kinds, because ``complete_many``
+            makes its calls over ``grpc.aio``.
 
     Raises:
-        ConfigurationError: there is such an object among them.
+        ConfigurationError: there is such an object.
     """
-    allowed = _AIO_KINDS if for_aio else (*_KINDS, *_AIO_KINDS)
-    for index, each in enumerate(interceptors):
-        if not isinstance(each, allowed):
+    allowed = _AIO_KINDS if for_aio else (*_SYNC_KINDS, *_AIO_KINDS)
+    for index, interceptor in enumerate(interceptors):
+        if not isinstance(interceptor, allowed):
             kinds = "grpc.aio.UnaryStreamClientInterceptor or grpc.aio.UnaryUnaryClientInterceptor"
             if not for_aio:
                 kinds = f"grpc.UnaryStreamClientInterceptor, grpc.UnaryUnaryClientInterceptor, {kinds}"
-            raise ConfigurationError(f"interceptors[{index}] must be a {kinds}, got {type(each).__name__}")
+            raise ConfigurationError(f"interceptors[{index}] must be a {kinds}, got {type(interceptor).__name__}")
 
 
-def synchronous(interceptors: Sequence[Any]) -> tuple[Any, ...]:
-    """Those of the interceptors that are for synchronous calls."""
-    return tuple(each for each in interceptors if isinstance(each, _KINDS))
+def sync_interceptors(interceptors: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the interceptors for synchronous calls."""
+    return tuple(interceptor for interceptor in interceptors if isinstance(interceptor, _SYNC_KINDS))
 
 
-def asynchronous(interceptors: Sequence[Any]) -> tuple[Any, ...]:
-    """Those of the interceptors that are for ``grpc.aio``."""
-    return tuple(each for each in interceptors if isinstance(each, _AIO_KINDS))
+def aio_interceptors(interceptors: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the interceptors for ``grpc.aio``."""
+    return tuple(interceptor for interceptor in interceptors if isinstance(interceptor, _AIO_KINDS))
 
 
 class _Details(NamedTuple):
@@ -154,13 +158,13 @@ class _ClientCallDetails(_Details, grpc.ClientCallDetails):
     pass
 
 
-def replaced(details: Any, **changes: Any) -> Any:
-    """The details of an intercepted call, with some of them changed."""
+def replace_details(details: Any, **changes: Any) -> Any:
+    """Return the details of an intercepted call with some of them changed."""
     return _ClientCallDetails(
         details.method,
         details.timeout,
         details.metadata,
         details.credentials,
         details.wait_for_ready,
-        getattr(details, "compression", None),  # an interceptor's own details may lack it
+        getattr(details, "compression", None),  # the details of another interceptor may lack it
     )._replace(**changes)

@@ -1,4 +1,4 @@
-"""What makes the calls of the synchronous client: everything about a call that waits."""
+"""Makes the calls of the synchronous client: all code of a call that blocks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,16 @@ from yandexgpt._rpc.channels import SINGLE_THREADED, open_channel
 from yandexgpt._rpc.client_state import ClientState
 from yandexgpt._rpc.conflate import conflate
 from yandexgpt._rpc.failures import code_of
-from yandexgpt._rpc.grpc_call import FAILURES, free, give_up, received, underlying, went_silent
+from yandexgpt._rpc.grpc_call import (
+    CALL_ERRORS,
+    cancel_unfinished,
+    cancellable_rpc,
+    free_rpc,
+    peer_was_silent,
+    received_metadata,
+)
 from yandexgpt._rpc.iam import IamExchange
-from yandexgpt._rpc.interceptors import Attempts, check_interceptors, replaced
+from yandexgpt._rpc.interceptors import AttemptRegistry, check_interceptors, replace_details
 from yandexgpt._rpc.methods import TextGenerationService, TokenizerService
 from yandexgpt._rpc.raw import Raw
 from yandexgpt._rpc.registry import ChannelRegistry
@@ -38,16 +45,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Invoker"]
 
-RECHECK_SECONDS = 0.5
-"""How long a call waits for others at a time before it looks again: who is collected wakes nobody."""
+LIMITER_POLL_INTERVAL = 0.5
+"""Seconds between two polls of the limiter: a holder that is garbage-collected does not notify the calls that wait."""
 
 
 class Invoker:
     """Makes the calls of one client.
 
     Args:
-        settings: the client's.
-        parent: the invoker of the client that this one came from by ``with_options``; what did not change is shared.
+        settings: of the client.
+        parent: the invoker of the client whose ``with_options`` created this one, or None. State that depends on
+            unchanged settings is shared with it.
     """
 
     def __init__(self, settings: Settings, parent: Invoker | None) -> None:
@@ -62,17 +70,17 @@ class Invoker:
         self._raw: tuple[int, Raw] | None = None
 
     def check_open(self) -> None:
-        """Refuse to make calls where they cannot be made.
+        """Refuse to make calls if the client or the process does not allow them.
 
         Raises:
-            ConfigurationError: the client is closed, or this process was forked while calls were under way.
+            ConfigurationError: the client is closed, or this process was forked while calls were in flight.
         """
         fork_safety.check()
         if self.closed or self.registry.closed:
             raise ConfigurationError("the client is closed")
 
     def begin(self, method: Method, subject: str, options: CallOptions) -> Call:
-        """Begin a call: its deadline runs from now.
+        """Create a call. Its deadline runs from now.
 
         Raises:
             ConfigurationError: as :meth:`check_open`.
@@ -82,7 +90,10 @@ class Invoker:
         return new_call(self.state, method, subject, options)
 
     def close(self) -> None:
-        """End what is in flight and close the connection; if that is another client's, end the calls of this one."""
+        """Cancel all calls on the connection, and close it.
+
+        If another client has opened the connection, only cancel the calls of this client.
+        """
         self.closed = True
         if self.owns_registry:
             self.registry.close()
@@ -90,7 +101,10 @@ class Invoker:
             self.registry.cancel(self.state)
 
     def pause(self, seconds: float) -> None:
-        """Wait between two calls; the end of the client ends the wait.
+        """Wait between two calls. Closing the client ends the wait.
+
+        Args:
+            seconds: how long to wait.
 
         Raises:
             CancelledError: the client was closed meanwhile.
@@ -103,10 +117,10 @@ class Invoker:
         finally:
             self.registry.pauses.pop(event, None)
         if self.closed or self.registry.closed:
-            raise failures.closed_meanwhile(self.settings.operation_endpoint.target)
+            raise failures.client_closed_error(self.settings.operation_endpoint.target)
 
     def connect(self, timeout: float | None) -> None:
-        """Open the connection to the service, by asking it for its health; whatever it answers, it is there.
+        """Open the connection to the service by a health check. Any response means that the connection is open.
 
         Raises:
             UnavailableError: it was not open in time.
@@ -118,70 +132,70 @@ class Invoker:
         pool = self.registry.pool(call.endpoint)
         pooled: PooledChannel | None = None
         rpc: Any = None
-        ended = False
+        rpc_ended = False
         try:
             pooled = pool.acquire(call)
             rpc = pooled.start(call, _check_health, call.remaining())
-            call.started(underlying(rpc))
-            for _ in _one(rpc):
+            call.attach_rpc(cancellable_rpc(rpc))
+            for _ in _single_message(rpc):
                 pass
-            ended = True
-        except FAILURES as error:
-            ended = True
+            rpc_ended = True
+        except CALL_ERRORS as error:
+            rpc_ended = True
             if call.cancelled:
-                raise call.cancelled_locally() from error
+                raise call.cancelled_error() from error
             if code_of(error).name in ("UNAVAILABLE", "DEADLINE_EXCEEDED"):
-                raise call.not_connected() from error
+                raise call.not_connected_error() from error
         finally:
-            self._end_attempt(pool, pooled, call, None, rpc, ended=ended, reading=True)
+            self._end_attempt(pool, pooled, call, None, rpc, rpc_ended=rpc_ended, in_grpc=True)
             self.registry.in_flight.discard(call)
 
     def raw(self) -> Raw:
-        """The generated stubs for this process."""
+        """Return the generated stubs for this process."""
         self.check_open()
-        here = os.getpid()  # a forked child needs channels of its own
-        if self._raw is None or self._raw[0] != here:
-            self._raw = here, Raw(self.settings, self.check_open, self._open_raw_channel)
+        process_id = os.getpid()  # the child of a fork needs new channels
+        if self._raw is None or self._raw[0] != process_id:
+            self._raw = process_id, Raw(self.settings, self.check_open, self._open_raw_channel)
         return self._raw[1]
 
     def unary(self, method: Method, request: Any, options: CallOptions) -> Answer:
-        """Make a call, and wait for its answer: of a stream the last message.
+        """Make a call, and return its answer: for a stream, the last message.
 
         Raises:
             APIError: the call failed.
         """
-        return self._answer(self.begin(method, method.subject(request), options), request)
+        return self._read_answer(self.begin(method, method.subject(request), options), request)
 
-    def _answer(self, call: Call, request: Any) -> Answer:
+    def _read_answer(self, call: Call, request: Any) -> Answer:
         for _ in self.messages(call, request):
             pass
-        return Answer(call.answer, call.request_id, call.received)
+        return Answer(call.answer, call.request_id, call.received_metadata)
 
     def stream(
         self, method: Method, request: Any, options: CallOptions, *, latest: bool
     ) -> tuple[Generator[CompletionResponse, None, None], Call]:
-        """Make a call when its first message is asked for.
+        """Create a call, and return its messages. The request is sent when the first message is read.
 
         Args:
-            latest: hand out only the newest message that there is.
+            latest: return only the newest message that is available.
         """
         call = self.begin(method, method.subject(request), options)
         messages = self.messages(call, request)
         return (conflate(messages, call) if latest else messages), call
 
     def messages(self, call: Call, request: Any) -> Generator[Any, None, None]:
-        """The messages of a call: attempts, until one of them has handed something out."""
+        """Yield the messages of a call. Attempts are retried until one of them has yielded a message."""
         registry, method = self.registry, call.method
-        limiter = self.state.limiter_of(method)
-        # Whatever is taken here is given back by the call's own name: also when an interrupt comes while it is taken.
+        limiter = self.state.limiter_for(method)
+        # Resources are keyed by the call, so they are released even if an interrupt comes while they are acquired.
         registry.in_flight.add(call)
         try:
-            self.check_open()  # only now: whoever closes the client sees the call, or the call sees that it is closed
+            self.check_open()  # after the registration: close() sees the call, or this sees close()
             pool = registry.pool(call.endpoint)
             if call.max_context_tokens is not None:
-                self._count(call, request)
+                self._check_prompt_length(call, request)
             if limiter is not None:
-                self._acquire(limiter, call)
+                self._acquire_limiter(limiter, call)
             while True:
                 authorization = self._authorization(call)
                 if method.limit == "polls" and (delay := call.rate_limit_delay()):
@@ -189,40 +203,40 @@ class Invoker:
                 pooled: PooledChannel | None = None
                 rpc: Any = None
                 last: Any = None
-                reading = True
-                ended = False
+                in_grpc = True
+                rpc_ended = False
                 try:
                     pooled = pool.acquire(call)
                     rpc = self._begin_attempt(pooled, call, request, authorization)
-                    for last in rpc if method.streams else _one(rpc):
-                        reading = False
+                    for last in rpc if method.streams else _single_message(rpc):
+                        in_grpc = False
                         if not call.first_message_at:
                             call.first_message_at = time.monotonic()
                         if call.rpc is None:
-                            call.started(underlying(rpc))
+                            call.attach_rpc(cancellable_rpc(rpc))
                         yield last
-                        reading = True
-                    ended = True
-                    call.succeeded(last, received(call.rpc))
+                        in_grpc = True
+                    rpc_ended = True
+                    call.succeeded(last, received_metadata(call.rpc))
                     return
-                except FAILURES as error:
-                    ended = True
+                except CALL_ERRORS as error:
+                    rpc_ended = True
                     if call.cancelled:
-                        raise call.cancelled_locally(last) from error
-                    if pooled is not None and went_silent(error, last):
+                        raise call.cancelled_error(last) from error
+                    if pooled is not None and peer_was_silent(error, last):
                         pool.evict(pooled)
                     failure = cast("grpc.RpcError", error)
-                    if call.stands(failure, last):
+                    if call.complete_despite_failure(failure, last):
                         return
                     delay = call.failed(failure, last)
                 except APIError:
-                    reading = False
+                    in_grpc = False
                     raise
                 except BaseException as error:
-                    call.ended_by_caller(error)
+                    call.log_end_by_caller(error)
                     raise
                 finally:
-                    self._end_attempt(pool, pooled, call, request, rpc, ended=ended, reading=reading)
+                    self._end_attempt(pool, pooled, call, request, rpc, rpc_ended=rpc_ended, in_grpc=in_grpc)
                 registry.wait(call, AutoResetEvent(), delay)
         finally:
             if limiter is not None:
@@ -230,11 +244,11 @@ class Invoker:
             registry.in_flight.discard(call)
 
     def _begin_attempt(self, pooled: PooledChannel, call: Call, request: Any, authorization: str) -> Any:
-        """Send the request; what the channel hands out is read as a stream."""
+        """Send the request. Return the object that the channel returned, which is read as a stream."""
         timeout, metadata = call.attempt(authorization)
-        rpc = pooled.start(call, _begin, call, request, timeout, metadata)
+        rpc = pooled.start(call, _invoke, call, request, timeout, metadata)
         if call.rpc is None:
-            call.started(underlying(rpc))
+            call.attach_rpc(cancellable_rpc(rpc))
         return rpc
 
     def _end_attempt(
@@ -245,135 +259,138 @@ class Invoker:
         request: Any,
         rpc: Any,
         *,
-        ended: bool,
-        reading: bool,
+        rpc_ended: bool,
+        in_grpc: bool,
     ) -> None:
-        """Give back what an attempt had.
+        """Release the resources of an attempt.
 
         Args:
-            request: None for a call that is no attempt: a unary one, to connect.
-            ended: gRPC has told how the call ended.
-            reading: if it has not: an exception such as Ctrl-C came in the middle of gRPC's code.
+            request: None for the unary call of :meth:`connect`, which is no attempt.
+            rpc_ended: whether gRPC has returned the status of the call.
+            in_grpc: whether an exception such as Ctrl-C was raised inside gRPC's code; ignored if the call has ended.
         """
         call.cancel_hook = None
-        whole = False
+        freed = False
         try:
             if pooled is not None:
                 pooled.calls.discard(call)
-                pooled.attempts.forget(request)
-            if not ended:
-                give_up(rpc, call.rpc, interrupted=reading)
-            if ended or not reading:
-                free(call.rpc)
-                whole = True
+                pooled.attempts.unregister(request)
+            if not rpc_ended:
+                cancel_unfinished(rpc, call.rpc, interrupted=in_grpc)
+            if rpc_ended or not in_grpc:
+                free_rpc(call.rpc)
+                freed = True
         finally:
-            if not whole and pooled is not None:
-                pool.interrupted(pooled, call, streamed=call.method.streams and request is not None)
+            if not freed and pooled is not None:
+                pool.handle_interrupt(pooled, call, streamed=call.method.streams and request is not None)
 
     def _authorization(self, call: Call) -> str:
-        """What to send as ``authorization``. A token that cannot be got is tried for again as the call is.
+        """Return the ``authorization`` to send. A failure to get a token is retried as a failed attempt is.
 
         Raises:
-            APIError, ConfigurationError: there is none to be had.
+            APIError, ConfigurationError: no token could be got.
         """
-        while isinstance(header := self._header(call), Future):
-            failure = self._failure(call, header)
+        while isinstance(header := self._header_or_future(call), Future):
+            failure = self._wait_for_token(call, header)
             if failure is None:
                 return header.result()
             self.registry.wait(call, AutoResetEvent(), call.token_failed(failure))
         return header
 
-    def _header(self, call: Call) -> str | Future[str]:
-        """What to send as ``authorization``, or the token that is to be waited for."""
+    def _header_or_future(self, call: Call) -> str | Future[str]:
+        """Return the ``authorization`` to send, or a future of it."""
         credentials = self.settings.credentials
         if credentials.header is not None:
             return credentials.header
         fetch = partial(credentials.fetch, IamExchange(self.settings))
-        return credentials.token_cache.header(fetch, rejected=call.rejected_token)
+        return credentials.token_cache.header(fetch, rejected=call.rejected_authorization)
 
-    def _failure(self, call: Call, token: Future[str]) -> BaseException | None:
-        """Wait for a token: why it could not be got, if so.
+    def _wait_for_token(self, call: Call, token: Future[str]) -> BaseException | None:
+        """Wait for a token. Return the exception of a failure, or None if there is a token.
 
         Raises:
-            DeadlineExceededError, CancelledError: the call ended before.
+            DeadlineExceededError, CancelledError: the call ended first.
         """
         event = AutoResetEvent()
         token.add_done_callback(lambda _: event.set())
         if not self.registry.wait(call, event, call.remaining()):
-            raise call.expired("while waiting for a token")
+            raise call.deadline_error("while waiting for a token")
         return token.exception()
 
-    def _count(self, call: Call, request: Any) -> None:
-        """Count the prompt of a call before it is sent.
+    def _check_prompt_length(self, call: Call, request: Any) -> None:
+        """Count the tokens of the prompt before it is sent.
 
         Raises:
-            PromptTooLongError: it does not fit.
+            PromptTooLongError: it exceeds ``max_context_tokens``.
         """
         counting = call.child_call(TokenizerService.TokenizeCompletion)
         call.cancel_hook = counting.cancel
         if call.cancelled:
             counting.cancel()
         try:
-            tokens = self._answer(counting, request).message.tokens
+            tokens = self._read_answer(counting, request).message.tokens
         finally:
             call.cancel_hook = None
-        call.fits(request, len(tokens))
+        call.check_prompt_length(request, len(tokens))
 
-    def _acquire(self, limiter: Limiter, call: Call) -> None:
-        """Wait until the call may be made."""
+    def _acquire_limiter(self, limiter: Limiter, call: Call) -> None:
+        """Acquire the limiter for the call."""
         event = AutoResetEvent()
         if limiter.acquire(call, event.set):
             return
         while not limiter.holds(call):
             left = call.remaining()
             if left == 0.0:
-                raise call.expired(f"in line, behind {self.state.calls_ahead(call.method)}")
-            self.registry.wait(call, event, RECHECK_SECONDS if left is None else min(left, RECHECK_SECONDS))
+                raise call.deadline_error(f"in line, behind {self.state.describe_limiter_holders(call.method)}")
+            self.registry.wait(call, event, LIMITER_POLL_INTERVAL if left is None else min(left, LIMITER_POLL_INTERVAL))
 
     def _open_raw_channel(self, endpoint: Endpoint) -> grpc.Channel:
         settings = self.settings
-        plain = ((SINGLE_THREADED, 0), *settings.channel_options)  # calls of the other kind are to be freed by hand
-        channel = open_channel(endpoint, plain, Attempts(), settings.interceptors)
+        channel_options = (
+            (SINGLE_THREADED, 0),
+            *settings.channel_options,
+        )  # single-threaded calls must be freed explicitly
+        channel = open_channel(endpoint, channel_options, AttemptRegistry(), settings.interceptors)
         self.registry.raw_channels.append(channel)
         return grpc.intercept_channel(channel, _Authorize(self))
 
     def authorized(self, details: Any) -> dict[str, Any]:
-        """The metadata of a raw call, with the client's, and the time that is left after a wait for a token."""
-        limited = (details.timeout or 0.0) > 0.0  # what is not, gRPC refuses itself
+        """Return the metadata of a raw call plus those of the client, and its timeout less the wait for a token."""
+        limited = (details.timeout or 0.0) > 0.0  # gRPC itself rejects a timeout that is not positive
         call = self.begin(
             TextGenerationService.Completion, "raw", CallOptions(details.timeout) if limited else CallOptions()
         )
         self.registry.in_flight.add(call)
         try:
             self.check_open()
-            header = self._header(call)
+            header = self._header_or_future(call)
             if isinstance(header, Future):
-                self._failure(call, header)
+                self._wait_for_token(call, header)
                 header = header.result()
         finally:
             self.registry.in_flight.discard(call)
-        self.check_open()  # the wait may have been long, and a call on a closed channel crashes the process
+        self.check_open()  # it may have been closed during the wait, and a call on a closed channel crashes the process
         metadata = (*(details.metadata or ()), *call.attempt(header).metadata)
         return {"metadata": metadata, "timeout": call.remaining() if limited else details.timeout}
 
 
 class _Authorize(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
-    """Adds the client's metadata to the calls of the raw stubs."""
+    """Adds the metadata of the client to the calls of the raw stubs."""
 
     def __init__(self, invoker: Invoker) -> None:
         self._invoker = invoker
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         authorized = self._invoker.authorized(client_call_details)
-        return continuation(replaced(client_call_details, **authorized), request)
+        return continuation(replace_details(client_call_details, **authorized), request)
 
     intercept_unary_stream = intercept_unary_unary
 
 
-def _begin(pooled: PooledChannel, call: Call, request: Any, timeout: float | None, metadata: Any) -> Any:
+def _invoke(pooled: PooledChannel, call: Call, request: Any, timeout: float | None, metadata: Any) -> Any:
     multicallable = pooled.multicallable(call.method)
-    if pooled.attempts.watched:
-        pooled.attempts.expect(request, call)
+    if pooled.attempts.enabled:
+        pooled.attempts.register(request, call)
     begin = multicallable if call.method.streams else multicallable.future
     return begin(request, timeout=timeout, metadata=metadata)
 
@@ -383,6 +400,6 @@ def _check_health(pooled: PooledChannel, timeout: float | None) -> Any:
     return check.future(b"", timeout=timeout, wait_for_ready=True)
 
 
-def _one(rpc: Any) -> Iterator[Any]:
-    """The answer of a unary call as a stream of one message. An interceptor may have put the answer in its place."""
+def _single_message(rpc: Any) -> Iterator[Any]:
+    """Yield the answer of a unary call. An interceptor may have returned the answer itself instead of the call."""
     yield rpc.result() if hasattr(rpc, "result") else rpc

@@ -1,4 +1,4 @@
-"""The methods of the service that this package calls: the one table of them."""
+"""The table of the methods of the service that this package calls."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ __all__ = ["Method", "OperationService", "TextGenerationAsyncService", "TextGene
 
 
 class Method(NamedTuple):
-    """A method of a generated stub, and how it is called."""
+    """A method of a generated stub, and the rules for its calls."""
 
     name: str
-    """In the log."""
+    """Its name in the log."""
     of_channel: Callable[[Any], Any]
-    """The stub's method, on a channel."""
+    """Returns the stub's method for a channel."""
     kind: Literal["unary-unary", "unary-stream"] = "unary-unary"
     endpoint: Literal["endpoint", "operation_endpoint"] = "endpoint"
-    """Which of a client's endpoints it is called at."""
+    """The attribute of the settings that holds its endpoint."""
     limit: Literal["max_concurrency", "polls"] | None = None
-    """What bounds how many of its calls are in flight."""
+    """The limit on the number of its calls in flight, if there is one."""
     retry: Literal["safe", "idempotency-key"] = "safe"
-    """Why an attempt may be sent again: nothing is created, or a key that all attempts carry makes it one creation.
-    A stream is sent again only while nothing of it has been handed out."""
+    """Why a retry is safe: the method creates nothing, or all attempts carry the same key, so that the service creates
+    one object. A stream is retried only before its first message was returned."""
     subject: Callable[[Any], str] = attrgetter("model_uri")
-    """What a request is about, in the log."""
+    """Returns what a request refers to, for the log."""
     not_found: str = ""
-    """What a person can do about NOT_FOUND."""
+    """Advice to the user for NOT_FOUND."""
 
     @property
     def streams(self) -> bool:
-        """Whether its answers are streams of completions, the last of which is the whole one."""
+        """Whether it returns a stream of completions, the last of which holds the whole answer."""
         return self.kind == "unary-stream"
 
 
-_OPERATION_LOST = (
+_OPERATION_NOT_FOUND_ADVICE = (
     "results are kept for three days: check the operation's id, and that the account may see the folder that it was "
     "submitted in"
 )
@@ -75,12 +75,12 @@ class OperationService:
         endpoint="operation_endpoint",
         limit="polls",
         subject=attrgetter("operation_id"),
-        not_found=_OPERATION_LOST,
+        not_found=_OPERATION_NOT_FOUND_ADVICE,
     )
     Cancel = Method(
         "Cancel",
         lambda channel: OperationServiceStub(channel).Cancel,
         endpoint="operation_endpoint",
         subject=attrgetter("operation_id"),
-        not_found=_OPERATION_LOST,
+        not_found=_OPERATION_NOT_FOUND_ADVICE,
     )

@@ -1,4 +1,4 @@
-"""The generated stubs themselves, for whatever the facade does not show."""
+"""The generated stubs, for features that the clients do not have."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ __all__ = ["AsyncRaw", "Raw"]
 
 
 class Raw:
-    """The generated stubs, each on a channel that sends the client's metadata. They are gRPC's own: no deadline, no
-    retries, ``grpc.RpcError``."""
+    """The generated stubs, on channels that send the client's metadata.
+
+    Their calls are plain gRPC calls: no default deadline, no retries, and they raise ``grpc.RpcError``.
+    """
 
     def __init__(
         self, settings: Settings, check_open: Callable[[], None], open_channel: Callable[[Endpoint], Any]
@@ -33,7 +35,7 @@ class Raw:
         self._channels: dict[Endpoint, Any] = {}
 
     def _channel(self, endpoint: Endpoint) -> Any:
-        self._check_open()  # a stub that is made for a closed channel crashes the process
+        self._check_open()  # creating a stub on a closed channel crashes the process
         channel = self._channels.get(endpoint)
         if channel is None:
             channel = self._channels[endpoint] = self._open_channel(endpoint)
@@ -55,7 +57,7 @@ class Raw:
 
     @cached_property
     def text_generation_batch(self) -> text_generation_grpc.TextGenerationBatchServiceStub:
-        """``TextGenerationBatchService``, which upstream marks as not implemented."""
+        """``TextGenerationBatchService``, which the interface definition marks as not implemented."""
         return text_generation_grpc.TextGenerationBatchServiceStub(self._generation_channel)
 
     @cached_property
@@ -70,14 +72,14 @@ class Raw:
 
     @cached_property
     def iam_tokens(self) -> iam_token_service_pb2_grpc.IamTokenServiceStub:
-        """``IamTokenService``: ``Create`` and its like."""
+        """``IamTokenService``: ``Create`` and others."""
         return iam_token_service_pb2_grpc.IamTokenServiceStub(self._channel(self._settings.iam_endpoint))
 
 
 if TYPE_CHECKING:
 
     class AsyncRaw(Raw):
-        """The same on channels of ``grpc.aio``, whose calls are awaited."""
+        """The stubs on channels of ``grpc.aio``, whose calls are awaited."""
 
         text_generation: text_generation_grpc.TextGenerationServiceAsyncStub  # type: ignore[assignment]
         text_generation_async: text_generation_grpc.TextGenerationAsyncServiceAsyncStub  # type: ignore[assignment]
@@ -87,4 +89,4 @@ if TYPE_CHECKING:
         iam_tokens: iam_token_service_pb2_grpc.IamTokenServiceAsyncStub  # type: ignore[assignment]
 
 else:
-    AsyncRaw = Raw  # a stub is of the kind of the channel that it is made with
+    AsyncRaw = Raw  # the channel decides whether the calls of a stub are synchronous or asynchronous

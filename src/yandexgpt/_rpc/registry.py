@@ -1,4 +1,4 @@
-"""The channels of a client, and the calls in flight on them."""
+"""The channels of a synchronous client, and the calls in flight on them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.threads import AutoResetEvent
-from yandexgpt._concurrency.weak_registry import WeakRegistry
+from yandexgpt._concurrency.weak_set import LockFreeWeakSet
 from yandexgpt._rpc.channel_pool import ChannelPool
-from yandexgpt._rpc.channels import inherited, open_channel
+from yandexgpt._rpc.channels import channels_of_parent, open_channel
 
 if TYPE_CHECKING:
     import grpc
@@ -26,14 +26,14 @@ class _Cancellable(Protocol):
     def cancel(self) -> object: ...
 
 
-class ChannelRegistry(fork_safety.Forkable):
-    """What a client shares with those that come of it by ``with_options``: its channels, and the calls on them."""
+class ChannelRegistry(fork_safety.ForkAware):
+    """The channels, and the calls on them, of a client and of those that its ``with_options`` returned."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pools: dict[Endpoint, ChannelPool] = {}
         self.closed = False
-        self.in_flight: WeakRegistry[Call] = WeakRegistry()
+        self.in_flight: LockFreeWeakSet[Call] = LockFreeWeakSet()
         self.pauses: dict[AutoResetEvent, ClientState] = {}
         self.batches: dict[_Cancellable, ClientState] = {}
         self.raw_channels: list[grpc.Channel] = []
@@ -43,32 +43,38 @@ class ChannelRegistry(fork_safety.Forkable):
         return bool(self.in_flight)
 
     def after_fork(self) -> None:
-        """The parent's calls and channels are not the child's."""
+        """Forget the calls and channels of the parent."""
         for call in self.in_flight:
-            call.cancel_hook = None  # gRPC's own locks may be held by a thread that the child does not have
+            call.cancel_hook = None  # gRPC's locks may be held by a thread that does not exist in the child
         for pool in self._pools.values():
             pool.after_fork()
-        self.in_flight = WeakRegistry()
+        self.in_flight = LockFreeWeakSet()
         self.pauses = {}
         self.batches = {}
-        inherited.extend(self.raw_channels)
+        channels_of_parent.extend(self.raw_channels)
         self.raw_channels = []
 
     def pool(self, endpoint: Endpoint) -> ChannelPool:
-        """The channels to an endpoint."""
+        """Return the channels to an endpoint."""
         pool = self._pools.get(endpoint)
         if pool is None:
             settings = self._settings
-            opened = ChannelPool(
+            new_pool = ChannelPool(
                 partial(open_channel, endpoint, settings.channel_options, interceptors=settings.interceptors)
             )
-            pool = self._pools.setdefault(endpoint, opened)
+            pool = self._pools.setdefault(endpoint, new_pool)
             if self.closed:
                 pool.close()
         return pool
 
     def wait(self, call: Call, event: AutoResetEvent, timeout: float | None) -> bool:
         """Wait until the event is set, or the call is cancelled.
+
+        Args:
+            timeout: seconds, or None for no limit.
+
+        Returns:
+            Whether the event was set.
 
         Raises:
             CancelledError: the call was cancelled.
@@ -77,11 +83,11 @@ class ChannelRegistry(fork_safety.Forkable):
         is_set = not call.cancelled and event.wait(timeout)
         call.cancel_hook = None
         if call.cancelled:
-            raise call.cancelled_locally()
+            raise call.cancelled_error()
         return is_set
 
     def cancel(self, state: ClientState | None = None) -> None:
-        """End the calls that are under way, and the waits between calls, or those of one client."""
+        """Cancel the calls in flight, the waits between calls, and the batches: all, or those of one client."""
         for call in self.in_flight:
             if state is None or call.state is state:
                 call.cancel()
@@ -93,7 +99,7 @@ class ChannelRegistry(fork_safety.Forkable):
                 batch.cancel()
 
     def close(self) -> None:
-        """End the calls that are under way, and the connections."""
+        """Cancel the calls in flight and close the connections."""
         self.closed = True
         self.cancel()
         for pool in list(self._pools.values()):

@@ -1,4 +1,4 @@
-"""The calls of tools that one answer asks for, made at the same time: in threads, and in tasks."""
+"""Makes the tool calls of one answer concurrently: in threads or in tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
+from yandexgpt._concurrency.threads import SIGNAL_CHECK_INTERVAL
 from yandexgpt._features.tool_loop import failure_result, success_result
 from yandexgpt._messages import ToolResult
 
@@ -23,81 +23,83 @@ __all__ = ["call_tools", "call_tools_async"]
 
 logger = logging.getLogger("yandexgpt")
 
-_THREADS = 8
-"""Calls of one answer that a synchronous client makes at once: functions mostly wait, and answers rarely hold more."""
+_MAX_THREADS = 8
+"""How many calls of one answer a synchronous client makes at once. Functions mostly wait, and an answer rarely has more
+calls."""
 
 
 def call_tools(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[ToolResult]:
-    """Make the calls of one answer, each in a thread, and return their results in order.
+    """Make the calls of one answer in threads, and return their results in order.
 
-    Where no thread can be started, because the interpreter is shutting down, they are made one after another here.
+    If no thread can be started, because the interpreter is exiting, the calls are made one by one in this thread.
     """
-    made = [(call, contextvars.copy_context(), futures.Future[ToolResult]()) for call in calls]
-    waiting = deque(made)
+    jobs = [(call, contextvars.copy_context(), futures.Future[ToolResult]()) for call in calls]
+    queue = deque(jobs)
 
     def work() -> None:
-        while waiting:
+        while queue:
             try:
-                call, context, result = waiting.popleft()
-            except IndexError:  # another thread was quicker
+                call, context, result = queue.popleft()
+            except IndexError:  # another thread has taken the last one
                 return
             try:
-                result.set_result(context.run(_call, loop, call))
-            except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
+                result.set_result(context.run(_call_tool, loop, call))
+            except BaseException as error:  # noqa: BLE001  (SystemExit, for example, is raised in the caller)
                 result.set_exception(error)
 
     try:
-        for number in range(min(_THREADS, len(made))):
-            if not _started(threading.Thread(target=work, name=f"yandexgpt-tool_{number}")):
+        for number in range(min(_MAX_THREADS, len(jobs))):
+            if not _try_start(threading.Thread(target=work, name=f"yandexgpt-tool_{number}")):
                 if number == 0:
                     work()
                 break
         results = []
-        for _, _, result in made:
-            while not futures.wait([result], SIGNALS_SEEN_WITHIN).done:
+        for _, _, result in jobs:
+            while not futures.wait([result], SIGNAL_CHECK_INTERVAL).done:
                 pass
             results.append(result.result())
         return results
     finally:
-        waiting.clear()
+        queue.clear()
 
 
-def _started(thread: threading.Thread) -> bool:
+def _try_start(thread: threading.Thread) -> bool:
     try:
         thread.start()
     except RuntimeError as error:
-        logger.info("tools are called without a thread of their own: %s", error)
+        logger.info("no thread can be started for tool calls, so the calling thread makes them: %s", error)
         return False
     return True
 
 
-def _call(loop: ToolLoop, call: ToolCall) -> ToolResult:
+def _call_tool(loop: ToolLoop, call: ToolCall) -> ToolResult:
     begun = loop.start(call)
     if isinstance(begun, ToolResult):
         return begun
     try:
-        return asyncio.run(_end(call, begun))
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (the function's own: who else could cancel it)
+        return asyncio.run(_await_result(call, begun))
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  (only the function itself can raise it)
         return failure_result(call, error)
 
 
 async def call_tools_async(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[ToolResult]:
     """Make the calls of one answer, each in a task, and return their results in order.
 
-    A synchronous function is called in a thread, which goes on to its end if the task is cancelled.
+    A synchronous function is called in a thread. If the task is cancelled, the function still runs to its end.
     """
 
-    async def one(call: ToolCall) -> ToolResult:
-        begun = loop.start(call) if loop.starts_without_blocking(call) else await _in_thread(loop, call)
-        return begun if isinstance(begun, ToolResult) else await _end(call, begun)
+    async def make_call(call: ToolCall) -> ToolResult:
+        begun = loop.start(call) if loop.starts_without_blocking(call) else await _begin_in_thread(loop, call)
+        return begun if isinstance(begun, ToolResult) else await _await_result(call, begun)
 
-    tasks = {asyncio.ensure_future(one(call)): call for call in calls}
+    tasks = {asyncio.ensure_future(make_call(call)): call for call in calls}
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             if not task.cancelled() and (error := task.exception()) is not None:
                 raise error
-        # Nobody has cancelled a task that is: that would have ended the wait above. The function itself raised that.
+        # If a task is cancelled, the function itself has raised CancelledError: a cancellation by the caller would have
+        # ended the wait above.
         return [
             failure_result(call, asyncio.CancelledError()) if task.cancelled() else task.result()
             for task, call in tasks.items()
@@ -107,32 +109,32 @@ async def call_tools_async(loop: ToolLoop, calls: Iterable[ToolCall]) -> list[To
             task.cancel()
 
 
-async def _in_thread(loop: ToolLoop, call: ToolCall) -> ToolResult | Awaitable[Any]:
-    """Begin the call in a thread; or here, if none can be started because the interpreter is shutting down."""
+async def _begin_in_thread(loop: ToolLoop, call: ToolCall) -> ToolResult | Awaitable[Any]:
+    """Begin the call in a thread, or in this one if none can be started because the interpreter is exiting."""
     begun: futures.Future[ToolResult | Awaitable[Any]] = futures.Future()
-    turn = deque([None])
+    permits = deque([None])
 
     def begin() -> None:
         try:
-            turn.pop()
-        except IndexError:  # it was begun here: a thread of the executor took it although that had failed
+            permits.pop()
+        except IndexError:  # begun below: the executor ran it although it had failure_result to start a thread
             return
         try:
             begun.set_result(loop.start(call))
-        except BaseException as error:  # noqa: BLE001  (SystemExit and the like are for the caller)
+        except BaseException as error:  # noqa: BLE001  (SystemExit, for example, is raised in the caller)
             begun.set_exception(error)
 
     try:
         await asyncio.to_thread(begin)
     except RuntimeError as error:
-        logger.info("a tool is called without a thread of its own: %s", error)
+        logger.info("no thread can be started for a tool call, so the thread of the event loop makes it: %s", error)
         begin()
     return await asyncio.wrap_future(begun)
 
 
-async def _end(call: ToolCall, result: Awaitable[Any]) -> ToolResult:
+async def _await_result(call: ToolCall, result: Awaitable[Any]) -> ToolResult:
     """Wait for the result of an asynchronous function."""
     try:
         return success_result(call, await result)
-    except Exception as error:  # noqa: BLE001  (it is for the model to read)
+    except Exception as error:  # noqa: BLE001  (the model gets the error as the result)
         return failure_result(call, error)

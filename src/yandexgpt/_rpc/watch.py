@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc.aio import _call
 
-from yandexgpt._concurrency.event_loops import from_any_thread, times_cancelled
-from yandexgpt._rpc.async_registry import SETTLING_SECONDS, cancel_rpc
+from yandexgpt._concurrency.event_loops import threadsafe_callback, times_cancelled
+from yandexgpt._rpc.async_registry import CANCEL_DRAIN_TIMEOUT, cancel_rpc
 
 if TYPE_CHECKING:
     from yandexgpt._rpc.call import Call
 
-__all__ = ["Watch", "read_on"]
+__all__ = ["Watch", "drain"]
 
-INTERCEPTORS_SECONDS = 0.2
-"""How long after the deadline of an attempt its interceptors may go on: gRPC's own word comes first if it can."""
+INTERCEPTOR_GRACE_SECONDS = 0.2
+"""How long after the deadline of an attempt its interceptors may run: an error that gRPC raises itself is preferred."""
 
 
 class Watch:
-    """Ends an attempt whose interceptors keep it beyond its deadline, or after it was cancelled.
+    """Cancels an attempt whose interceptors continue after its deadline, or after its cancellation.
 
-    gRPC counts the deadline from where interceptors have let the call go, and cancels only that call: what they hand
-    out may wait for something else. So the task that reads is cancelled, as ``asyncio.timeout`` does it.
+    gRPC counts the deadline from the moment when the interceptors have started its call, and cancels only that call.
+    The object that interceptors return may wait for something else. So the task that reads is cancelled, as
+    ``asyncio.timeout`` does it.
 
     Attributes:
         expired: whether the deadline has passed.
@@ -35,51 +36,51 @@ class Watch:
     def __init__(self, rpc: Any, seconds: float | None) -> None:
         self.expired = False
         self._rpc = rpc
-        self._requests = 0
+        self._cancel_requests = 0
         self._timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._expire)
-        self._task = asyncio.current_task()
+        self._reading_task = asyncio.current_task()
 
     @classmethod
-    def over(cls, call: Call, rpc: Any) -> Watch | None:
-        """A watch over an attempt, if there are interceptors."""
+    def for_attempt(cls, call: Call, rpc: Any) -> Watch | None:
+        """Return a watch for an attempt, or None if there are no interceptors."""
         if isinstance(rpc, _call.Call):
             return None
-        ends = call.attempt_ends
-        watch = cls(rpc, None if ends is None else ends - time.monotonic() + INTERCEPTORS_SECONDS)
-        call.cancel_hook = from_any_thread(watch.cancel)
+        deadline = call.attempt_deadline
+        watch = cls(rpc, None if deadline is None else deadline - time.monotonic() + INTERCEPTOR_GRACE_SECONDS)
+        call.cancel_hook = threadsafe_callback(watch.cancel)
         return watch
 
-    def reads(self, call: Call, last: Any) -> None:
-        """The running task goes on to wait for the next message.
+    def resume_reading(self, call: Call, last: Any) -> None:
+        """Record that the running task waits for the next message.
 
         Raises:
             CancelledError, DeadlineExceededError: the attempt has ended meanwhile.
         """
-        self._task = asyncio.current_task()
+        self._reading_task = asyncio.current_task()
         self._check(call, last)
 
-    def hands_out(self, call: Call, last: Any) -> None:
-        """A message has come.
+    def message_received(self, call: Call, last: Any) -> None:
+        """Record that a message has arrived.
 
         Raises:
-            CancelledError, DeadlineExceededError: an interceptor has swallowed the end of the attempt.
+            CancelledError, DeadlineExceededError: an interceptor has swallowed the cancellation of the task.
         """
-        self._task = None
-        self._take_back()
+        self._reading_task = None
+        self._uncancel()
         self._check(call, last)
 
     def cancel(self) -> None:
         """Cancel the attempt."""
-        if self._task is None:
+        if self._reading_task is None:
             cancel_rpc(self._rpc)
         else:
-            self._requests += 1
-            self._task.cancel()
+            self._cancel_requests += 1
+            self._reading_task.cancel()
 
-    def end(self) -> None:
-        """The attempt has ended."""
-        self._task = None
-        self._take_back()
+    def stop(self) -> None:
+        """Stop watching: the attempt has ended."""
+        self._reading_task = None
+        self._uncancel()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -89,35 +90,35 @@ class Watch:
 
     def _check(self, call: Call, last: Any) -> None:
         if call.cancelled:
-            raise call.cancelled_locally(last)
+            raise call.cancelled_error(last)
         if self.expired:
-            raise call.expired("in an interceptor")
+            raise call.deadline_error("in an interceptor")
 
-    def _take_back(self) -> None:
-        """Others who cancel the task are to be told apart."""
+    def _uncancel(self) -> None:
+        """Undo the cancellations that this object requested, so that those requested by other code can be counted."""
         task = asyncio.current_task()
-        while self._requests:
-            self._requests -= 1
+        while self._cancel_requests:
+            self._cancel_requests -= 1
             if task is not None and hasattr(task, "uncancel"):  # since Python 3.11
                 task.uncancel()
 
 
-async def read_on(messages: AsyncIterator[Any]) -> None:
-    """Read a call that was cancelled between two messages to its end, which is at hand.
+async def drain(messages: AsyncIterator[Any]) -> None:
+    """Read the remaining messages of a call that was cancelled between two of them. Its end arrives very soon.
 
-    An instrumentation wraps the messages in a generator of its own, and its span ends when that one is told how the
-    call ended. Interceptors that have something else to wait for are not waited for.
+    Instrumentation wraps the messages in its own generator, and ends its span when that generator receives the end of
+    the call. The time is limited, because interceptors may wait for something else.
     """
     cancellations = times_cancelled()
-    watch = Watch(None, SETTLING_SECONDS)
+    watch = Watch(None, CANCEL_DRAIN_TIMEOUT)
     try:
         async for _ in messages:
             pass
     except grpc.RpcError:
         pass
     except asyncio.CancelledError:
-        watch.end()
+        watch.stop()
         if times_cancelled() > cancellations:
             raise
     finally:
-        watch.end()
+        watch.stop()

@@ -43,7 +43,7 @@ class Results:
         self.close()
 
     def __iter__(self) -> Self:
-        self._closing.begins()
+        self._closing.start_iteration()
         return self
 
     def __next__(self) -> Result:
@@ -58,11 +58,11 @@ class Results:
         try:
             return self._results.__next__()
         except StopIteration:
-            if self._closing.cuts_off():
-                raise self._batch.closed_meanwhile() from None
-            self._closing.finished()
+            if self._closing.ended_early():
+                raise self._batch.closed_error() from None
+            self._closing.mark_finished()
             raise
         except BaseException as error:
-            if self._closing.was_closed(error, self._batch):
-                raise self._batch.closed_meanwhile() from error
+            if self._closing.is_concurrent_close(error, self._batch):
+                raise self._batch.closed_error() from error
             raise

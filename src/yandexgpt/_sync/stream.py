@@ -133,7 +133,7 @@ class Stream:
         self.close()
 
     def __iter__(self) -> Self:
-        self._closing.begins()
+        self._closing.start_iteration()
         return self
 
     def __next__(self) -> Chunk:
@@ -152,8 +152,8 @@ class Stream:
             return chunk
         except BaseException as error:
             self._notify_end(None)
-            if self._closing.was_closed(error, self._call):
-                raise self._call.cancelled_locally(self._state.message) from error
+            if self._closing.is_concurrent_close(error, self._call):
+                raise self._call.cancelled_error(self._state.message) from error
             raise
 
     def _last_chunk(self) -> Chunk | None:
@@ -164,9 +164,9 @@ class Stream:
         """
         if self._call.answer is not None:
             return self._state.finish()
-        if self._closing.cuts_off():
+        if self._closing.ended_early():
             self._notify_end(None)
-            raise self._call.cancelled_locally(self._state.message)
+            raise self._call.cancelled_error(self._state.message)
         return None
 
     def _notify_end(self, completion: Completion | None) -> None:

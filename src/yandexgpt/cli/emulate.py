@@ -12,7 +12,7 @@ import shlex
 import signal
 from typing import TYPE_CHECKING, Any
 
-from yandexgpt._concurrency.threads import SIGNALS_SEEN_WITHIN
+from yandexgpt._concurrency.threads import SIGNAL_CHECK_INTERVAL
 
 if TYPE_CHECKING:
     from yandexgpt.emulator import Emulator
@@ -98,7 +98,7 @@ def _run(arguments: argparse.Namespace) -> int:
             print(_describe(emulator, arguments), flush=True)
             while True:
                 with contextlib.suppress(queue.Empty):
-                    signals.get(timeout=SIGNALS_SEEN_WITHIN)
+                    signals.get(timeout=SIGNAL_CHECK_INTERVAL)
                     break
     finally:
         for number, handler in handlers.items():
