@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from measure import Series
+from paced import ROWS
 
 REFERENCE = "naive"
 """The variant that ratios refer to, where a question has it."""
@@ -69,6 +70,15 @@ class Question:
     """Whether each measurement needs a new process."""
     shown: tuple[str, ...] = ("cpu", "wall")
     """What the picture shows."""
+    row: str = ""
+    """Its name, if it is a row of the page's table of all such questions; figures are then given for each call."""
+    quick: bool = True
+    """Whether a quick run has it."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether a measurement is given as it is."""
+        return self.calls is not None and not self.row
 
 
 def layer(name: str, label: str) -> Variant:
@@ -168,6 +178,20 @@ CALLS = (
         calls=1,
         rounds=5,
     ),
+)
+PYTHON = tuple(
+    Question(
+        row.key,
+        f"server in Python: {row.title}",
+        "ms" if row.stream else "us",
+        (NAIVE, OURS),
+        f"python-{row.pace}",
+        calls=row.calls,
+        rounds=5,
+        row=row.title,
+        quick=row.at_once == 8,
+    )
+    for row in ROWS
 )
 LAYERS = (
     Question(
