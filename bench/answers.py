@@ -6,6 +6,7 @@ import json
 import struct
 from dataclasses import dataclass
 
+from paced import PACES
 from texts import HURRY, LONG, MANY_PARTIALS, MODEL, PARTIALS, TEXT, growing, pieces
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_common_pb2 import Alternative, ContentUsage, Message
@@ -16,7 +17,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages of a stream, as they go over the wire, and how long the server waits between two of them."""
+    """The messages of a stream, as they go over the wire, and how long the server waits before each of them."""
 
     messages: list[bytes]
     every: float = 0.0
@@ -48,6 +49,13 @@ def grpc_answers() -> dict[str, Answer]:
         "paced": Answer(partials(TEXT, PARTIALS), every=0.020 / HURRY),
         "seconds": Answer(partials(TEXT, 4), every=1.0 / HURRY),
         "ahead": Answer(partials(LONG, PARTIALS), every=0.005 / HURRY),
+    }
+
+
+def python_answers() -> dict[str, Answer]:
+    """What the server in Python answers, by the name of the port."""
+    return {
+        f"python-{name}": Answer(partials(TEXT, pace.chunks), every=pace.every / HURRY) for name, pace in PACES.items()
     }
 
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from runs import Run, in_loop, one_by_one
+from paced import ROWS
+from runs import Run, in_loop, in_threads, one_by_one
 from texts import FOLDER, HURRY, KEY, MAX_TOKENS, MODEL, PROMPT, SYSTEM, TEMPERATURE, TIMEOUT_SECONDS
 
 import yandexgpt
@@ -30,14 +31,22 @@ def options(target: str) -> dict[str, Any]:
     }
 
 
-def complete(target: str) -> Run:
-    """``Client.complete``."""
+def complete(target: str, *, at_once: int = 0) -> Run:
+    """``Client.complete``.
+
+    Args:
+        at_once: in so many threads; 0 for this one.
+    """
     client = yandexgpt.Client(**options(target))
-    return one_by_one(lambda: client.complete(PROMPT, **ASKED).text)
+
+    def call() -> str:
+        return client.complete(PROMPT, **ASKED).text
+
+    return in_threads(call, at_once) if at_once else one_by_one(call)
 
 
-def stream(target: str, *, reading: float = 0.0, **how: Any) -> Run:
-    """``Client.stream``."""
+def stream(target: str, *, at_once: int = 0, reading: float = 0.0, **how: Any) -> Run:
+    """``Client.stream``; `at_once` as for :func:`complete`."""
     client = yandexgpt.Client(**options(target))
 
     def call() -> str:
@@ -50,7 +59,7 @@ def stream(target: str, *, reading: float = 0.0, **how: Any) -> Run:
                     time.sleep(reading)
         return text
 
-    return one_by_one(call)
+    return in_threads(call, at_once) if at_once else one_by_one(call)
 
 
 def closed_early(target: str) -> Run:
@@ -132,6 +141,12 @@ def answer(result: Any) -> str:
 
 
 STREAMS: dict[str, Callable[[str], Run]] = {"ours": partial(stream_aio, at_once=None)}
+AT_ONCE: dict[tuple[str, bool], Callable[..., Run]] = {
+    ("threads", False): complete,
+    ("threads", True): stream,
+    ("tasks", False): complete_aio,
+    ("tasks", True): stream_aio,
+}
 CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "complete": {"ours": complete},
     "stream": {"ours": stream},
@@ -154,5 +169,6 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
         "all": partial(stream_aio, reading=READING_SECONDS),
         "latest": partial(stream_aio, reading=READING_SECONDS, latest=True),
     },
+    **{row.key: {"ours": partial(AT_ONCE[row.workers, row.stream], at_once=row.at_once)} for row in ROWS},
 }
 """By question, by variant: a function from the server's address to a client."""

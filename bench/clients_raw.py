@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 import grpc.experimental
+from paced import ROWS
 from runs import Run, in_loop, in_threads, one_by_one
 from texts import FOLDER, KEY, MAX_TOKENS, MODEL, PROMPT, SYSTEM, TEMPERATURE, TIMEOUT_SECONDS
 
@@ -120,13 +121,13 @@ def aio(*, stream: bool) -> dict[str, Callable[[str], Run]]:
     }
 
 
-def naive_threads(target: str) -> Run:
-    """What people write to have 32 calls at once."""
-    return in_threads(caller(target, stream=False, options=(), around=plain), 32)
+def naive_threads(target: str, *, stream: bool, at_once: int, queued: bool = False) -> Run:
+    """The stub as documented, in threads."""
+    return in_threads(caller(target, stream=stream, options=(), around=plain), at_once, queued=queued)
 
 
 def naive_aio_at_once(target: str, *, stream: bool, at_once: int | None) -> Run:
-    """The same on ``grpc.aio``."""
+    """The stub as documented, in tasks."""
     return in_loop(partial(aio_caller, target, stream=stream, options=(), around=plain), at_once)
 
 
@@ -151,6 +152,7 @@ def unary_aio_at_once(target: str) -> Run:
 
 
 STREAMS: dict[str, Callable[[str], Run]] = {"naive": partial(naive_aio_at_once, stream=True, at_once=None)}
+NAIVE_AT_ONCE: dict[str, Callable[..., Run]] = {"threads": naive_threads, "tasks": naive_aio_at_once}
 CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "complete": sync(stream=False),
     "stream": sync(stream=True),
@@ -159,11 +161,12 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "complete-aio": aio(stream=False),
     "stream-aio": aio(stream=True),
     "many": {
-        "naive": naive_threads,
+        "naive": partial(naive_threads, stream=False, at_once=32, queued=True),
         "naive-aio": partial(naive_aio_at_once, stream=False, at_once=32),
         "unary-aio": unary_aio_at_once,
     },
     "crowd": STREAMS,
     "memory": STREAMS,
+    **{row.key: {"naive": partial(NAIVE_AT_ONCE[row.workers], stream=row.stream, at_once=row.at_once)} for row in ROWS},
 }
 """By question, by variant: a function from the server's address to a client."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from measure import summary
 from picture import bars_svg
 from report import COLUMNS, FACTORS, MEGABYTE, cells, measured, number, spread, verdict
 
@@ -15,17 +16,25 @@ NAMES = {"cpu": "client CPU", "wall": "wall", "grown": "memory of the client, ab
 
 
 def write_document(results: Mapping[str, Any], docs: Path) -> None:
-    """Fill in the template: ``{{bars}}``, ``{{environment}}``, ``{{took}}``, ``{{steps}}``, ``{{question:KEY}}``."""
+    """Fill in the template.
+
+    What it may have: ``{{bars}}``, ``{{environment}}``, ``{{took}}``, ``{{steps}}``, ``{{question:KEY}}``, and of the
+    questions whose keys begin so, ``{{rows:KEY}}`` and ``{{ratios:KEY}}``.
+    """
     pictures = docs / "performance"
     pictures.mkdir(parents=True, exist_ok=True)
     questions = {question["question"]: question for question in results["questions"]}
     for key, question in questions.items():
-        (pictures / f"{key}.svg").write_text(picture(question))
+        if not question["row"]:
+            (pictures / f"{key}.svg").write_text(picture(question))
 
     def fill(match: re.Match[str]) -> str:
         kind, _, key = match[1].partition(":")
         if kind == "question":
             return section(questions[key]) if key in questions else "Not measured."
+        if kind in ("rows", "ratios"):
+            some = [question for name, question in questions.items() if name.startswith(key)]
+            return rows(some) if kind == "rows" else ratios(some)
         if kind == "figure":
             return figure(questions, key)
         if kind == "environment":
@@ -47,6 +56,36 @@ def section(question: Mapping[str, Any]) -> str:
         label = row["label"] + (f" ({row['disturbed']} rounds disturbed)" if row["disturbed"] else "")
         lines.append(f"| {' | '.join(cells(question, label, row))} |")
     return "\n".join(lines)
+
+
+def rows(questions: Sequence[Mapping[str, Any]]) -> str:
+    """A table that has questions as its rows: ours against the raw stub."""
+    lines = [
+        "| | CPU: raw stub | yandexgpt | ours / raw | spread | wall, p50: raw stub | yandexgpt |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for question in questions:
+        factor, variants = FACTORS[question["unit"]], [question["variants"][name] for name in ("naive", "ours")]
+        cpu, p50 = ([number(row[name]["median"] * factor) for row in variants] for name in ("cpu", "p50"))
+        ratio = ours_to_raw(question)
+        disturbed = sum(row["disturbed"] for row in variants)
+        label = f"{question['row']}, {question['unit']}" + (
+            f" ({disturbed} measurements disturbed)" if disturbed else ""
+        )
+        lines.append(f"| {' | '.join([label, *cpu, number(ratio['median']), spread(ratio), *p50])} |")
+    return "\n".join(lines)
+
+
+def ratios(questions: Sequence[Mapping[str, Any]]) -> str:
+    """The least and the greatest of what ours takes of the raw stub's CPU time."""
+    medians = sorted(ours_to_raw(question)["median"] for question in questions)
+    return " to ".join(dict.fromkeys(map(number, medians[:1] + medians[-1:]))) or "(not measured)"
+
+
+def ours_to_raw(question: Mapping[str, Any]) -> dict[str, Any]:
+    """How many times the raw stub's CPU time ours is, within each round."""
+    raw, ours = (question["variants"][name]["cpu"]["rounds"] for name in ("naive", "ours"))
+    return summary([b / a for a, b in zip(raw, ours, strict=True)])
 
 
 def figure(questions: Mapping[str, Any], key: str) -> str:

@@ -124,11 +124,14 @@ def summary(values: list[float]) -> dict[str, Any]:
 
 
 @contextmanager
-def server() -> Iterator[tuple[subprocess.Popen[str], dict[str, int]]]:
-    """The server process, and its port for each answer."""
-    with python(sys.executable, "server.py") as process:
-        assert process.stdout
-        yield process, json.loads(process.stdout.readline())
+def servers() -> Iterator[tuple[list[int], dict[str, int]]]:
+    """The server processes, and the port for each answer."""
+    with python(sys.executable, "server.py") as fast, python(sys.executable, "python_server.py") as slow:
+        ports: dict[str, int] = {}
+        for process in (fast, slow):
+            assert process.stdout
+            ports |= json.loads(process.stdout.readline())
+        yield [fast.pid, slow.pid], ports
 
 
 @contextmanager

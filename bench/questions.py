@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from measure import Series
+from paced import ROWS
 
 REFERENCE = "naive"
 """The variant that ratios refer to, where a question has it."""
@@ -69,6 +70,15 @@ class Question:
     """Whether each measurement needs a new process."""
     shown: tuple[str, ...] = ("cpu", "wall")
     """What the picture shows."""
+    row: str = ""
+    """Its name, if it is a row of the page's table of all such questions; figures are then given for each call."""
+    quick: bool = True
+    """Whether a quick run has it."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether a measurement is given as it is."""
+        return self.calls is not None and not self.row
 
 
 def layer(name: str, label: str) -> Variant:
@@ -169,6 +179,20 @@ CALLS = (
         rounds=5,
     ),
 )
+PYTHON = tuple(
+    Question(
+        row.key,
+        f"server in Python: {row.title}",
+        "ms" if row.stream else "us",
+        (NAIVE, OURS),
+        f"python-{row.pace}",
+        calls=row.calls,
+        rounds=5,
+        row=row.title,
+        quick=row.at_once == 8,
+    )
+    for row in ROWS
+)
 LAYERS = (
     Question(
         "layers",
@@ -214,9 +238,9 @@ STUBS = "yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.t
 STARTS = {
     Question(
         "import",
-        "import, in a fresh interpreter",
+        "import and make nothing, in a fresh interpreter",
         "ms",
-        (raw("naive", "grpc and the same stubs"), OURS, SDK, OPENAI),
+        (raw("naive", "grpc and the same stubs"), ours("ours", "yandexgpt, which imports no gRPC yet"), SDK, OPENAI),
         "",
         shown=("wall",),
     ): {
@@ -229,7 +253,7 @@ STARTS = {
         "client",
         "import and make a client, in a fresh interpreter",
         "ms",
-        (raw("naive", "grpc and the same stubs"), OURS, SDK, OPENAI),
+        (raw("naive", "grpc, the same stubs and a channel"), OURS, SDK, OPENAI),
         "",
         shown=("wall",),
     ): {
@@ -297,13 +321,15 @@ def sdk_against_ours(question: str) -> Bar:
 
 
 BARS = (
-    Bar("complete, one at a time: CPU, naive / ours", ">=", 2.0, "complete", ratio("cpu", "naive", "ours")),
-    Bar("stream of 100 partials: CPU, naive / ours", ">=", 2.0, "stream", ratio("cpu", "naive", "ours")),
-    Bar("stream of 100 partials: wall, naive / ours", ">=", 2.5, "stream", ratio("wall", "naive", "ours")),
-    Bar("stream of 100 partials: CPU, ours / best raw", "<=", 1.15, "stream", ratio("cpu", "ours", "best")),
+    Bar(
+        "complete, one at a time, fast server: CPU, naive / ours", ">=", 2.0, "complete", ratio("cpu", "naive", "ours")
+    ),
+    Bar("burst of 100 partials: CPU, naive / ours", ">=", 2.0, "stream", ratio("cpu", "naive", "ours")),
+    Bar("burst of 100 partials: wall, naive / ours", ">=", 2.5, "stream", ratio("wall", "naive", "ours")),
+    Bar("burst of 100 partials: CPU, ours / best raw", "<=", 1.15, "stream", ratio("cpu", "ours", "best")),
     Bar("complete: CPU over the same raw call, us", "<=", 5.0, "complete", beyond("ours", "alike", 1e6)),
     Bar("a chunk with text and delta: CPU over the text raw, us", "<=", 1.0, "long", beyond("ours", "best", 1e3)),
-    Bar("async stream of 100 partials: CPU, ours / raw aio", "<=", 1.05, "stream-aio", ratio("cpu", "ours", "naive")),
+    Bar("async burst of 100 partials: CPU, ours / raw aio", "<=", 1.05, "stream-aio", ratio("cpu", "ours", "naive")),
     Bar("32 calls at once: CPU, threads / complete_many", ">=", 2.5, "many", ratio("cpu", "naive", "ours")),
     Bar(
         "32 calls at once: CPU, threads / complete_many, asynchronous",
@@ -342,7 +368,13 @@ BARS = (
         "slow-aio",
         ratio("cpu", "all", "latest"),
     ),
-    Bar("import: wall, ours / grpc and the same stubs", "<=", 1.05, "import", ratio("wall", "ours", "naive")),
+    Bar(
+        "import and make a client: wall, ours / grpc, the same stubs and a channel",
+        "<=",
+        1.05,
+        "client",
+        ratio("wall", "ours", "naive"),
+    ),
     *(
         sdk_against_ours(question.key)
         for question in (*CALLS, *STARTS)

@@ -3,7 +3,7 @@
     python bench/run.py [--quick] [--only WORDS] [--no-rivals] [--json FILE] [--document]
     python bench/run.py --document --from FILE
 
-Every variant is a client process of its own, against one server process; all variants of a question are measured in
+Every variant is a client process of its own, against a server process; all variants of a question are measured in
 rounds, forwards and backwards in turn. A measurement during which other processes took too much of the machine is
 repeated. What is printed are medians of the rounds, the spread between their quartiles, and ratios to the first
 variant. Times are the client's: CPU is user and system time of its process. The other clients are installed by pip into
@@ -31,8 +31,8 @@ from typing import Any
 
 import environments
 from document import write_document
-from measure import FULL, HERE, QUICK, Measurement, Plan, Series, rounds, server, start, worker
-from questions import BARS, CALLS, LAYERS, STARTS, Question, Variant
+from measure import FULL, HERE, QUICK, Measurement, Plan, Series, rounds, servers, start, worker
+from questions import BARS, CALLS, LAYERS, PYTHON, STARTS, Question, Variant
 from report import judge, print_bars, print_question, print_steps, saved
 
 import yandexgpt
@@ -71,15 +71,17 @@ def measure(plan: Plan, only: list[str], *, rivals: bool) -> dict[str, Any]:
     all_series: dict[str, dict[str, Series]] = {}
     questions = []
     os.environ["BENCH_HURRY"] = str(plan.hurry)
-    with server() as (process, ports):
-        for question in (*CALLS, *LAYERS, *STARTS):
+    with servers() as (pids, ports):
+        for question in (*PYTHON, *CALLS, *LAYERS, *STARTS):
+            if plan is QUICK and not question.quick:
+                continue
             if only and not any(word in f"{question.key} {question.title}" for word in only):
                 continue
             variants = [one for one in question.variants if can_run(one, rivals=rivals)]
             if question in STARTS:
                 series = measure_starts(question, variants, plan)
             else:
-                series = measure_calls(question, variants, ports, process.pid, plan)
+                series = measure_calls(question, variants, ports, pids, plan)
             all_series[question.key] = series
             questions.append(saved(question, variants, series))
             print_question(questions[-1])
@@ -120,7 +122,7 @@ def can_run(variant: Variant, *, rivals: bool) -> bool:
 
 
 def measure_calls(
-    question: Question, variants: list[Variant], ports: dict[str, int], server_pid: int, plan: Plan
+    question: Question, variants: list[Variant], ports: dict[str, int], server_pids: list[int], plan: Plan
 ) -> dict[str, Series]:
     """Calls of each variant, against the server."""
     calls = question.calls and max(1, round(question.calls / plan.hurry))
@@ -133,21 +135,21 @@ def measure_calls(
     def afresh(variant: Variant) -> Measurement:
         assert calls
         with worker(*arguments(variant)) as run:
-            return run(calls, server_pid)
+            return run(calls, *server_pids)
 
     with ExitStack() as stack:
         if question.fresh:
             functions = {variant.name: partial(afresh, variant) for variant in variants}
         else:
             workers = {one.name: stack.enter_context(worker(*arguments(one))) for one in variants}
-            functions = {name: partial(run, calls or prepare(run, plan), server_pid) for name, run in workers.items()}
+            functions = {name: partial(run, calls or prepare(run, plan), *server_pids) for name, run in workers.items()}
             if calls:
                 for run in workers.values():
                     run(1)
         number = min(plan.rounds, question.rounds or plan.rounds)
         series = rounds(functions, number, plan.repeats // 5 if calls else plan.repeats, plan)
     for one in series.values():
-        one.whole = calls is not None
+        one.whole = question.whole
     return series
 
 

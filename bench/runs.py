@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 Run = Callable[[int, list[float]], str]
@@ -59,20 +59,26 @@ def in_loop(make: Callable[[], Callable[[], Awaitable[str]]], at_once: int | Non
     return lambda calls, times: loop.run_until_complete(run(calls, times))
 
 
-def in_threads(call: Callable[[], str], at_once: int) -> Run:
-    """Calls in a pool of threads."""
+def in_threads(call: Callable[[], str], at_once: int, *, queued: bool = False) -> Run:
+    """Calls in a pool of threads.
+
+    Args:
+        queued: each call is a task of the pool, as with ``Executor.map``; else each thread makes calls in a loop.
+    """
     pool = ThreadPoolExecutor(at_once)
 
-    def timed(times: list[float]) -> str:
-        began = time.perf_counter()
-        text = call()
-        times.append(time.perf_counter() - began)
+    def work(share: Iterable[int], times: list[float]) -> str:
+        text = ""
+        for _ in share:
+            began = time.perf_counter()
+            text = call()
+            times.append(time.perf_counter() - began)
         return text
 
     def run(calls: int, times: list[float]) -> str:
-        text = ""
-        for future in [pool.submit(timed, times) for _ in range(calls)]:
-            text = future.result()
-        return text
+        left = iter(range(calls))
+        shares: list[Iterable[int]] = [range(1)] * calls if queued else [left] * at_once
+        texts = [future.result() for future in [pool.submit(work, share, times) for share in shares]]
+        return next(filter(None, texts), "")
 
     return run

@@ -12,7 +12,13 @@ import pytest
 
 BENCH = Path(__file__).resolve().parent.parent / "bench" / "run.py"
 RAW = ["naive", "best", "alike"]
+ROWS = [
+    f"python-{kind}-{pace}-8"
+    for kind in ("threads", "tasks")
+    for pace in ("instant", "whole50", "stream10", "stream20")
+]
 QUESTIONS = {
+    **{key: ["naive", "ours"] for key in ROWS},
     "complete": [*RAW, "ours"],
     "stream": [*RAW, "ours"],
     "complete-aio": [*RAW, "ours"],
@@ -63,7 +69,10 @@ def test_a_quick_run_prints_tables_saves_every_figure_and_writes_the_page(tmp_pa
     bench("--from", str(saved), "--document", "--docs", str(tmp_path))
     page = (tmp_path / "performance.md").read_text()
     assert "{{" not in page
-    for question in QUESTIONS:
+    for question in report["questions"]:
+        assert bool(question["row"]) == (question["question"] in ROWS)
+        assert f"| {question['row']}, {question['unit']}" in page or not question["row"]
+    for question in QUESTIONS.keys() - ROWS:
         picture = tmp_path / "performance" / f"{question}.svg"
         assert f"(performance/{question}.svg)" in page
         assert ET.parse(picture).getroot().tag.endswith("svg")
