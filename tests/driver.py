@@ -14,10 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 
@@ -30,7 +30,7 @@ import yandexgpt._rpc.async_batch
 import yandexgpt._rpc.batch
 import yandexgpt._sync.batch
 from yandexgpt._concurrency import threads as background
-from yandexgpt.emulator import Emulator
+from yandexgpt.emulator import Emulator, RecordedRequest
 
 PATIENCE = 30.0
 """Seconds after which something hangs; nothing here takes a tenth of it."""
@@ -44,6 +44,7 @@ WAKES_ALL_LOOPS = OVERLOOKS_RESETS
 CALLS_PER_CONNECTION = 100 if tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84) else 10
 """How many calls go over one connection before another is opened: see ``_rpc/channels.py``."""
 _END: Any = object()
+T = TypeVar("T")
 
 
 class Clock:
@@ -66,7 +67,7 @@ class Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-loop")
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(PATIENCE * 2)
@@ -95,11 +96,11 @@ async def _tasks_left() -> list[str]:
     return [str(task) for task in pending]
 
 
-def run_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run it; afterwards no task may be left, and the loop may have nothing to complain about."""
     complaints: list[dict[str, Any]] = []
 
-    async def guarded() -> Any:
+    async def guarded() -> T:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         result = await main()
         left = await _tasks_left()
@@ -190,8 +191,8 @@ class BlockingResults(BlockingIterator):
         self._loop.run(self._iterator.__aexit__(*error))
 
 
-def _next(loop: Loop, iterator: Any) -> Any:
-    async def step() -> Any:
+def _next(loop: Loop, iterator: AsyncIterator[T]) -> T:
+    async def step() -> T:
         return await anext(iterator, _END)
 
     item = loop.run(step())
@@ -438,6 +439,18 @@ def stall_after(emulator: Emulator, partials: int, *, times: int = 1) -> None:
     if partials:
         emulator.reply("раз два три", partials=["раз", "раз два"], times=times)
     emulator.fail("UNAVAILABLE", after=partials, delay=FOREVER, times=times)
+
+
+def deadline_of(request: RecordedRequest) -> float:
+    """Seconds that remained to the deadline when the request arrived; it has to have one."""
+    assert request.deadline is not None
+    return request.deadline
+
+
+def partial_of(error: yandexgpt.APIError) -> yandexgpt.Completion:
+    """What had come of the answer before the error; something has to."""
+    assert error.partial is not None
+    return error.partial
 
 
 def calls_of(client: Any) -> Any:

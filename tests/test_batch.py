@@ -21,6 +21,7 @@ from driver import (
     PATIENCE,
     Background,
     Driver,
+    deadline_of,
     output_of,
     own_words,
     program,
@@ -69,7 +70,7 @@ def outcomes(emulator: Emulator) -> list[str]:
 
 
 def prompt_of(request: Any) -> str:
-    return request.message.messages[-1].text
+    return str(request.message.messages[-1].text)
 
 
 # The window
@@ -171,7 +172,7 @@ def test_options_are_those_of_complete(client: Any, emulator: Emulator) -> None:
         assert [message.role for message in request.message.messages] == ["system", "user"]
         assert request.message.completion_options.temperature.value == 0.5
         assert [tool.function.name for tool in request.message.tools] == ["now"]
-        assert 60.0 < request.deadline <= 71.0
+        assert 60.0 < deadline_of(request) <= 71.0
         assert request.metadata["x-mine"] == "1"
     ids = {request.metadata["x-client-request-id"] for request in emulator.requests}
     assert ids == {f"{'сто'.encode().hex()}-{index}" for index in range(2)}
@@ -297,7 +298,7 @@ def test_the_budget_of_retries_is_the_clients(driver: Driver, emulator: Emulator
     assert caught.value.attempts == 1
 
 
-BAD = ["раз", "", "два", None, [], "три"]
+BAD: list[Any] = ["раз", "", "два", None, [], "три"]
 KINDS = [None, ValueError, None, TypeError, ValueError, None]
 
 

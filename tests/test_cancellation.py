@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import gc
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from driver import FOREVER, PATIENCE, Background, Driver, output_of, program, run_loop, stall_after, until
+from driver import FOREVER, PATIENCE, Background, Driver, output_of, partial_of, program, run_loop, stall_after, until
 
 import yandexgpt
 from yandexgpt import Retry
@@ -339,7 +340,7 @@ def test_close_by_another_task(emulator: Emulator) -> None:
             with pytest.raises(yandexgpt.CancelledError) as caught:
                 await task
             assert caught.value.partial is not None
-            assert caught.value.partial.text == "раз"
+            assert partial_of(caught.value).text == "раз"
             assert not task.cancelled()
             assert await ended(emulator) == "CANCELLED"
 
@@ -715,8 +716,10 @@ class ToldLoop(asyncio.SelectorEventLoop):
         super().__init__()
         self.told = threading.Event()
 
-    def call_soon_threadsafe(self, *args: Any, **kwargs: Any) -> Any:
-        handle = super().call_soon_threadsafe(*args, **kwargs)
+    def call_soon_threadsafe(  # type: ignore[override]  # variadic generics need Python 3.11
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        handle = super().call_soon_threadsafe(callback, *args, context=context)
         self.told.set()
         return handle
 
@@ -757,7 +760,7 @@ def test_a_stream_whose_read_timed_out_does_not_end_like_a_whole_one(emulator: E
                 await asyncio.wait_for(anext(stream), 0.05)
             with pytest.raises(yandexgpt.CancelledError) as caught:
                 await anext(stream)
-            assert caught.value.partial.text == "раз"
+            assert partial_of(caught.value).text == "раз"
 
     run_loop(main)
 
@@ -777,7 +780,7 @@ def test_a_stream_whose_read_was_interrupted_does_not_end_like_a_whole_one(emula
                 next(stream)
             with pytest.raises(yandexgpt.CancelledError) as caught:
                 next(stream)
-            assert caught.value.partial.text == "раз"
+            assert partial_of(caught.value).text == "раз"
     finally:
         signal.signal(signal.SIGALRM, before)
 

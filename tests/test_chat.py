@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,9 @@ def test_wrong_options_are_refused_when_the_chat_is_made(client: Any, options: A
 @pytest.mark.parametrize("text", ["", None, 5, ["a"], Message("system", "a"), Message("assistant", "a"), "\ud83d"])
 @pytest.mark.parametrize("method", ["send", "stream", "ask"])
 def test_what_nobody_can_say_is_refused(chat: Any, emulator: Emulator, text: Any, method: str) -> None:
-    arguments = ([],) if method == "ask" else ()
+    tools: list[list[Any]] = [[]] if method == "ask" else []
     with pytest.raises(ValueError, match="text"):
-        getattr(chat, method)(text, *arguments)
+        getattr(chat, method)(text, *tools)
     assert not emulator.requests
     assert chat.send("Привет").text == "Привет"
 
@@ -189,12 +190,13 @@ def test_two_turns_at_once_are_an_error(chat: Any, gate: threading.Event, emulat
     emulator.reply("Раз")
     first = Background(chat.send, "Первый")
     emulator.wait_for_requests(1)
-    for attempt in (
+    attempts: list[Callable[[], Any]] = [
         lambda: chat.send("Второй"),
         lambda: chat.stream("Второй"),
         lambda: chat.ask("Второй", []),
         lambda: chat.trim(5),
-    ):
+    ]
+    for attempt in attempts:
         with pytest.raises(yandexgpt.YandexGPTError, match="another turn of this chat is under way"):
             attempt()
     gate.set()

@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -53,7 +53,9 @@ CALLS = {
 
 def completion(text: str = "Ответ", status: int = Status.FINAL, **around: Any) -> Completion:
     message = text_common_pb2.Message(role="assistant", text=text)
-    alternative = text_common_pb2.Alternative(message=message, status=status)
+    alternative = text_common_pb2.Alternative(
+        message=message, status=cast("text_common_pb2.Alternative.AlternativeStatus", status)
+    )
     return Completion(CompletionResponse(alternatives=[alternative]), **around)
 
 
@@ -89,7 +91,10 @@ def test_a_completion_shows_the_calls_of_tools_that_the_model_wants() -> None:
 def test_all_alternatives_are_shown() -> None:
     response = CompletionResponse()
     for text, status in (("a", 3), ("b", 2)):
-        response.alternatives.add(message=text_common_pb2.Message(role="assistant", text=text), status=status)
+        response.alternatives.add(
+            message=text_common_pb2.Message(role="assistant", text=text),
+            status=cast("text_common_pb2.Alternative.AlternativeStatus", status),
+        )
     first, second = Completion(response).alternatives
     assert (first.text, first.role, first.status, first.tool_calls) == ("a", "assistant", Status.FINAL, ())
     assert second.message == Message("assistant", "b")
@@ -109,7 +114,7 @@ def test_an_answer_without_alternatives_is_empty() -> None:
     [(Status.FINAL, False, False), (Status.TRUNCATED, True, False), (Status.CONTENT_FILTER, False, True), (9, 0, 0)],
 )
 def test_an_answer_tells_whether_it_was_cut_or_filtered(status: int, truncated: bool, filtered: bool) -> None:
-    answer = completion(status=status)
+    answer = completion(status=cast("text_common_pb2.Alternative.AlternativeStatus", status))
     assert (answer.truncated, answer.filtered) == (bool(truncated), bool(filtered))
 
 
@@ -200,7 +205,7 @@ def test_the_words_of_each_repr() -> None:
         f"Completion(text='1. Составь план подготовки.\\n\\n2. Не волнуйся.', status=FINAL, usage={usage})"
     )
     assert repr(completion("a").alternatives[0]) == (
-        "Alternative(message=Message(role='assistant', text='a'), status=FINAL)"
+        "text_common_pb2.Alternative(message=Message(role='assistant', text='a'), status=FINAL)"
     )
     now = Completion.from_dict(CALLS).tool_calls[1]
     assert repr(now) == "ToolCall(name='now', arguments={})"
@@ -216,7 +221,7 @@ def test_the_ids_of_a_call_survive_a_pickle_and_a_deep_copy() -> None:
 
 
 def test_metadata_that_cannot_be_pickled_does_not_keep_an_answer_from_it() -> None:
-    received = ReceivedMetadata((pair for pair in ()), [("x-request-id", "r")])
+    received = ReceivedMetadata(iter(()), [("x-request-id", "r")])
     assert pickle.loads(pickle.dumps(completion(received=received))).server_request_id == "r"
 
 

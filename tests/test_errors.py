@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +19,7 @@ import yandexgpt
 from yandexgpt import errors
 from yandexgpt._models import CompletionResponse
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
+from yandexgpt._retry import pushback_seconds
 from yandexgpt._rpc import failures
 
 Code = grpc.StatusCode
@@ -29,10 +30,19 @@ class Failure(grpc.RpcError):
 
     def __init__(self, code: Code, details: str | None = "", initial: Any = (), trailing: Any = ()) -> None:
         super().__init__()
-        self.code = lambda: code
-        self.details = lambda: details
-        self.initial_metadata = lambda: initial
-        self.trailing_metadata = lambda: trailing
+        self._code, self._details, self._initial, self._trailing = code, details, initial, trailing
+
+    def code(self) -> Code:
+        return self._code
+
+    def details(self) -> str | None:
+        return self._details
+
+    def initial_metadata(self) -> Any:
+        return self._initial
+
+    def trailing_metadata(self) -> Any:
+        return self._trailing
 
 
 def mapped(
@@ -56,12 +66,16 @@ def packed(code: Code, *details: Message) -> bytes:
             status.details.append(detail)
         else:
             status.details.add().Pack(detail)
-    return status.SerializeToString()
+    return bytes(status.SerializeToString())
 
 
 def completion(text: str) -> yandexgpt.Completion:
     message = text_common_pb2.Message(role="assistant", text=text)
-    response = CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message, status=1)])
+    response = CompletionResponse(
+        alternatives=[
+            text_common_pb2.Alternative(message=message, status=text_common_pb2.Alternative.ALTERNATIVE_STATUS_PARTIAL)
+        ]
+    )
     return yandexgpt.Completion(response, "c0ffee")
 
 
@@ -381,7 +395,7 @@ def test_an_error_survives_being_pickled_and_copied(code: Code) -> None:
 
 def test_notes_survive_a_pickle() -> None:
     error = mapped()
-    error.__notes__ = ["while doing this"]
+    error.__notes__ = ["while doing this"]  # type: ignore[attr-defined]  # Python 3.11
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while doing this"]
 
 
@@ -454,4 +468,4 @@ def test_what_an_odd_error_can_tell_is_read() -> None:
 
 @pytest.mark.parametrize("pushback", [1500, b"1500", 1.5, object()])
 def test_a_pushback_that_is_no_text_asks_not_to_retry(pushback: Any) -> None:
-    assert failures.pushback_seconds(pushback) is None
+    assert pushback_seconds(pushback) is None

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import AsyncGenerator, Generator
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,10 @@ Response = CompletionResponse
 
 def response(*texts: str, status: int = Status.PARTIAL, tokens: int = 0) -> Response:
     alternatives = [
-        text_common_pb2.Alternative(message=text_common_pb2.Message(role="assistant", text=text), status=status)
+        text_common_pb2.Alternative(
+            message=text_common_pb2.Message(role="assistant", text=text),
+            status=cast("text_common_pb2.Alternative.AlternativeStatus", status),
+        )
         for text in texts
     ]
     usage = text_common_pb2.ContentUsage(completion_tokens=tokens)
@@ -34,7 +38,13 @@ def response(*texts: str, status: int = Status.PARTIAL, tokens: int = 0) -> Resp
 def without_text(status: int) -> Response:
     call = text_common_pb2.ToolCall(function_call=text_common_pb2.FunctionCall(name="weather"))
     message = text_common_pb2.Message(role="assistant", tool_call_list={"tool_calls": [call]})
-    return CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message, status=status)])
+    return CompletionResponse(
+        alternatives=[
+            text_common_pb2.Alternative(
+                message=message, status=cast("text_common_pb2.Alternative.AlternativeStatus", status)
+            )
+        ]
+    )
 
 
 def ends(fold: StreamState) -> list[Chunk]:

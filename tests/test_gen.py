@@ -19,9 +19,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from google.api import annotations_pb2, http_pb2
+from google.api import annotations_pb2, http_pb2  # type: ignore[import-untyped]
 from google.protobuf import message_factory, text_format
-from google.rpc import status_pb2
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 
 from yandexgpt._proto import POOL
 
@@ -304,7 +304,7 @@ def made_wheel(toolchain: Path, tree: Path, wheel: Path) -> Path:
     output = wheel.with_suffix(".d")
     output.mkdir()
     includes = [f"-I{tree}", f"-I{tree}/third_party/googleapis"]
-    protoc = [toolchain, "-m", "grpc_tools.protoc", *includes, f"--python_out={output}", *GENERATED]
+    protoc = [str(toolchain), "-m", "grpc_tools.protoc", *includes, f"--python_out={output}", *GENERATED]
     subprocess.run(protoc, check=True)
     with zipfile.ZipFile(wheel, "w") as archive:
         for path in output.rglob("*.py"):

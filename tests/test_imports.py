@@ -93,7 +93,7 @@ def test_the_modules_are_there_after_the_import_of_the_package() -> None:
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'yandexgpt' has no attribute 'Cleint'"):
-        _ = yandexgpt.Cleint
+        _ = yandexgpt.Cleint  # type: ignore[attr-defined]
     assert not hasattr(yandexgpt, "_private")
     with pytest.raises(ImportError, match="cannot import name 'Cleint'"):
         exec("from yandexgpt import Cleint")

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from driver import FOREVER, PATIENCE, Background, Driver, stall_after, until
+from driver import FOREVER, PATIENCE, Background, Driver, deadline_of, partial_of, stall_after, until
 
 import yandexgpt
 from yandexgpt.emulator import Emulator
@@ -20,7 +20,7 @@ from yandexgpt.emulator import Emulator
 class Delegates(grpc.UnaryStreamClientInterceptor):
     """A generator in place of gRPC's call, as OpenTelemetry's: nothing is sent before a message is asked for."""
 
-    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Iterator[Any]:
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         yield from continuation(client_call_details, request)
 
 
@@ -146,7 +146,7 @@ def test_an_error_in_the_middle_has_what_there_was(client: Any, emulator: Emulat
     emulator.fail("NOT_FOUND", "нет такого", after=1)
     with pytest.raises(yandexgpt.NotFoundError, match="нет такого") as caught:
         client.stream("раз два").finish()
-    assert caught.value.partial.text == "раз"
+    assert partial_of(caught.value).text == "раз"
     assert caught.value.server_request_id == emulator.requests[0].server_request_id
 
 
@@ -157,7 +157,7 @@ def test_the_deadline_ends_a_call(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1)
     with pytest.raises(yandexgpt.DeadlineExceededError) as caught:
         client.stream("раз два", timeout=3.0).finish()
-    assert caught.value.partial.text == "раз"
+    assert partial_of(caught.value).text == "раз"
 
 
 def test_leaving_a_stream_early_cancels_it_at_the_service(client: Any, emulator: Emulator) -> None:
@@ -324,7 +324,7 @@ def test_the_time_of_interceptors_is_within_the_deadline(emulator: Emulator) -> 
         stall_after(emulator, 0)
         with pytest.raises(yandexgpt.DeadlineExceededError):
             client.complete("раз", timeout=1.0)
-        assert emulator.requests[0].deadline < 0.8
+        assert deadline_of(emulator.requests[0]) < 0.8
 
 
 def test_nothing_is_sent_when_interceptors_have_taken_all_the_time(emulator: Emulator) -> None:

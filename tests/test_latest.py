@@ -249,13 +249,15 @@ def test_many_streams_at_full_speed(driver: Driver, emulator: Emulator) -> None:
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["put", "take"]), max_size=30))
 def test_the_last_message_is_never_lost(steps: list[str]) -> None:
-    latest = LatestValue(threading.Event())
-    given_, taken = [], []
+    arrived = asyncio.Event()
+    latest = LatestValue(arrived)
+    given_: list[CompletionResponse] = []
+    taken: list[CompletionResponse] = []
     for step in steps:
         if step == "put":
             given_.append(CompletionResponse(model_version=str(len(given_))))
             latest.put(given_[-1])
-            assert latest.arrived.is_set()
+            assert arrived.is_set()
         elif latest.value:
             taken.append(latest.value.popleft())
             assert taken[-1] is given_[-1]

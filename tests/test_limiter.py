@@ -59,7 +59,7 @@ def test_as_many_hold_it_at_once_as_may(limit: int) -> None:
 
 
 def test_a_place_goes_to_the_first_who_waits() -> None:
-    limiter, order = Limiter(1), []
+    limiter, order = Limiter(1), list[str]()
     users = [inside(limiter), *(waiting(limiter, partial(order.append, name)) for name in "abc")]
     for number, expected in enumerate((["a"], ["a", "b"], ["a", "b", "c"])):
         limiter.release(users[number])
@@ -71,7 +71,7 @@ def test_a_place_goes_to_the_first_who_waits() -> None:
 
 
 def test_nobody_overtakes_those_who_wait() -> None:
-    limiter, order = Limiter(1), []
+    limiter, order = Limiter(1), list[str]()
     first = inside(limiter)
     second = waiting(limiter, partial(order.append, "a"))
     limiter.release(first)
@@ -82,7 +82,7 @@ def test_nobody_overtakes_those_who_wait() -> None:
 
 
 def test_somebody_who_stops_waiting_is_passed_over() -> None:
-    limiter, order = Limiter(1), []
+    limiter, order = Limiter(1), list[str]()
     first, second = inside(limiter), waiting(limiter, partial(order.append, "a"))
     third = waiting(limiter, partial(order.append, "b"))
     limiter.release(second)
@@ -92,7 +92,7 @@ def test_somebody_who_stops_waiting_is_passed_over() -> None:
 
 
 def test_somebody_who_stops_waiting_when_the_turn_has_come_hands_the_place_on() -> None:
-    limiter, order = Limiter(1), []
+    limiter, order = Limiter(1), list[str]()
     first, second = inside(limiter), waiting(limiter, partial(order.append, "a"))
     third = waiting(limiter, partial(order.append, "b"))
     limiter.release(first)
@@ -103,7 +103,7 @@ def test_somebody_who_stops_waiting_when_the_turn_has_come_hands_the_place_on() 
 
 
 def test_a_second_release_changes_nothing() -> None:
-    limiter, order = Limiter(1), []
+    limiter, order = Limiter(1), list[str]()
     first = inside(limiter)
     others = [waiting(limiter, partial(order.append, name)) for name in "ab"]
     limiter.release(first)
@@ -113,7 +113,7 @@ def test_a_second_release_changes_nothing() -> None:
 
 
 def test_somebody_whose_event_loop_is_closed_when_the_turn_comes_is_passed_over() -> None:
-    limiter, order = Limiter(1), []
+    limiter, order = Limiter(1), list[str]()
     users = [inside(limiter), waiting(limiter, ended), waiting(limiter, ended)]
     last = waiting(limiter, partial(order.append, "c"))
     limiter.release(users[0])

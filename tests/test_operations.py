@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 import pytest
 from driver import FOREVER, OVERLOOKS_RESETS, PATIENCE, Background, Driver, in_threads, output_of, program, until
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -633,12 +633,12 @@ def killed_half_way(emulator: Emulator, kind: str) -> tuple[list[str], dict[str,
     first.send_signal(signal.SIGKILL)
     rest, _ = first.communicate()
     assert first.returncode == -signal.SIGKILL
-    texts.update(line.split(" ", 1) for line in rest.splitlines())
+    texts.update(line.partition(" ")[::2] for line in rest.splitlines())
     missing = [each for each in ids if each not in texts]
     assert 0 < len(missing) <= THOUSAND // 2
     code, out, err = output_of(program(SUBMIT_AND_WAIT, emulator, kind, json.dumps(missing)), timeout=50)
     assert code == 0, err
-    texts.update(line.split(" ", 1) for line in out.splitlines())
+    texts.update(line.partition(" ")[::2] for line in out.splitlines())
     return ids, texts
 
 
@@ -707,7 +707,7 @@ class Waited:
 
 def moments(schedule: PollSchedule[Waited], now: float) -> list[float]:
     """When the only operation of a schedule is looked up, if it never ends."""
-    made = []
+    made: list[float] = []
     while True:
         try:
             schedule.remaining(now)

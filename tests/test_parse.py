@@ -44,7 +44,11 @@ BEYOND = 2**53 + 1
     ("answer_type", "answer", "value"),
     [
         (Person, '{"name": "Анна", "age": 30}', Person(name="Анна", age=30)),
-        (Person, ' {"name": "A", "age": 0, "born": "2024-01-18"}\n', Person(name="A", age=0, born="2024-01-18")),
+        (
+            Person,
+            ' {"name": "A", "age": 0, "born": "2024-01-18"}\n',
+            Person(name="A", age=0, born=datetime.date(2024, 1, 18)),
+        ),
         (City, f'{{"name": "Тула", "people": {BEYOND}}}', City("Тула", BEYOND)),
         (Point, '{"x": 1}', {"x": 1.0}),
         (list[City], '[{"name": "Тула"}]', [City("Тула")]),

@@ -20,6 +20,7 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 )
 from yandexgpt._retry import is_transient
 from yandexgpt._rpc.failures import error_class
+from yandexgpt.emulator import _frames as h2
 
 Code = grpc.StatusCode
 Unavailable, Internal, Invalid = errors.UnavailableError, errors.InternalServerError, errors.InvalidArgumentError
@@ -187,8 +188,8 @@ def test_an_answer_with_too_much_metadata_is_asked_for_once(driver: Driver, trai
 UNREADABLE = {
     "a header in upper case": lambda stream: peer.headers(stream, peer.HEADERS + peer.literal("X-Upper", "v")),
     "an index that is in no table": lambda stream: peer.headers(stream, b"\x88\xfe"),
-    "a frame out of turn": lambda stream: peer.h2.build(peer.CONTINUATION, peer.h2.END_HEADERS, stream, b"").raw,
-    "settings cut short": lambda stream: peer.h2.build(peer.SETTINGS, 0, 0, b"abc").raw,
+    "a frame out of turn": lambda stream: h2.build(peer.CONTINUATION, h2.END_HEADERS, stream, b"").raw,
+    "settings cut short": lambda stream: h2.build(peer.SETTINGS, 0, 0, b"abc").raw,
     "no HTTP/2": lambda stream: b"\xffno HTTP/2" * 30,
     "HTTP/1.1": lambda stream: b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
 }
@@ -272,7 +273,7 @@ def test_a_connection_that_is_cut_is_asked_again(driver: Driver, answer: peer.An
 
 @pytest.mark.parametrize(("number", "attempts"), [(2, 4), (3, 1), (7, 4), (8, 4), (9, 1)])
 def test_a_reset_is_asked_again_unless_our_frames_are_at_fault(driver: Driver, number: int, attempts: int) -> None:
-    with peer.Peer(lambda stream: peer.h2.rst_stream(stream, number)) as server:
+    with peer.Peer(lambda stream: h2.rst_stream(stream, number)) as server:
         error = failure(driver, server)
         assert (server.requests, error.attempts) == (attempts, attempts), error
 
@@ -283,7 +284,8 @@ def test_a_timeout_of_centuries_does_not_end_a_call_at_once(seconds: float) -> N
         peer.Peer(lambda stream: peer.headers(stream, peer.HEADERS + peer.TRAILERS, end=True)) as server,
         grpc.insecure_channel(server.endpoint) as channel,
     ):
-        assert list(channel.unary_stream("/a/b")(b"", timeout=grpc_timeout(seconds))) == []
+        call: Any = channel.unary_stream("/a/b")
+        assert list(call(b"", timeout=grpc_timeout(seconds))) == []
 
 
 def test_timeouts_that_gRPC_can_count_are_handed_to_it_as_they_are() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import google.protobuf
 import grpc
 import pytest
-from google.api import annotations_pb2
+from google.api import annotations_pb2  # type: ignore[import-untyped]
 from google.protobuf import descriptor_pool, json_format, text_format
 
 from yandexgpt import _proto
@@ -216,7 +216,7 @@ def test_stubs_are_typed(tmp_path: Path) -> None:
     config = tmp_path / "mypy.ini"  # as for an installed package, whose own files nobody checks
     config.write_text("[mypy]\nstrict = True\n[mypy-yandexgpt.*]\nignore_errors = True\nfollow_imports = silent\n")
     command = [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", tmp_path / "cache", right, wrong]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     errors = [line for line in done.stdout.splitlines() if ": error: " in line]
     assert sorted(line.rpartition("[")[2] for line in errors) == ["arg-type]", "attr-defined]"], done.stdout
     assert all("wrong.py" in line for line in errors)

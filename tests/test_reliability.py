@@ -6,7 +6,6 @@ import dataclasses
 import importlib.util
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -18,7 +17,7 @@ from yandexgpt._rpc import call as calls
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts" / "reliability.py"
 
 
-def load() -> ModuleType:
+def load() -> Any:
     spec = importlib.util.spec_from_file_location("reliability", SCRIPT)
     assert spec is not None
     assert spec.loader is not None

@@ -45,7 +45,15 @@ def said(request: CompletionRequest) -> list[tuple[str, str]]:
 
 def answer(text: str, role: str = "assistant") -> Completion:
     message = text_common_pb2.Message(role=role, text=text)
-    return Completion(CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message, status=3)]))
+    return Completion(
+        CompletionResponse(
+            alternatives=[
+                text_common_pb2.Alternative(
+                    message=message, status=text_common_pb2.Alternative.ALTERNATIVE_STATUS_FINAL
+                )
+            ]
+        )
+    )
 
 
 # Prompts

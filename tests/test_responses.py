@@ -14,6 +14,7 @@ from driver import FOREVER, output_of, program
 
 import yandexgpt
 from yandexgpt._openai.request import Refused
+from yandexgpt._openai.response import OutputMessage
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.emulator import Emulator
 
@@ -66,7 +67,9 @@ def test_a_response_has_the_shape_of_openais(client: Any, emulator: Emulator) ->
     assert isinstance(response, yandexgpt.Response)
     assert response.object == "response"
     assert response.status == "completed"
+    assert response.completion is not None
     assert response.id == emulator.requests[-1].metadata["x-client-request-id"] == response.completion.request_id
+    assert response.created_at is not None
     assert before <= response.created_at <= time.time()
     assert response.model == "gpt://emulator/yandexgpt"
     assert response.output_text == "Байкал глубок."
@@ -74,11 +77,13 @@ def test_a_response_has_the_shape_of_openais(client: Any, emulator: Emulator) ->
     assert response.incomplete_details is None
     assert not response.background
     (item,) = response.output
+    assert isinstance(item, OutputMessage)
     assert (item.type, item.role, item.status) == ("message", "assistant", "completed")
     assert item.id.startswith("msg_")
     (part,) = item.content
     assert (part.type, part.text) == ("output_text", "Байкал глубок.")
     assert not part.annotations
+    assert response.usage is not None
     assert response.usage.input_tokens == 7
     assert response.usage.output_tokens == 20
     assert response.usage.total_tokens == 27
@@ -268,7 +273,7 @@ def test_instructions_must_be_a_text(client: Any) -> None:
 
 
 def test_calls_of_functions_are_items_of_the_output(client: Any, emulator: Emulator) -> None:
-    calls = [{"name": "weather", "arguments": {"city": "Москва", "days": 3}}, {"name": "now"}]
+    calls: list[dict[str, Any]] = [{"name": "weather", "arguments": {"city": "Москва", "days": 3}}, {"name": "now"}]
     emulator.reply(tool_calls=calls)
     response = client.responses.create(input="Какая погода?", tools=[WEATHER])
     assert response.status == "completed"

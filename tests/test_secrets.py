@@ -26,6 +26,7 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -333,7 +334,7 @@ class Run:
                 with contextlib.suppress(TypeError):
                     print(vars(thing))
             for copied in (pickle.dumps, copy.copy, copy.deepcopy):
-                result = attempt(thing, lambda copied=copied, thing=thing: copied(thing))
+                result = attempt(thing, partial(copied, thing))
                 print(repr(result))
                 if isinstance(result, BaseException):
                     self.raised(result)
@@ -433,8 +434,8 @@ class Run:
             emulator.fail(code, after=1, details=[struct_pb2.Value(string_value="more")])
             self.trying(client, lambda: client.stream(self.text()).finish())
             emulator.clear()
-        for fault in ({"after": 0}, {"after": 1}):
-            emulator.fail("UNAVAILABLE", delay=FOREVER, **fault)
+        for messages in (0, 1):
+            emulator.fail("UNAVAILABLE", delay=FOREVER, after=messages)
             self.trying(client, lambda: client.stream(self.text(), timeout=0.1).finish())
             emulator.clear()
         emulator.fail("UNAVAILABLE", delay=FOREVER, times=2)
@@ -528,13 +529,14 @@ class Run:
         secret = self.hide(secrets.token_urlsafe(30))
         for wrong in (f"{secret}ё", f"A\n{secret}", f"{secret}\x00"):
             for kind in (kinds.ApiKey, kinds.IamToken, kinds.OAuthToken):
-                self.trying(None, lambda kind=kind, wrong=wrong: kind(wrong))
+                self.trying(None, partial(kind, wrong))
             for name in ("YC_API_KEY", "IAM_TOKEN", "YC_OAUTH_TOKEN", "YC_TOKEN"):
-                self.trying(None, lambda name=name, wrong=wrong: kinds.from_env({name: wrong}))
-        for wrong in (secret.encode(), [secret], {"key": secret}):
-            self.trying(None, lambda wrong=wrong: kinds.ApiKey(wrong))  # type: ignore[arg-type]
-            self.trying(None, lambda wrong=wrong: yandexgpt.Client(folder_id="b1g", credentials=wrong))
-            self.trying(None, lambda wrong=wrong: kinds.TokenProvider(wrong))
+                self.trying(None, partial(kinds.from_env, {name: wrong}))
+        no_texts: list[Any] = [secret.encode(), [secret], {"key": secret}]
+        for no_text in no_texts:
+            self.trying(None, partial(kinds.ApiKey, no_text))
+            self.trying(None, partial(yandexgpt.Client, folder_id="b1g", credentials=no_text))
+            self.trying(None, partial(kinds.TokenProvider, no_text))
         key = self.key()
         whole = json.dumps(key)
         broken = {
@@ -549,12 +551,12 @@ class Run:
         }
         for content in broken.values():
             file = self.file(content)
-            self.trying(None, lambda file=file: kinds.ServiceAccountKey(file))
-            self.trying(None, lambda file=file: kinds.from_env({"YC_SERVICE_ACCOUNT_KEY_FILE": str(file)}))
+            self.trying(None, partial(kinds.ServiceAccountKey, file))
+            self.trying(None, partial(kinds.from_env, {"YC_SERVICE_ACCOUNT_KEY_FILE": str(file)}))
             with contextlib.suppress(ValueError):
                 mapping = json.loads(content)
                 if isinstance(mapping, dict):
-                    self.trying(None, lambda mapping=mapping: kinds.ServiceAccountKey(mapping))
+                    self.trying(None, partial(kinds.ServiceAccountKey, mapping))
         self.trying(None, lambda: yandexgpt.Client(folder_id="b1g", credentials=secret, endpoint="a:1", tls=False))
         self.trying(None, lambda: yandexgpt.Client(folder_id="b1g", credentials=f"{secret}\n", tls=False))
         logging.getLogger("app").warning("the end")

@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from driver import FOREVER, Background, Driver, until
+from driver import FOREVER, Background, Driver, deadline_of, until
 
 import yandexgpt
 from yandexgpt import PromptTooLongError, Token
@@ -63,7 +63,7 @@ def test_options_of_the_call(client: Any, emulator: Emulator) -> None:
     assert request.message.model_uri == "gpt://emulator/yandexgpt/rc"
     assert request.metadata["x-client-request-id"] == "mine"
     assert request.metadata["a"] == "b"
-    assert request.deadline <= 5.1
+    assert deadline_of(request) <= 5.1
     weather = {"name": "weather", "description": "", "parameters": {"type": "object"}}
     client.count_tokens("раз", tools=[weather])
     assert emulator.requests[-1].message.tools[0].function.name == "weather"
@@ -141,7 +141,7 @@ def test_counting_has_the_calls_own_metadata_and_deadline(client: Any, emulator:
     client.submit("раз", max_context_tokens=9, timeout=5, metadata=(("a", "b"),), request_id="mine")
     counting, submission = emulator.requests
     assert counting.metadata["a"] == submission.metadata["a"] == "b"
-    assert counting.deadline <= 5.1
+    assert deadline_of(counting) <= 5.1
     assert submission.metadata["x-client-request-id"] == "mine" != counting.metadata["x-client-request-id"]
     assert "idempotency-key" in submission.metadata
     assert "idempotency-key" not in counting.metadata

@@ -87,7 +87,7 @@ def test_the_first_caller_waits_and_the_next_has_the_token_at_once(refresher: To
 
 
 def test_one_refresh_serves_all_threads(refresher: TokenCache) -> None:
-    issuer, start, headers = Issuer(), threading.Barrier(32), []
+    issuer, start, headers = Issuer(), threading.Barrier(32), list[str]()
     issuer.go.clear()
 
     def call() -> None:

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent import futures
 from typing import Annotated, Any, Literal
 
@@ -92,7 +92,7 @@ def test_a_tool_is_described_by_its_name_its_docstring_and_its_types() -> None:
 def test_a_tool_is_still_the_function() -> None:
     assert weather("Москва", days=2) == "Москва: 2 дн., +5 c"
     assert asyncio.run(total([1, 2])) == {"total": 3}
-    assert weather.__name__ == "weather"
+    assert vars(weather)["__name__"] == "weather"
     assert weather.__doc__ == "Current weather in a city."
 
 
@@ -359,9 +359,10 @@ def raising(error: BaseException) -> Callable[[], None]:
     return f
 
 
-def raising_async(error: BaseException) -> Any:
+def raising_async(error: BaseException) -> Callable[[], Coroutine[Any, Any, None]]:
     async def f() -> None:
         """Fails."""
+        await asyncio.sleep(0)
         raise error
 
     return f
@@ -521,21 +522,6 @@ def taking_integer(x: int) -> int:
 
 
 # A tool that is cancelled by itself, and a task that is cancelled
-
-
-def raising(error: BaseException) -> Callable[[], Any]:
-    def f() -> Any:
-        raise error
-
-    return f
-
-
-def raising_async(error: BaseException) -> Callable[[], Any]:
-    async def f() -> Any:
-        await asyncio.sleep(0)
-        raise error
-
-    return f
 
 
 async def cancelling_itself() -> None:
@@ -773,10 +759,16 @@ def test_results_are_a_message() -> None:
     ("make", "words"),
     [
         (lambda: Message.from_tool_results([]), "at least one"),
-        (lambda: Message.from_tool_results(["1"]), r"results\[0\] must be a ToolResult"),
+        (
+            lambda: Message.from_tool_results(["1"]),  # type: ignore[list-item]
+            r"results\[0\] must be a ToolResult",
+        ),
         (lambda: Message.from_tool_results([ToolResult("a", "1")], role="tool"), "role must be one of"),
         (lambda: ToolResult("", "1"), "name must not be empty"),
-        (lambda: ToolResult("a", 5), "content must be a str"),
+        (
+            lambda: ToolResult("a", 5),  # type: ignore[arg-type]
+            "content must be a str",
+        ),
         (lambda: ToolResult("a", "\ud83d"), "content holds a lone surrogate"),
     ],
 )
