@@ -77,6 +77,9 @@ class Loop:
                 raise AssertionError(f"{coroutine} hangs") from None
             raise
 
+    def log_every_step(self) -> None:
+        self._loop.slow_callback_duration = 0.0
+
     def close(self) -> None:
         left = self.run(_tasks_left())
         self.run(self._loop.shutdown_asyncgens())
@@ -342,7 +345,7 @@ class BlockingClient:
         return self._client.__reduce__()
 
 
-class Driver:
+class ClientFactory:
     """Makes clients of one kind, and closes them."""
 
     def __init__(self, kind: str) -> None:
@@ -371,6 +374,21 @@ class Driver:
         self._clients.append(client)
         return client
 
+    def result_of(self, call: Callable[[], Any]) -> Any:
+        """What a stub of ``client.raw`` returns, awaited in the loop of the asynchronous client."""
+        if self._loop is None:
+            return call()
+
+        async def main() -> Any:
+            return await call()
+
+        return self._loop.run(main())
+
+    def log_every_step(self) -> None:
+        """Have asyncio, where it is in debug mode, log every step of a task."""
+        if self._loop is not None:
+            self._loop.log_every_step()
+
     def close(self) -> None:
         try:
             for client in self._clients:
@@ -379,6 +397,9 @@ class Driver:
             self._clients.clear()
             if self._loop is not None:
                 self._loop.close()
+
+
+Driver = ClientFactory  # the name that the tests of the emulator use
 
 
 class Background:
@@ -402,11 +423,11 @@ class Background:
         until(lambda: self._future.done() or _waits(sys._current_frames().get(self._thread.ident or 0)))
         return self
 
-    def result(self) -> Any:
-        return self._future.result(PATIENCE)
+    def result(self, patience: float = PATIENCE) -> Any:
+        return self._future.result(patience)
 
-    def error(self) -> BaseException | None:
-        return self._future.exception(PATIENCE)
+    def error(self, patience: float = PATIENCE) -> BaseException | None:
+        return self._future.exception(patience)
 
 
 def _waits(frame: Any) -> bool:
