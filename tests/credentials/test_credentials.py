@@ -352,7 +352,7 @@ def test_the_tool_does_not_wait_for_input(yc: Callable[[str], str]) -> None:
     assert YcCli(yc("read answer; echo t1.token")).fetch(no_exchange).value == "t1.token"
 
 
-def test_the_words_of_a_tool_that_fails_are_shown(yc: Callable[[str], str]) -> None:
+def test_the_standard_error_of_a_tool_that_fails_is_shown(yc: Callable[[str], str]) -> None:
     tool = yc(f"echo {SECRET}; echo 'ERROR: profile' >&2; echo '  not found' >&2; exit 3")
     with pytest.raises(AuthenticationError) as caught:
         YcCli(tool).fetch(no_exchange)
@@ -361,7 +361,7 @@ def test_the_words_of_a_tool_that_fails_are_shown(yc: Callable[[str], str]) -> N
     assert SECRET not in held(caught.value)
 
 
-def test_a_tool_that_fails_without_a_word_is_said_to(yc: Callable[[str], str]) -> None:
+def test_a_tool_that_fails_without_output_is_an_error_that_says_so(yc: Callable[[str], str]) -> None:
     with pytest.raises(AuthenticationError, match="failed with exit code 1: it printed nothing to standard error"):
         YcCli(yc("exit 1")).fetch(no_exchange)
 
@@ -396,7 +396,7 @@ def test_a_tool_that_cannot_be_run_is_named(tmp_path: Path) -> None:
         YcCli(str(tmp_path / "yc")).fetch(no_exchange)
 
 
-def test_a_tool_that_prints_nothing_is_said_to(yc: Callable[[str], str]) -> None:
+def test_a_tool_that_prints_nothing_is_an_error_that_says_so(yc: Callable[[str], str]) -> None:
     with pytest.raises(ConfigurationError, match=r"what `.*yc iam create-token` printed is empty"):
         YcCli(yc("true")).fetch(no_exchange)
 
@@ -516,7 +516,7 @@ def answer(**fields: Any) -> bytes:
     return json.dumps({"access_token": SECRET, "expires_in": 3600, "token_type": "Bearer", **fields}).encode()
 
 
-def test_the_machine_gives_a_token(machine: Machine) -> None:
+def test_the_metadata_service_gives_a_token(machine: Machine) -> None:
     machine.body = answer(access_token=f"{SECRET}\n")
     credentials = MetadataService(machine.address)
     assert credentials.header is None
@@ -525,7 +525,7 @@ def test_the_machine_gives_a_token(machine: Machine) -> None:
     assert machine.seen == [("/computeMetadata/v1/instance/service-accounts/default/token", "Google")]
 
 
-def test_the_address_of_the_machine_may_come_from_the_environment(
+def test_the_address_of_the_metadata_service_may_come_from_the_environment(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("YC_METADATA_ADDR", machine.address)
@@ -536,7 +536,7 @@ def test_the_address_of_the_machine_may_come_from_the_environment(
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404])
-def test_a_machine_without_an_account_says_so(machine: Machine, status: int) -> None:
+def test_a_metadata_service_without_an_account_is_an_error_that_says_so(machine: Machine, status: int) -> None:
     machine.status = status
     with pytest.raises(AuthenticationError) as caught:
         MetadataService(machine.address).fetch(no_exchange)
@@ -546,7 +546,7 @@ def test_a_machine_without_an_account_says_so(machine: Machine, status: int) -> 
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_machine_that_is_out_of_order_is_unavailable(machine: Machine, status: int) -> None:
+def test_a_metadata_service_that_fails_is_unavailable(machine: Machine, status: int) -> None:
     machine.status = status
     with pytest.raises(UnavailableError, match=f"metadata service at {machine.address} answered {status}"):
         MetadataService(machine.address).fetch(no_exchange)
@@ -597,7 +597,7 @@ def test_an_answer_that_is_too_long_is_refused(machine: Machine) -> None:
     assert SECRET not in words
 
 
-def test_where_no_machine_answers_the_error_says_where(closed_port: str) -> None:
+def test_where_no_metadata_service_answers_the_error_names_the_address(closed_port: str) -> None:
     with pytest.raises(UnavailableError) as caught:
         MetadataService(closed_port).fetch(no_exchange)
     assert f"the metadata service at {closed_port} did not answer: " in str(caught.value)
@@ -605,7 +605,7 @@ def test_where_no_machine_answers_the_error_says_where(closed_port: str) -> None
     assert caught.value.endpoint == closed_port
 
 
-def test_a_machine_that_says_nothing_is_given_up() -> None:
+def test_a_metadata_service_that_sends_nothing_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UnavailableError, match=r"did not answer: .*timed out"):
@@ -616,7 +616,7 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 @pytest.mark.parametrize("at_once", [0, ANSWER.index(b"{")], ids=["headers", "body"])
-def test_a_machine_that_drips_is_given_up_in_time(at_once: int) -> None:
+def test_a_metadata_service_that_sends_byte_by_byte_times_out(at_once: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         sent = threading.Event()
 
@@ -639,7 +639,7 @@ def test_a_machine_that_drips_is_given_up_in_time(at_once: int) -> None:
         thread.join()
 
 
-def test_all_addresses_of_a_machine_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_addresses_of_a_metadata_service_share_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     # A socket that listens and whose line is full: it accepts nobody any more.
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
@@ -655,7 +655,7 @@ def test_all_addresses_of_a_machine_share_the_time(monkeypatch: pytest.MonkeyPat
         assert 0.4 < time.monotonic() - began < 3.0
 
 
-def test_the_next_address_of_a_machine_is_tried(
+def test_the_next_address_of_a_metadata_service_is_tried(
     monkeypatch: pytest.MonkeyPatch, machine: Machine, closed_port: str
 ) -> None:
     machine.body = answer()
@@ -667,7 +667,7 @@ def test_the_next_address_of_a_machine_is_tried(
     assert MetadataService("many.example").fetch(no_exchange).value == SECRET
 
 
-def test_a_machine_that_does_not_speak_http_is_unavailable() -> None:
+def test_a_metadata_service_that_does_not_speak_http_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def talk() -> None:
@@ -728,7 +728,7 @@ def test_a_mapping_can_stand_for_the_environment(monkeypatch: pytest.MonkeyPatch
     assert from_env({"IAM_TOKEN": f"{SECRET}\n"}).header == f"Bearer {SECRET}"
 
 
-def test_the_machine_named_in_a_mapping_is_the_one_asked(machine: Machine) -> None:
+def test_the_metadata_service_named_in_a_mapping_is_the_one_asked(machine: Machine) -> None:
     machine.body = answer()
     assert repr(from_env({"YC_METADATA_ADDR": machine.address})) == f"MetadataService({machine.address!r})"
 
@@ -759,9 +759,7 @@ def test_where_nothing_is_found_the_error_lists_what_was_looked_for(
     assert isinstance(caught.value.__cause__, UnavailableError)
 
 
-def test_where_nothing_is_set_the_machine_may_still_have_an_account(
-    monkeypatch: pytest.MonkeyPatch, machine: Machine
-) -> None:
+def test_without_variables_the_metadata_service_is_asked(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
     monkeypatch.setenv("YC_METADATA_ADDR", machine.address)
     machine.body = answer()
     assert from_env().fetch(no_exchange).value == SECRET

@@ -480,7 +480,7 @@ def test_an_identity_service_that_is_out_of_reach(
     assert caught.value.endpoint == endpoint
 
 
-def test_a_machine_that_takes_too_long_is_retried_within_the_deadline(
+def test_a_metadata_service_that_times_out_is_retried_within_the_deadline(
     factory: ClientFactory, emulator: Emulator
 ) -> None:
     with MetadataServer(emulator.identity) as metadata:
@@ -544,7 +544,7 @@ def test_a_caller_whose_deadline_passes_leaves_the_token_to_the_others(
     assert origin.fetched == 1
 
 
-def test_a_loop_that_ends_before_its_token_comes_is_not_complained_of(
+def test_a_loop_that_ends_before_its_token_comes_logs_nothing(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     release = threading.Event()
@@ -928,13 +928,13 @@ class Own(Credentials):
         return ExpiringToken(self._token, lifetime=3600)
 
 
-def test_credentials_of_ones_own(factory: ClientFactory, emulator: Emulator) -> None:
+def test_credentials_of_the_users_own_class(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, credentials=Own(emulator.identity.issue()))
     assert client.complete("Привет").text == "Привет"
 
 
 @BAD_TOKENS
-def test_credentials_of_ones_own_that_cannot_be_sent_are_refused_without_being_shown(
+def test_credentials_of_the_users_own_class_that_cannot_be_sent_are_refused_without_being_shown(
     factory: ClientFactory, emulator: Emulator, token: str
 ) -> None:
     client = factory.client(emulator, credentials=Own(token))

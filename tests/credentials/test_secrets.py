@@ -45,6 +45,8 @@ KINDS = (
     "function",
     "coroutine",
 )
+QUICK = ("api_key", "key_file")
+"""What every run of the tests tries; the others, seconds of computing each, are for the slow tests."""
 HERE = Path(__file__)
 
 
@@ -102,7 +104,9 @@ def said_by(kind: str, folder: Path, *more: str) -> Said:
     return Said(done.stdout, done.stderr, hidden["secrets"], hidden["texts"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_a_run_shows_no_secret(kind: str, tmp_path: Path) -> None:
     said = said_by(kind, tmp_path)
     # It has done what it is for: the log, the errors, the objects are all there.

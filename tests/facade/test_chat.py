@@ -111,7 +111,7 @@ def test_wrong_options_are_refused_when_the_chat_is_made(client: Any, options: A
 
 @pytest.mark.parametrize("text", ["", None, 5, ["a"], Message("system", "a"), Message("assistant", "a"), "\ud83d"])
 @pytest.mark.parametrize("method", ["send", "stream", "ask"])
-def test_what_nobody_can_say_is_refused(chat: Any, emulator: Emulator, text: Any, method: str) -> None:
+def test_an_impossible_text_of_a_turn_is_refused(chat: Any, emulator: Emulator, text: Any, method: str) -> None:
     tools: list[list[Any]] = [[]] if method == "ask" else []
     with pytest.raises(ValueError, match="text"):
         getattr(chat, method)(text, *tools)

@@ -129,7 +129,7 @@ def test_attaching_asks_nothing_until_it_is_told_to(client: Any, emulator: Emula
     assert attached.created_by
 
 
-def test_a_pending_one_has_no_result(client: Any, emulator: Emulator) -> None:
+def test_a_pending_operation_has_no_result(client: Any, emulator: Emulator) -> None:
     run_out(emulator)
     operation = client.submit("раз")
     assert not operation.refresh().done
@@ -150,14 +150,16 @@ def test_waiting_looks_again_at_growing_intervals(client: Any, emulator: Emulato
     assert all(gap > interval - 0.01 for gap, interval in zip(gaps, shortest, strict=False)), gaps
 
 
-def test_an_attached_one_is_looked_up_at_once(client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attached_operation_is_looked_up_at_once(
+    client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     no_second_look(monkeypatch)
     operation = client.submit("раз")
     until(lambda: operation.refresh().done)
     assert client.operation(operation.id).wait().text == "раз"
 
 
-def test_what_has_ended_is_not_asked_for_again(client: Any, emulator: Emulator) -> None:
+def test_an_ended_operation_is_not_looked_up_again(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз").refresh()
     assert operation.wait().text == "раз"
     assert [each.done for each in client.wait_all([operation])] == [True]
@@ -247,7 +249,7 @@ def test_the_deadline_of_a_single_look_up(client: Any, emulator: Emulator) -> No
 # How they end otherwise
 
 
-def test_a_failed_one_has_the_decoded_error(client: Any, emulator: Emulator) -> None:
+def test_a_failed_operation_has_the_decoded_error(client: Any, emulator: Emulator) -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="messages", description="too long")
     emulator.fail(
         "INVALID_ARGUMENT",
@@ -294,13 +296,13 @@ def test_cancelling(client: Any, emulator: Emulator) -> None:
     assert client.operation(operation.id).refresh().cancelled
 
 
-def test_cancelling_what_is_done_leaves_it(client: Any) -> None:
+def test_cancelling_an_ended_operation_changes_nothing(client: Any) -> None:
     operation = client.submit("раз").cancel()
     assert operation.result().text == "раз"
     assert not operation.cancelled
 
 
-def test_a_lost_one_comes_with_advice(client: Any, emulator: Emulator) -> None:
+def test_the_error_of_a_lost_operation_gives_advice(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
     emulator.operations.expire(operation.id)
     for ask in (operation.refresh, operation.cancel, operation.wait, operation.result, client.operation(UNKNOWN).wait):
@@ -325,7 +327,7 @@ def test_the_emulator_forgets_after_three_days(client: Any, emulator: Emulator) 
         emulator.operations.finish(operation.id)
 
 
-def test_one_that_holds_no_answer(client: Any, emulator: Emulator) -> None:
+def test_an_operation_without_an_answer(client: Any, emulator: Emulator) -> None:
     emulator.reply("раз", partials=["р"], final=False)
     operation = client.submit("раз").refresh()
     with pytest.raises(yandexgpt.YandexGPTError, match="not of text generation: it holds nothing"):
@@ -400,7 +402,7 @@ def test_each_submission_has_a_key_of_its_own(client: Any, emulator: Emulator) -
 # Several at once
 
 
-def test_they_come_out_as_they_end(client: Any, emulator: Emulator) -> None:
+def test_wait_all_yields_operations_as_they_end(client: Any, emulator: Emulator) -> None:
     run_out(emulator)
     slow, quick, middle = (client.submit(str(number)) for number in range(3))
     ended = client.wait_all([slow, quick, middle], timeout=30)
@@ -411,7 +413,7 @@ def test_they_come_out_as_they_end(client: Any, emulator: Emulator) -> None:
     assert [each.result().text for each in (slow, quick, middle)] == ["0", "1", "2"]
 
 
-def test_failed_cancelled_and_lost_ones_come_out_too(client: Any, emulator: Emulator) -> None:
+def test_wait_all_yields_failed_cancelled_and_lost_operations(client: Any, emulator: Emulator) -> None:
     emulator.fail("INTERNAL", operation=True)
     failed, cancelled, lost, done = (client.submit(str(number)) for number in range(4))
     run_out(emulator)
@@ -429,7 +431,7 @@ def test_failed_cancelled_and_lost_ones_come_out_too(client: Any, emulator: Emul
     ]
 
 
-def test_what_has_not_ended_is_in_the_error(client: Any, emulator: Emulator) -> None:
+def test_the_error_of_wait_all_has_the_operations_still_pending(client: Any, emulator: Emulator) -> None:
     done = client.submit("раз")
     run_out(emulator)
     pending = [client.submit("два"), client.submit("три")]
@@ -444,11 +446,11 @@ def test_what_has_not_ended_is_in_the_error(client: Any, emulator: Emulator) -> 
     assert (again.operation, again.operation_ids) == (None, caught.value.operation_ids)
 
 
-def test_waiting_for_none(client: Any) -> None:
+def test_wait_all_of_no_operations(client: Any) -> None:
     assert list(client.wait_all([])) == []
 
 
-def test_waiting_for_what_is_no_operation(client: Any, factory: ClientFactory) -> None:
+def test_wait_all_refuses_other_objects(client: Any, factory: ClientFactory) -> None:
     with pytest.raises(TypeError, match=r"operations\[1\] must be an (Async)?Operation .*, got str"):
         client.wait_all([client.submit("раз"), "d7q"])
 
@@ -663,7 +665,7 @@ def test_a_thousand_operations_survive_their_process_within_the_quota(emulator: 
 
 
 @given(st.lists(st.floats(0, 0.1), min_size=1, max_size=200))
-def test_moments_lie_apart_and_none_is_given_away(steps: list[float]) -> None:
+def test_the_rate_limiter_spaces_moments_and_wastes_none(steps: list[float]) -> None:
     pacer, now, given_out = RateLimiter(0.025), 1000.0, []
     for step in steps:
         now += step
@@ -677,14 +679,14 @@ def test_moments_lie_apart_and_none_is_given_away(steps: list[float]) -> None:
     assert pacer.reserve(now) == pytest.approx(max(now, latest + 0.025))
 
 
-def test_the_pacer_gives_a_moment_to_one_thread_only() -> None:
+def test_the_rate_limiter_gives_a_moment_to_one_thread_only() -> None:
     pacer = RateLimiter(1.0)
     moments = in_threads(20, lambda _: [pacer.reserve(0.0) for _ in range(50)])
     assert sorted(moment for each in moments for moment in each) == [float(number) for number in range(1000)]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-def test_a_forked_child_begins_anew() -> None:
+def test_a_forked_child_has_a_rate_limit_of_its_own() -> None:
     source = """
 import os, sys, threading
 from yandexgpt._concurrency.rate_limiter import RateLimiter
@@ -751,7 +753,7 @@ def test_every_wait_looks_at_least_once_and_never_late(
     assert (made[0] == start) is not seen
 
 
-def test_all_have_their_turn() -> None:
+def test_operations_are_looked_up_in_turn() -> None:
     operations = [Waited(str(number)) for number in range(100)]
     schedule = PollSchedule(operations, None, 0.0, rng=lambda: 0.5)
     now, turns = 0.0, []
@@ -762,7 +764,7 @@ def test_all_have_their_turn() -> None:
     assert turns == [*range(100)] * 4
 
 
-def test_one_that_ends_leaves_the_schedule() -> None:
+def test_an_ended_operation_leaves_the_schedule() -> None:
     operations = [Waited("a"), Waited("b")]
     schedule = PollSchedule(operations, 5.0, 0.0)
     schedule.first.done = True

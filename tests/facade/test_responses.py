@@ -498,7 +498,7 @@ def test_what_asks_for_nothing_else_is_taken(client: Any) -> None:
     assert response.status == "completed"
 
 
-def test_a_keyword_of_nobodys_is_a_type_error(client: Any) -> None:
+def test_an_unknown_keyword_is_a_type_error(client: Any) -> None:
     with pytest.raises(TypeError, match=r"create\(\) got an unexpected keyword argument 'max_tokens'"):
         client.responses.create(input="Привет", max_tokens=5)
     with pytest.raises(TypeError, match="input"):

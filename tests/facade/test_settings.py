@@ -333,7 +333,7 @@ def test_a_time_span_that_no_clock_can_count_is_refused(value: float) -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", [1], math.inf, True])
-def test_what_is_no_number_of_places_is_refused(value: Any) -> None:
+def test_a_max_concurrency_that_is_no_positive_integer_is_refused(value: Any) -> None:
     words = refused(max_concurrency=value)
     assert words == f"max_concurrency must be a whole number greater than 0, or None, got {value!r}"
 
@@ -350,7 +350,7 @@ def test_what_is_no_retry_is_refused(retry: Any) -> None:
 
 
 @pytest.mark.parametrize("log_data", ["false", "no", None])
-def test_a_wish_about_logging_that_is_no_truth_value_is_refused(log_data: Any) -> None:
+def test_a_data_logging_option_that_is_no_bool_is_refused(log_data: Any) -> None:
     assert "log_data" in refused(log_data=log_data)
 
 

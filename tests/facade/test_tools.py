@@ -285,7 +285,7 @@ def test_a_function_sees_the_context_of_the_caller(emulator: Emulator) -> None:
         assert told(client, emulator, yandexgpt.tool(name="look")(lambda: variable.get())) == "есть"
 
 
-def test_an_exit_is_an_exit(emulator: Emulator) -> None:
+def test_system_exit_in_a_tool_is_raised(emulator: Emulator) -> None:
     @yandexgpt.tool
     def leave() -> None:
         raise SystemExit(3)
@@ -384,7 +384,7 @@ def test_an_exception_is_told_with_type_and_message(
     assert told(client, emulator, make(error)) == content
 
 
-def test_a_stop_iteration_hangs_nobody(client: Any, emulator: Emulator) -> None:
+def test_a_stop_iteration_in_a_tool_does_not_hang(client: Any, emulator: Emulator) -> None:
     assert told(client, emulator, raising(StopIteration("конец"))) == "StopIteration: конец"
 
 
@@ -499,7 +499,7 @@ class Planet:
     moons: int = 0
 
 
-def test_masses_of_planets_are_told_from_their_moons(client: Any, emulator: Emulator) -> None:
+def test_floats_may_exceed_2_to_the_53_and_integers_may_not(client: Any, emulator: Emulator) -> None:
     @yandexgpt.tool
     def f(x: float, y: list[Planet], z: dict[str, float | None], either: int | float, count: int = 0) -> str:
         return repr((x, y, z, either))

@@ -124,7 +124,7 @@ def test_a_reader_who_applies_every_chunk_holds_the_answer(responses: list[Respo
 
 
 @given(streams())
-def test_as_much_is_kept_as_can_be(responses: list[Response]) -> None:
+def test_keep_is_the_length_of_the_common_prefix(responses: list[Response]) -> None:
     shown = ""
     for chunk in chunks_of(responses):
         assert chunk.keep == common(shown, chunk.text)
@@ -294,7 +294,7 @@ def test_a_message_in_whole_characters_is_not_copied() -> None:
 
 
 @given(streams(), st.integers(0, 6))
-def test_speech_says_the_whole_answer_or_tells_what_was_taken_back(responses: list[Response], holdback: int) -> None:
+def test_append_only_text_gives_the_whole_answer_or_raises(responses: list[Response], holdback: int) -> None:
     speech = AppendOnlyText(holdback)
     said = ""
     final_text = completion_text(responses)
@@ -318,7 +318,7 @@ def test_speech_says_the_whole_answer_or_tells_what_was_taken_back(responses: li
 
 
 @given(streams(), st.integers(0, 6), st.integers(0, 6))
-def test_holding_more_back_never_fails_where_holding_less_succeeds(
+def test_a_larger_holdback_never_fails_where_a_smaller_one_succeeds(
     responses: list[Response], holdback: int, more: int
 ) -> None:
     def fails(speech: AppendOnlyText) -> bool:
@@ -332,7 +332,7 @@ def test_holding_more_back_never_fails_where_holding_less_succeeds(
     assert fails(AppendOnlyText(holdback)) or not fails(AppendOnlyText(holdback + more))
 
 
-def test_speech_holds_the_last_characters_back_until_the_answer_is_final() -> None:
+def test_append_only_text_holds_the_last_characters_back_until_the_end() -> None:
     speech = AppendOnlyText(3)
     assert speech.piece("abcde", final=False) == "ab"
     assert speech.piece("abXYZ", final=False) == ""
@@ -340,7 +340,7 @@ def test_speech_holds_the_last_characters_back_until_the_answer_is_final() -> No
     assert speech.piece("abXYZ!", final=True) == "YZ!"
 
 
-def test_speech_cannot_take_back_what_it_has_said() -> None:
+def test_append_only_text_raises_on_a_revision() -> None:
     speech = AppendOnlyText(0)
     assert speech.piece("Лошадь", final=False) == "Лошадь"
     with pytest.raises(RevisedError) as caught:
@@ -394,7 +394,7 @@ def open_async_stream(*responses: Response) -> tuple[AsyncStream, StandInCall]:
 
 
 @given(streams().filter(bool))
-def test_both_streams_obey_the_law_and_agree(responses: list[Response]) -> None:
+def test_both_streams_give_the_same_chunks_and_the_same_answer(responses: list[Response]) -> None:
     async def read() -> list[tuple[int, str]]:
         stream, _ = open_async_stream(*responses)
         return [(chunk.keep, chunk.delta) async for chunk in stream]

@@ -67,7 +67,7 @@ def test_nested_messages_and_every_module_are_found_under_our_name() -> None:
     assert not [name for name in sys.modules if name == "yandex" or name.startswith("yandex.")]
 
 
-def test_messages_of_googles_know_their_own_ways() -> None:
+def test_well_known_types_have_their_own_methods() -> None:
     made = request()
     assert made.json_schema.schema["required"][0] == "a"
     assert made.completion_options.max_tokens.value == 7
@@ -165,7 +165,7 @@ BOTH_WORK = f"""
 
 @pytest.mark.parametrize("implementation", ["upb", "python"])
 @pytest.mark.parametrize("order", ["ours first", "theirs first"])
-def test_another_copy_of_a_file_in_the_process_is_no_matter(order: str, implementation: str) -> None:
+def test_another_copy_of_a_file_in_the_process_does_no_harm(order: str, implementation: str) -> None:
     parts = [OUR_COPY, OTHERS_COPY] if order == "ours first" else [OTHERS_COPY, OUR_COPY]
     kind = "from google.protobuf.internal import api_implementation as a; assert a.Type() == '{}', a.Type()\n"
     program = kind.format(implementation) + "".join(map(textwrap.dedent, [*parts, BOTH_WORK]))

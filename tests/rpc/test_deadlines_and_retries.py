@@ -454,7 +454,7 @@ def test_the_codes_to_try_again_can_be_chosen(factory: ClientFactory, emulator: 
     assert len(emulator.requests) == 3
 
 
-def test_no_retries_at_all(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retry_none_makes_one_attempt(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry.none())
     emulator.fail("UNAVAILABLE")
     with pytest.raises(yandexgpt.UnavailableError) as caught:
@@ -525,7 +525,7 @@ def test_backoff_grows_within_its_bounds(factory: ClientFactory, emulator: Emula
 
 
 @pytest.mark.parametrize("words", [{"retry_after": 0.3}, {"pushback": 300}])
-def test_the_servers_word_is_waited_for(client: Any, emulator: Emulator, words: dict[str, Any]) -> None:
+def test_a_retry_waits_as_long_as_the_server_asks(client: Any, emulator: Emulator, words: dict[str, Any]) -> None:
     emulator.fail("RESOURCE_EXHAUSTED", **words)
     assert client.complete("Привет").text == "Привет"
     first, second = emulator.requests
@@ -533,7 +533,7 @@ def test_the_servers_word_is_waited_for(client: Any, emulator: Emulator, words: 
 
 
 @pytest.mark.parametrize("words", [{"retry_after": 0.01}, {"pushback": 10}, {"pushback": 0, "retry_after": FOREVER}])
-def test_the_servers_word_wins_over_a_longer_backoff(
+def test_the_delay_of_the_server_replaces_a_longer_backoff(
     factory: ClientFactory, emulator: Emulator, words: dict[str, Any]
 ) -> None:
     client = factory.client(emulator, retry=SLOW)
@@ -542,14 +542,14 @@ def test_the_servers_word_wins_over_a_longer_backoff(
     assert len(emulator.requests) == 2
 
 
-def test_a_negative_pushback_ends_it(client: Any, emulator: Emulator) -> None:
+def test_a_negative_pushback_ends_the_retries(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", pushback=-1, retry_after=0.01)
     with pytest.raises(yandexgpt.UnavailableError) as caught:
         client.complete("Привет")
     assert caught.value.attempts == len(emulator.requests) == 1
 
 
-def test_the_servers_word_does_not_make_an_error_transient(client: Any, emulator: Emulator) -> None:
+def test_a_delay_of_the_server_does_not_make_an_error_transient(client: Any, emulator: Emulator) -> None:
     emulator.fail("INVALID_ARGUMENT", pushback=1, retry_after=0.01)
     with pytest.raises(yandexgpt.InvalidArgumentError) as caught:
         client.complete("Привет")
@@ -632,7 +632,7 @@ def test_a_provider_that_fails(factory: ClientFactory, emulator: Emulator) -> No
 # The budget of an outage
 
 
-def test_an_outage_is_not_multiplied(factory: ClientFactory, emulator: Emulator) -> None:
+def test_the_retry_budget_limits_the_attempts_of_an_outage(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.001, maximum=0.001, attempts=4, budget=10))
     emulator.fail("UNAVAILABLE", times=1000)
     for _ in range(30):
@@ -642,7 +642,7 @@ def test_an_outage_is_not_multiplied(factory: ClientFactory, emulator: Emulator)
     assert 0 < retries < 10
 
 
-def test_successes_fill_the_budget_again(factory: ClientFactory, emulator: Emulator) -> None:
+def test_successes_refill_the_retry_budget(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.001, attempts=4, budget=4, budget_ratio=1.0))
     emulator.fail("UNAVAILABLE", times=10)
     for _ in range(3):
@@ -670,7 +670,7 @@ def test_clients_that_share_a_connection_share_the_budget(factory: ClientFactory
     assert caught.value.attempts == 1
 
 
-def test_mistakes_of_the_caller_cost_no_budget(factory: ClientFactory, emulator: Emulator) -> None:
+def test_errors_of_the_caller_take_nothing_from_the_retry_budget(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.001, attempts=4, budget=4))
     emulator.fail("INVALID_ARGUMENT", times=10)
     for _ in range(10):
@@ -683,7 +683,7 @@ def test_mistakes_of_the_caller_cost_no_budget(factory: ClientFactory, emulator:
 # Concurrency within the quota
 
 
-def test_never_more_in_flight_than_allowed(factory: ClientFactory) -> None:
+def test_calls_in_flight_stay_within_max_concurrency(factory: ClientFactory) -> None:
     with Emulator(max_concurrent=3, delay=0.02) as emulator:
         client = factory.client(emulator, max_concurrency=3, retry=Retry.none())
 
@@ -696,7 +696,7 @@ def test_never_more_in_flight_than_allowed(factory: ClientFactory) -> None:
         assert len(emulator.requests) == 24
 
 
-def test_first_come_first_served(factory: ClientFactory, emulator: Emulator) -> None:
+def test_waiting_calls_are_served_in_order(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
@@ -709,7 +709,7 @@ def test_first_come_first_served(factory: ClientFactory, emulator: Emulator) -> 
     ]
 
 
-def test_waiting_in_line_counts_against_the_deadline(factory: ClientFactory, emulator: Emulator) -> None:
+def test_the_wait_for_a_place_counts_against_the_deadline(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
@@ -725,7 +725,7 @@ def test_waiting_in_line_counts_against_the_deadline(factory: ClientFactory, emu
     assert [request.message.messages[0].text for request in emulator.requests] == ["первый", "третий"]
 
 
-def test_what_the_line_took_is_not_there_for_the_call(factory: ClientFactory, emulator: Emulator) -> None:
+def test_the_wait_for_a_place_shortens_the_deadline_of_the_attempt(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     stream = client.stream("первый")
@@ -739,7 +739,7 @@ def test_what_the_line_took_is_not_there_for_the_call(factory: ClientFactory, em
     assert deadline_of(emulator.requests[1]) < 20.0 - 0.15 + 0.2  # gRPC rounds deadlines up, by less than 1 %
 
 
-def test_a_waiter_who_is_closed_leaves_the_line(factory: ClientFactory, emulator: Emulator) -> None:
+def test_a_waiting_stream_that_is_closed_leaves_the_queue(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
@@ -753,7 +753,7 @@ def test_a_waiter_who_is_closed_leaves_the_line(factory: ClientFactory, emulator
     assert [request.message.messages[0].text for request in emulator.requests] == ["первый", "третий"]
 
 
-def test_a_task_that_is_cancelled_leaves_the_line(emulator: Emulator) -> None:
+def test_a_waiting_task_that_is_cancelled_leaves_the_queue(emulator: Emulator) -> None:
     async def main() -> list[str]:
         async with emulator.async_client(max_concurrency=1) as client:
             stall_after(emulator, 1)
@@ -778,7 +778,7 @@ def test_a_task_that_is_cancelled_leaves_the_line(emulator: Emulator) -> None:
     assert len(emulator.requests) == 4
 
 
-def test_a_task_cancelled_in_the_moment_of_its_turn_hands_it_on(emulator: Emulator) -> None:
+def test_a_task_cancelled_as_it_gets_a_place_passes_it_on(emulator: Emulator) -> None:
     async def main() -> str:
         async with emulator.async_client(max_concurrency=1) as client:
             stall_after(emulator, 1)
@@ -797,7 +797,7 @@ def test_a_task_cancelled_in_the_moment_of_its_turn_hands_it_on(emulator: Emulat
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "error", "finish", "timeout"])
-def test_every_end_of_a_call_makes_room(factory: ClientFactory, emulator: Emulator, end: str) -> None:
+def test_every_end_of_a_call_frees_its_place(factory: ClientFactory, emulator: Emulator, end: str) -> None:
     client = factory.client(emulator, max_concurrency=1)
     if end == "error":
         emulator.fail("INTERNAL", after=1)
@@ -830,18 +830,12 @@ def test_a_wait_between_attempts_keeps_the_place(factory: ClientFactory, emulato
     assert order[0] == "первый"
 
 
-def test_clients_that_share_a_connection_share_the_line(factory: ClientFactory) -> None:
+def test_clients_that_share_a_connection_share_max_concurrency(factory: ClientFactory) -> None:
     with Emulator(max_concurrent=2, delay=0.02) as emulator:
         client = factory.client(emulator, max_concurrency=2, retry=Retry.none())
         clients = [client, client.with_options(model="yandexgpt"), client.with_options(timeout=30.0)]
         in_threads(12, lambda number: clients[number % 3].complete(f"вызов {number}"))
         assert emulator.peak_in_flight == 2
-
-
-def test_the_limit_must_be_a_whole_number(factory: ClientFactory, emulator: Emulator) -> None:
-    for wrong in (0, -1, 1.5, "3", True):
-        with pytest.raises(yandexgpt.ConfigurationError, match="max_concurrency"):
-            factory.client(emulator, max_concurrency=wrong)
 
 
 # What the operator sees
@@ -969,7 +963,7 @@ def test_a_refused_token_is_not_in_the_log(factory: ClientFactory, logged: Any) 
         assert "t1." not in " ".join(line for _, line in lines)
 
 
-def test_nothing_is_logged_that_nobody_asked_for(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_successful_call_logs_nothing_at_warning(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="yandexgpt")
     client.complete("Привет")
     assert [record for record in caplog.records if record.name.startswith("yandexgpt")] == []

@@ -54,11 +54,11 @@ def free_places(limiter: Limiter) -> int:
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_as_many_hold_it_at_once_as_may(limit: int) -> None:
+def test_the_limit_is_how_many_hold_a_place_at_once(limit: int) -> None:
     assert free_places(Limiter(limit)) == limit
 
 
-def test_a_place_goes_to_the_first_who_waits() -> None:
+def test_a_free_place_goes_to_the_first_waiter() -> None:
     limiter, order = Limiter(1), list[str]()
     users = [inside(limiter), *(waiting(limiter, partial(order.append, name)) for name in "abc")]
     for number, expected in enumerate((["a"], ["a", "b"], ["a", "b", "c"])):
@@ -70,7 +70,7 @@ def test_a_place_goes_to_the_first_who_waits() -> None:
     assert free_places(limiter) == 1
 
 
-def test_nobody_overtakes_those_who_wait() -> None:
+def test_a_new_caller_does_not_overtake_a_waiter() -> None:
     limiter, order = Limiter(1), list[str]()
     first = inside(limiter)
     second = waiting(limiter, partial(order.append, "a"))
@@ -81,7 +81,7 @@ def test_nobody_overtakes_those_who_wait() -> None:
     assert not limiter.holds(third)
 
 
-def test_somebody_who_stops_waiting_is_passed_over() -> None:
+def test_a_waiter_that_gives_up_is_skipped() -> None:
     limiter, order = Limiter(1), list[str]()
     first, second = inside(limiter), waiting(limiter, partial(order.append, "a"))
     third = waiting(limiter, partial(order.append, "b"))
@@ -91,7 +91,7 @@ def test_somebody_who_stops_waiting_is_passed_over() -> None:
     assert limiter.holds(third)
 
 
-def test_somebody_who_stops_waiting_when_the_turn_has_come_hands_the_place_on() -> None:
+def test_a_waiter_that_gives_up_as_it_is_served_passes_the_place_on() -> None:
     limiter, order = Limiter(1), list[str]()
     first, second = inside(limiter), waiting(limiter, partial(order.append, "a"))
     third = waiting(limiter, partial(order.append, "b"))
@@ -112,7 +112,7 @@ def test_a_second_release_changes_nothing() -> None:
     assert not limiter.holds(others[1])
 
 
-def test_somebody_whose_event_loop_is_closed_when_the_turn_comes_is_passed_over() -> None:
+def test_a_waiter_of_a_closed_event_loop_is_skipped() -> None:
     limiter, order = Limiter(1), list[str]()
     users = [inside(limiter), waiting(limiter, ended), waiting(limiter, ended)]
     last = waiting(limiter, partial(order.append, "c"))
@@ -142,7 +142,7 @@ def test_a_place_whose_holder_was_collected_is_free() -> None:
     assert free_places(limiter) == 2
 
 
-def test_a_wake_up_that_fails_in_another_way_is_seen() -> None:
+def test_an_unexpected_error_of_a_wake_up_is_raised() -> None:
     def fails() -> None:
         raise ZeroDivisionError
 
@@ -154,7 +154,7 @@ def test_a_wake_up_that_fails_in_another_way_is_seen() -> None:
     assert limiter.holds(second)
 
 
-def test_the_child_of_a_fork_begins_with_nobody() -> None:
+def test_a_forked_child_starts_with_all_places_free() -> None:
     limiter = Limiter(2)
     users = [inside(limiter), inside(limiter), waiting(limiter)]
     limiter.after_fork()
@@ -195,7 +195,7 @@ def test_a_signal_handler_that_uses_it_at_any_line_neither_hangs_nor_loses_a_pla
     assert free_places(limiter) == 2
 
 
-def test_threads_never_hold_it_in_greater_number_than_may() -> None:
+def test_threads_stay_within_the_limit() -> None:
     limiter, lock = Limiter(3), threading.Lock()
     held, most, done = 0, 0, 0
     start = threading.Barrier(12)

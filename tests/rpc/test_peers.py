@@ -144,14 +144,14 @@ FOR_EVER: list[tuple[Code, str, type[errors.APIError]]] = [
 
 
 @pytest.mark.parametrize(("code", "message", "kind"), BROKEN)
-def test_a_connection_that_broke_is_worth_another_try(code: Code, message: str, kind: type[errors.APIError]) -> None:
+def test_a_broken_connection_is_retried(code: Code, message: str, kind: type[errors.APIError]) -> None:
     error = error_class(code, message)(message, code=code)
     assert type(error) is kind
     assert is_transient(Retry(), error, own_deadline=False)
 
 
 @pytest.mark.parametrize(("code", "message", "kind"), FOR_EVER)
-def test_what_fails_for_ever_is_not_tried_again(code: Code, message: str, kind: type[errors.APIError]) -> None:
+def test_a_permanent_failure_is_not_retried(code: Code, message: str, kind: type[errors.APIError]) -> None:
     error = error_class(code, message)(message, code=code)
     assert type(error) is kind
     assert not is_transient(Retry(), error, own_deadline=False)
@@ -170,7 +170,7 @@ def failure(factory: ClientFactory, server: peer.Peer) -> errors.APIError:
 
 
 @pytest.mark.parametrize("trailers", [False, True])
-def test_an_answer_with_too_much_metadata_is_asked_for_once(factory: ClientFactory, trailers: bool) -> None:
+def test_a_response_with_too_much_metadata_is_not_retried(factory: ClientFactory, trailers: bool) -> None:
     big = b"".join(peer.literal(f"x-big-{index}", "v" * 8000) for index in range(5))
 
     def answer(stream: int) -> bytes:
@@ -229,7 +229,7 @@ def test_a_message_that_cannot_be_read_ends_the_call_at_once(
 
 
 @pytest.mark.parametrize("answer", UNREADABLE.values(), ids=UNREADABLE)
-def test_bytes_that_gRPC_cannot_read_are_asked_for_once(factory: ClientFactory, answer: peer.Answer) -> None:
+def test_an_unreadable_response_is_not_retried(factory: ClientFactory, answer: peer.Answer) -> None:
     with peer.Peer(answer) as server:
         error = failure(factory, server)
         # An older gRPC says no more than that, and it may have been the connection.
@@ -246,7 +246,7 @@ def test_bytes_that_gRPC_cannot_read_are_asked_for_once(factory: ClientFactory, 
         (b"", 4),
     ],
 )
-def test_what_answers_without_HTTP2_is_asked_again_only_if_it_may_come_back(
+def test_a_peer_without_HTTP2_is_retried_only_if_it_may_come_back(
     factory: ClientFactory, banner: bytes, attempts: int
 ) -> None:
     with peer.Peer(lambda _: banner, greet=False) as server:
@@ -264,7 +264,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("answer", CUT.values(), ids=CUT)
-def test_a_connection_that_is_cut_is_asked_again(factory: ClientFactory, answer: peer.Answer) -> None:
+def test_a_call_whose_connection_is_cut_is_retried(factory: ClientFactory, answer: peer.Answer) -> None:
     with peer.Peer(answer, close=True) as server:
         error = failure(factory, server)
         assert type(error) is Unavailable
@@ -272,7 +272,7 @@ def test_a_connection_that_is_cut_is_asked_again(factory: ClientFactory, answer:
 
 
 @pytest.mark.parametrize(("number", "attempts"), [(2, 4), (3, 1), (7, 4), (8, 4), (9, 1)])
-def test_a_reset_is_asked_again_unless_our_frames_are_at_fault(
+def test_a_reset_is_retried_unless_the_frames_of_the_client_are_at_fault(
     factory: ClientFactory, number: int, attempts: int
 ) -> None:
     with peer.Peer(lambda stream: h2.rst_stream(stream, number)) as server:
@@ -281,7 +281,7 @@ def test_a_reset_is_asked_again_unless_our_frames_are_at_fault(
 
 
 @pytest.mark.parametrize("seconds", [1e9, 7.5e9, 9.2e9])
-def test_a_timeout_of_centuries_does_not_end_a_call_at_once(seconds: float) -> None:
+def test_a_timeout_beyond_the_range_of_gRPC_does_not_end_a_call_at_once(seconds: float) -> None:
     with (
         peer.Peer(lambda stream: peer.headers(stream, peer.HEADERS + peer.TRAILERS, end=True)) as server,
         grpc.insecure_channel(server.endpoint) as channel,
@@ -290,6 +290,6 @@ def test_a_timeout_of_centuries_does_not_end_a_call_at_once(seconds: float) -> N
         assert list(call(b"", timeout=grpc_timeout(seconds))) == []
 
 
-def test_timeouts_that_gRPC_can_count_are_handed_to_it_as_they_are() -> None:
+def test_timeouts_in_the_range_of_gRPC_are_passed_on_unchanged() -> None:
     for seconds in (None, 0.001, 60.0, 86_400 * 365.0):
         assert grpc_timeout(seconds) == seconds

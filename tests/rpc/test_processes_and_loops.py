@@ -362,7 +362,7 @@ def test_one_client_closed_in_another_loop_than_it_was_used_in(emulator: Emulato
     asyncio.run(client.close())
 
 
-def test_a_line_is_left_by_those_whose_loop_has_ended(emulator: Emulator) -> None:
+def test_waiters_of_an_ended_loop_leave_the_queue(emulator: Emulator) -> None:
     source = """
 import asyncio, yandexgpt
 client = yandexgpt.AsyncClient(max_concurrency=1, timeout=10.0)
@@ -415,7 +415,7 @@ print(files() <= before + 3)
     assert (code, out) == (0, "True\n")
 
 
-def test_a_loop_that_ends_after_a_cancellation_leaves_the_next_one_in_peace(emulator: Emulator) -> None:
+def test_a_loop_that_ends_after_a_cancellation_does_not_disturb_the_next(emulator: Emulator) -> None:
     source = """
 for _ in range(60):
     asyncio.run(main())
@@ -442,7 +442,7 @@ def test_several_loops_in_several_threads(emulator: Emulator) -> None:
     asyncio.run(client.close())
 
 
-def test_a_line_is_fair_between_loops(emulator: Emulator) -> None:
+def test_places_are_given_in_order_across_loops(emulator: Emulator) -> None:
     client = emulator.async_client(max_concurrency=2)
     in_threads(4, lambda number: asyncio.run(_many(client, number)))
     assert emulator.peak_in_flight <= 2
