@@ -2,6 +2,8 @@
 # PYTHON chooses the interpreter the environments are made with: make test PYTHON=python3.13
 PYTHON ?= python3
 VENV   ?= .venv
+# The tests start hundreds of interpreters: what one has compiled, the others need not compile again.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they work: several processes, whatever the number of cores.
 WORKERS ?= 4
 BIN    := $(VENV)/bin
