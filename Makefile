@@ -36,11 +36,11 @@ demo: $(VENV)/.installed ## a unary answer, a stream, and a stream that revises 
 
 test: $(VENV)/.installed ## the test suite, but for what is slow
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadgroup -m "not slow"
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) -m "not slow"
 	@$(BIN)/coverage combine -q
 
 test-slow: $(VENV)/.installed ## the slow tests: leaks, interruptions at any line, the generator, the benchmark
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow
+	@$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 check: $(VENV)/.installed .coverage ## formatting, lint, generated code, floors, strict types, coverage (of the last `make test`, if nothing has changed)
 	@$(BIN)/ruff format --check .

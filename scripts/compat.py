@@ -76,9 +76,7 @@ def suite(place: Path, choice: list[str]) -> str:
     tools = place / "tools.txt"
     tools.write_text("\n".join(line for line in lines if line.partition("==")[0] not in chosen))
     python = environment(place, [*choice, "-r", str(tools), f"{ROOT}[{','.join(extras())}]"])
-    output = run(
-        [python, "-m", "pytest", "-q", "-n", "4", "--dist", "loadgroup", "-m", "not gen", "-p", "no:cacheprovider"]
-    )
+    output = run([python, "-m", "pytest", "-q", "-n", "4", "-m", "not gen", "-p", "no:cacheprovider"])
     return f"{output.strip().splitlines()[-1]} ({versions(python, chosen)})"
 
 

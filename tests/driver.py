@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -17,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -31,6 +32,9 @@ import yandexgpt._rpc.batch
 import yandexgpt._sync.batch
 from yandexgpt._concurrency import threads as background
 from yandexgpt.emulator import Emulator, RecordedRequest
+
+if TYPE_CHECKING:
+    import pytest  # which the programs of tests/instrumented do without
 
 PATIENCE = 30.0
 """Seconds after which something hangs; nothing here takes a tenth of it."""
@@ -443,6 +447,22 @@ def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
         time.sleep(0.001)
 
 
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[], T]) -> T:
+    """What ``make`` returns, called by one of the processes that the tests are shared out to, for all of them."""
+    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    made, begun = shared / f"{name}.made", shared / f"{name}.begun"
+    try:
+        begun.open("x").close()
+    except FileExistsError:
+        until(made.exists, PATIENCE * 4)
+    else:
+        part = shared / f"{name}.part"
+        part.write_bytes(pickle.dumps(make()))
+        part.rename(made)
+    result: T = pickle.loads(made.read_bytes())
+    return result
+
+
 def in_threads(number: int, function: Callable[[int], Any]) -> list[Any]:
     """``function(0)`` to ``function(number - 1)``, each in a thread, all begun at once."""
     start = threading.Barrier(number)
@@ -479,11 +499,17 @@ def calls_of(client: Any) -> Any:
     return getattr(client, "_client", client)._invoker.registry.in_flight
 
 
+def inherited() -> dict[str, str]:
+    """What programs inherit of the environment: nothing of coverage, which takes a third of the time of a short one,
+    allocates, and is left locked for ever by an interrupt."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+
+
 def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:
     """A Python program in a process of its own, with the environment set up for the emulator."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", source, *arguments],
-        env={**os.environ, **emulator.environment()},
+        env={**inherited(), **emulator.environment()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -14,7 +14,6 @@ import dataclasses
 import faulthandler
 import json
 import logging
-import os
 import pickle
 import re
 import secrets
@@ -84,9 +83,11 @@ class Said:
 
 
 def said_by(kind: str, folder: Path, *more: str) -> Said:
+    from driver import inherited
+
     note = folder / "hidden.json"
     environment = {
-        **os.environ,
+        **inherited(),
         "PYTHONASYNCIODEBUG": "1",
         "GRPC_VERBOSITY": "DEBUG",
     }

@@ -9,7 +9,6 @@ import datetime
 import functools
 import json
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
-from driver import PATIENCE, Background, ClientFactory
+from driver import PATIENCE, Background, ClientFactory, inherited
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -657,7 +656,7 @@ threading.Thread(target=late).start()
 def test_tools_are_called_in_a_thread_that_outlives_the_main_one(emulator: Emulator, how: str) -> None:
     script(emulator, ("f", {}), ("g", {}))
     emulator.reply("Ответ")
-    environment = {**os.environ, **emulator.environment()}
+    environment = {**inherited(), **emulator.environment()}
     ended = subprocess.run(
         [sys.executable, "-c", LATE, how], env=environment, capture_output=True, text=True, timeout=PATIENCE * 2
     )

@@ -7,20 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from driver import PATIENCE
+from driver import PATIENCE, once
 from test_coverage_doc import METHOD_ROWS, RETIRED, ROOT
 
 from yandexgpt.emulator import Emulator
 
-# One worker has them all: each program is run once.
-pytestmark = pytest.mark.xdist_group("examples")
 EXAMPLES = sorted(path.name for path in (ROOT / "examples").glob("*.py"))
 GUIDE_ANSWERS = json.loads(
     resources.files("yandexgpt.emulator").joinpath("guide_answers.json").read_text(encoding="utf-8")
@@ -30,7 +28,6 @@ OPERATION_TIME = 0.2
 """Seconds: the programs see operations that are not done."""
 OPERATION_TIMES = {"operations_many.py": 4.0}
 """The same where a program has to be in time to cancel one."""
-AT_ONCE = 4
 LONGEST = 60
 """Lines of a program; the demonstration, which is a show of its own, may be longer."""
 NOT_MADE = ("CreateForServiceAccount", "Revoke", "ApiEndpointService")
@@ -71,19 +68,24 @@ def run(name: str, *arguments: str, emulator: Emulator | None = None, **variable
     return Run(ended.returncode, ended.stdout, ended.stderr, methods, authorizations)
 
 
-Runs = dict[str, "Future[Run]"]
+class Runs:
+    """One run of each program, when it is first asked for."""
+
+    def __init__(self, factory: pytest.TempPathFactory) -> None:
+        self._factory = factory
+
+    def __getitem__(self, name: str) -> Run:
+        return once(self._factory, name, partial(run, name))
 
 
 @pytest.fixture(scope="module")
-def runs() -> Iterator[Runs]:
-    """All programs, each once, several at a time."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        yield {name: pool.submit(run, name) for name in EXAMPLES}
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(tmp_path_factory)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_the_program_runs(name: str, runs: Runs) -> None:
-    ended = runs[name].result()
+    ended = runs[name]
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.strip()
     assert ended.methods, "it has not called the emulator"
@@ -95,7 +97,7 @@ def test_the_program_runs(name: str, runs: Runs) -> None:
 )
 def test_every_answer_of_the_guides_is_printed(printed: dict[str, str], kind: str, runs: Runs) -> None:
     programs = [name for name in EXAMPLES if name.endswith("_async.py") == (kind == "async")]
-    assert any(printed["text"] in runs[name].result().out for name in programs)
+    assert any(printed["text"] in runs[name].out for name in programs)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +124,13 @@ def test_every_answer_of_the_guides_is_printed(printed: dict[str, str], kind: st
     ],
 )
 def test_the_program_says(name: str, pieces: list[str], runs: Runs) -> None:
-    out = runs[name].result().out
+    out = runs[name].out
     for piece in pieces:
         assert piece in out
 
 
 def test_the_tokens_of_a_series_grow_as_the_guide_prints_them(runs: Runs) -> None:
-    lines = [line for line in runs["chat_series.py"].result().out.splitlines() if line.startswith("(")]
+    lines = [line for line in runs["chat_series.py"].out.splitlines() if line.startswith("(")]
     assert lines == [
         "(28 tokens sent, 110 received, 138 in all)",
         "(154 tokens sent, 278 received, 432 in all)",
@@ -137,7 +139,7 @@ def test_the_tokens_of_a_series_grow_as_the_guide_prints_them(runs: Runs) -> Non
 
 
 def test_the_stubs_print_what_the_guide_prints(runs: Runs) -> None:
-    assert runs["grpc_stubs.py"].result().out == (
+    assert runs["grpc_stubs.py"].out == (
         """\
 Ошибки сами себя не исправят.
 
@@ -282,7 +284,7 @@ def test_what_a_program_does_about_a_failure_works(name: str, happens: Callable[
 )
 def test_each_program_named_for_a_method_calls_it(method: str, runs: Runs) -> None:
     for name in METHOD_ROWS[method].examples:
-        assert method in runs[name].result().methods, name
+        assert method in runs[name].methods, name
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -7,6 +7,7 @@ import sys
 import types
 
 import pytest
+from driver import inherited
 
 import yandexgpt
 
@@ -14,7 +15,12 @@ import yandexgpt
 def run(program: str) -> str:
     """What a program prints in a fresh interpreter, where a warning is an error."""
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-W", "error", "-c", program],
+        env=inherited(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""

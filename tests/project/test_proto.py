@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import pickle
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 import google.protobuf
 import grpc
 import pytest
+from driver import inherited
 from google.api import annotations_pb2  # type: ignore[import-untyped]
 from google.protobuf import descriptor_pool, json_format, text_format
 
@@ -171,7 +171,7 @@ def test_another_copy_of_a_file_in_the_process_does_no_harm(order: str, implemen
     program = kind.format(implementation) + "".join(map(textwrap.dedent, [*parts, BOTH_WORK]))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        env={**os.environ, "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation},
+        env={**inherited(), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation},
         capture_output=True,
         text=True,
         check=False,

@@ -6,15 +6,16 @@ import inspect
 import re
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
+from driver import inherited, once
 
 import yandexgpt
 from yandexgpt import _options as options
 
 pytest.importorskip("mypy")
-# One worker has them all: mypy is run once.
-pytestmark = pytest.mark.xdist_group("mypy")
 
 PREAMBLE = """\
 import dataclasses
@@ -140,8 +141,12 @@ WRONG_ASYNC = [
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What mypy says of each line, all of them checked at once: it takes seconds to start."""
-    folder = tmp_path_factory.mktemp("typing")
+    """What mypy says of each line."""
+    return once(tmp_path_factory, "mypy", partial(check, tmp_path_factory.mktemp("typing")))
+
+
+def check(folder: Path) -> dict[str, list[str]]:
+    """Have mypy check all lines at once: it takes seconds to start."""
     lines = [*PREAMBLE.splitlines()]
     where: dict[int, str] = {}
 
@@ -163,6 +168,7 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--cache-dir", "cache", "--no-error-summary", "user.py"],
         cwd=folder,
+        env=inherited(),
         capture_output=True,
         text=True,
         check=False,
