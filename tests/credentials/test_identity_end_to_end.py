@@ -829,7 +829,7 @@ def test_children_get_tokens_of_their_own_if_their_parent_had_none(emulator: Emu
     assert emulator.identity.exchanges == 4
 
 
-@pytest.mark.parametrize("source", ["oauth", "metadata"])
+@pytest.mark.parametrize("source", ["oauth", pytest.param("metadata", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_fork_during_a_refresh_that_no_call_waits_for(emulator: Emulator, kind: str, source: str) -> None:
     emulator.identity.token_lifetime = 2.0

@@ -232,6 +232,7 @@ def test_a_chat(client: Any, emulator: Emulator) -> None:
     assert chat.send("Три").text == "Три"
 
 
+@pytest.mark.slow
 def test_many_streams_at_full_speed(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator)
     text = " ".join(map(str, range(300)))

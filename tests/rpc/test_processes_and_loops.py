@@ -125,7 +125,14 @@ def runs_well(source: str, emulator: Emulator) -> None:
     assert (code, out, err) == (0, "well\n", ""), err
 
 
-@pytest.mark.parametrize("order", [PARENT_FIRST, CHILD_FIRST, AT_ONCE], ids=["parent first", "child first", "at once"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        pytest.param(PARENT_FIRST, id="parent first", marks=pytest.mark.slow),
+        pytest.param(CHILD_FIRST, id="child first", marks=pytest.mark.slow),
+        pytest.param(AT_ONCE, id="at once"),
+    ],
+)
 @pytest.mark.parametrize("use", [SYNC_USE, ASYNC_USE, BOTH_USE], ids=["sync", "async", "both"])
 def test_parent_and_child_go_on_after_a_fork(emulator: Emulator, use: str, order: str) -> None:
     runs_well(FORK + use + order, emulator)
@@ -554,6 +561,7 @@ def one_call(client: Any, text: str, *, streamed: bool) -> str:
 # More streams than one connection carries
 
 
+@pytest.mark.slow
 def test_250_streams_over_connections_that_carry_100(factory: ClientFactory, gate: threading.Event) -> None:
     with Emulator(max_concurrent_streams=100) as emulator:
         client = factory.client(emulator, retry=Retry.none())
