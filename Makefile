@@ -2,6 +2,8 @@
 # PYTHON chooses the interpreter the environments are made with: make test PYTHON=python3.13
 PYTHON ?= python3
 VENV   ?= .venv
+# The tests start hundreds of interpreters: what one has compiled, the others need not compile again.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they work: several processes, whatever the number of cores.
 WORKERS ?= 4
 BIN    := $(VENV)/bin
@@ -19,7 +21,7 @@ SOAK_SECONDS ?= 600
 SOURCES := pyproject.toml requirements/dev.txt $(shell find src tests scripts bench examples -name '*.py')
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format unasync gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability soak clean
+.PHONY: help demo test test-slow check format unasync gen gen-check test-compat test-clients test-instrumented explore fuzz bench reliability soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,10 +34,13 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 demo: $(VENV)/.installed ## a unary answer, a stream, and a stream that revises itself (no account needed)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.installed ## the whole test suite
+test: $(VENV)/.installed ## the test suite, but for what is slow
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -n $(WORKERS)
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) -m "not slow"
 	@$(BIN)/coverage combine -q
+
+test-slow: $(VENV)/.installed ## the slow tests: leaks, interruptions at any line, the generator, the benchmark
+	@$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 check: $(VENV)/.installed .coverage ## formatting, lint, generated code, floors, strict types, coverage (of the last `make test`, if nothing has changed)
 	@$(BIN)/ruff format --check .

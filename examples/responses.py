@@ -20,7 +20,7 @@ def main() -> None:
             temperature=0.8,
             max_output_tokens=1500,
         )
-        print(response.output[0].content[0].text)  # type: ignore[union-attr]  (an item may be a call of a tool)
+        print(response.output[0].content[0].text)  # type: ignore[union-attr]  # an item may be a call of a tool
         print(f"\n{response.status}, {response.usage.total_tokens if response.usage else 0} tokens")
 
         # In the background: the id is enough to come back for it, in this process or another.

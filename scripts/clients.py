@@ -97,7 +97,7 @@ def against_emulator(python: str, client: Client, *, tls: bool) -> str:
             "no_grpc_proxy": "127.0.0.1",
         }
         try:
-            seen = run([python, str(PROGRAMS / client.program)], **variables).splitlines()
+            seen = run([python, str(PROGRAMS / client.program)], variables=variables).splitlines()
         except Failed as failed:
             raise Failed(f"{name}: {failed}") from failed
         if not seen or not emulator.requests:

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -180,10 +180,10 @@ def cleared() -> dict[str, str]:
     return {name: "" for name in os.environ if re.fullmatch(r"(?i)(yc_.*|((https?|all)_)?proxy)", name)}
 
 
-def run(command: list[str], place: Path = ROOT, **variables: str) -> str:
+def run(command: list[str], place: Path = ROOT, variables: Mapping[str, str] | None = None) -> str:
     """Run a command in a directory, away from the caller's own modules; return what it printed."""
     surroundings = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    surroundings |= variables
+    surroundings |= variables or {}
     try:
         done = subprocess.run(
             command, cwd=place, env=surroundings, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False

@@ -243,7 +243,7 @@ class Session:
     def _shell(self, text: str) -> str:
         """What bash prints. A variable is one word, quoted or not, as it is in zsh: the guides rely on it."""
         lines = ["set -e", "IFS=", "unset IAM_TOKEN API_KEY", *self._exports, text]
-        return run(["bash", "-c", "\n".join(lines)], self._place, **self._variables)
+        return run(["bash", "-c", "\n".join(lines)], self._place, self._variables)
 
     def _compare(self, block: Block) -> None:
         if not self._outputs:

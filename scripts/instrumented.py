@@ -142,7 +142,9 @@ def check(which: Run, python: str) -> str:
         for rule in RULES:
             emulator.rule(**rule)
         variables = {**cleared(), **emulator.environment(), "EMULATOR_DESK": desk.address, **dict(which.variables)}
-        lines = run([*command, python, str(PROGRAMS / which.program), *which.arguments], **variables).splitlines()
+        lines = run(
+            [*command, python, str(PROGRAMS / which.program), *which.arguments], variables=variables
+        ).splitlines()
         done = [line for line in lines if line.startswith("ok ")]
         if not done:
             raise Failed("it has checked nothing")

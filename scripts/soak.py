@@ -33,6 +33,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ def faults(emulator: Any, proxy: Any) -> list[Callable[[], None]]:
         Fault("refuse", seconds=0.05),
     ]
     return [
-        *(lambda status=status: emulator.fail(**status) for status in statuses),  # type: ignore[misc]
-        *(lambda fault=fault: proxy.inject(fault) for fault in wire),  # type: ignore[misc]
+        *(partial(emulator.fail, **status) for status in statuses),
+        *(partial(proxy.inject, fault) for fault in wire),
     ]
 
 
@@ -564,7 +565,7 @@ class Workers:
             ("AsyncClient of many loops", asyncio.run, self.roaming.client),
         ):
             try:
-                run(hold_async(client))  # type: ignore[operator]
+                run(hold_async(client))
             except errors.YandexGPTError as error:  # noqa: PERF203
                 self._tally.wrong(f"places: of the {name} are lost", error)
 
@@ -760,7 +761,7 @@ def soak(seconds: float, its: Service, only: Sequence[str], *, calm: bool) -> tu
     return figures, tally, wrong + judge(figures, tally)
 
 
-def judge(figures: Sequence[Figures], tally: Tally) -> Iterator[str] | list[str]:
+def judge(figures: Sequence[Figures], tally: Tally) -> list[str]:
     """What is not at the end as it was after the warm-up."""
     *rests, closed = figures
     warm = rests[round(len(rests) * WARM_UP) :]

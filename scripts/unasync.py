@@ -112,9 +112,9 @@ def write(target: Path) -> None:
             "--quiet",
             "--no-cache",
             "--config",
-            ROOT / "pyproject.toml",
+            str(ROOT / "pyproject.toml"),
         ]
-        subprocess.run([*command, target], check=True, cwd=ROOT)
+        subprocess.run([*command, str(target)], check=True, cwd=ROOT)
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from driver import PATIENCE, Driver
+from driver import PATIENCE, ClientFactory
 from hypothesis import HealthCheck, settings
 
 from yandexgpt.emulator import Emulator
@@ -56,13 +56,19 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 @pytest.fixture(params=["sync", "async"])
-def driver(request: pytest.FixtureRequest) -> Iterator[Driver]:
+def factory(request: pytest.FixtureRequest) -> Iterator[ClientFactory]:
     """Makes clients of either kind; they are used alike, and closed at the end."""
-    made = Driver(request.param)
+    made = ClientFactory(request.param)
     yield made
     made.close()
 
 
 @pytest.fixture
-def client(driver: Driver, emulator: Emulator) -> Any:
-    return driver.client(emulator)
+def driver(factory: ClientFactory) -> ClientFactory:
+    """``factory``, by the name that the tests of the emulator use."""
+    return factory
+
+
+@pytest.fixture
+def client(factory: ClientFactory, emulator: Emulator) -> Any:
+    return factory.client(emulator)

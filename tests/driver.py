@@ -9,15 +9,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -30,7 +31,10 @@ import yandexgpt._rpc.async_batch
 import yandexgpt._rpc.batch
 import yandexgpt._sync.batch
 from yandexgpt._concurrency import threads as background
-from yandexgpt.emulator import Emulator
+from yandexgpt.emulator import Emulator, RecordedRequest
+
+if TYPE_CHECKING:
+    import pytest  # which the programs of tests/instrumented do without
 
 PATIENCE = 30.0
 """Seconds after which something hangs; nothing here takes a tenth of it."""
@@ -44,6 +48,7 @@ WAKES_ALL_LOOPS = OVERLOOKS_RESETS
 CALLS_PER_CONNECTION = 100 if tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84) else 10
 """How many calls go over one connection before another is opened: see ``_rpc/channels.py``."""
 _END: Any = object()
+T = TypeVar("T")
 
 
 class Clock:
@@ -66,7 +71,7 @@ class Loop:
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-loop")
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result(PATIENCE * 2)
@@ -75,6 +80,9 @@ class Loop:
                 future.cancel()
                 raise AssertionError(f"{coroutine} hangs") from None
             raise
+
+    def log_every_step(self) -> None:
+        self._loop.slow_callback_duration = 0.0
 
     def close(self) -> None:
         left = self.run(_tasks_left())
@@ -95,11 +103,11 @@ async def _tasks_left() -> list[str]:
     return [str(task) for task in pending]
 
 
-def run_loop(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run it; afterwards no task may be left, and the loop may have nothing to complain about."""
     complaints: list[dict[str, Any]] = []
 
-    async def guarded() -> Any:
+    async def guarded() -> T:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
         result = await main()
         left = await _tasks_left()
@@ -190,8 +198,8 @@ class BlockingResults(BlockingIterator):
         self._loop.run(self._iterator.__aexit__(*error))
 
 
-def _next(loop: Loop, iterator: Any) -> Any:
-    async def step() -> Any:
+def _next(loop: Loop, iterator: AsyncIterator[T]) -> T:
+    async def step() -> T:
         return await anext(iterator, _END)
 
     item = loop.run(step())
@@ -341,7 +349,7 @@ class BlockingClient:
         return self._client.__reduce__()
 
 
-class Driver:
+class ClientFactory:
     """Makes clients of one kind, and closes them."""
 
     def __init__(self, kind: str) -> None:
@@ -370,6 +378,21 @@ class Driver:
         self._clients.append(client)
         return client
 
+    def result_of(self, call: Callable[[], Any]) -> Any:
+        """What a stub of ``client.raw`` returns, awaited in the loop of the asynchronous client."""
+        if self._loop is None:
+            return call()
+
+        async def main() -> Any:
+            return await call()
+
+        return self._loop.run(main())
+
+    def log_every_step(self) -> None:
+        """Have asyncio, where it is in debug mode, log every step of a task."""
+        if self._loop is not None:
+            self._loop.log_every_step()
+
     def close(self) -> None:
         try:
             for client in self._clients:
@@ -378,6 +401,9 @@ class Driver:
             self._clients.clear()
             if self._loop is not None:
                 self._loop.close()
+
+
+Driver = ClientFactory  # the name that the tests of the emulator use
 
 
 class Background:
@@ -401,11 +427,11 @@ class Background:
         until(lambda: self._future.done() or _waits(sys._current_frames().get(self._thread.ident or 0)))
         return self
 
-    def result(self) -> Any:
-        return self._future.result(PATIENCE)
+    def result(self, patience: float = PATIENCE) -> Any:
+        return self._future.result(patience)
 
-    def error(self) -> BaseException | None:
-        return self._future.exception(PATIENCE)
+    def error(self, patience: float = PATIENCE) -> BaseException | None:
+        return self._future.exception(patience)
 
 
 def _waits(frame: Any) -> bool:
@@ -419,6 +445,22 @@ def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
     while not condition():
         assert time.monotonic() < end, "it never comes true"
         time.sleep(0.001)
+
+
+def once(factory: pytest.TempPathFactory, name: str, make: Callable[[], T]) -> T:
+    """What ``make`` returns, called by one of the processes that the tests are shared out to, for all of them."""
+    shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
+    made, begun = shared / f"{name}.made", shared / f"{name}.begun"
+    try:
+        begun.open("x").close()
+    except FileExistsError:
+        until(made.exists, PATIENCE * 4)
+    else:
+        part = shared / f"{name}.part"
+        part.write_bytes(pickle.dumps(make()))
+        part.rename(made)
+    result: T = pickle.loads(made.read_bytes())
+    return result
 
 
 def in_threads(number: int, function: Callable[[int], Any]) -> list[Any]:
@@ -440,16 +482,34 @@ def stall_after(emulator: Emulator, partials: int, *, times: int = 1) -> None:
     emulator.fail("UNAVAILABLE", after=partials, delay=FOREVER, times=times)
 
 
+def deadline_of(request: RecordedRequest) -> float:
+    """Seconds that remained to the deadline when the request arrived; it has to have one."""
+    assert request.deadline is not None
+    return request.deadline
+
+
+def partial_of(error: yandexgpt.APIError) -> yandexgpt.Completion:
+    """What had come of the answer before the error; something has to."""
+    assert error.partial is not None
+    return error.partial
+
+
 def calls_of(client: Any) -> Any:
     """The calls under way of a client, and of those that share its connection."""
     return getattr(client, "_client", client)._invoker.registry.in_flight
+
+
+def inherited() -> dict[str, str]:
+    """What programs inherit of the environment: nothing of coverage, which takes a third of the time of a short one,
+    allocates, and is left locked for ever by an interrupt."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:
     """A Python program in a process of its own, with the environment set up for the emulator."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", source, *arguments],
-        env={**os.environ, **emulator.environment()},
+        env={**inherited(), **emulator.environment()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
 import threading
 
-from driver import own_words, until
+from driver import inherited, own_words, until
 
 from yandexgpt.emulator import Emulator
 
@@ -41,9 +40,6 @@ def in_child(use):
 """
 """How each program begins. One that hangs is ended, and prints where each of its threads was."""
 
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-"""What the programs inherit: nothing of coverage, which allocates and which an interrupt leaves locked for ever."""
-
 QUIET_SECONDS = 10.0
 """How long a call may go on at the emulator after its end in the program."""
 
@@ -64,7 +60,7 @@ def run(source: str, emulator: Emulator, *arguments: str, limit: float = 60.0, s
                 *(sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning"),
                 *("-c", HEAD + source, str(limit), *arguments),
             ],
-            env={**ENVIRONMENT, **emulator.environment()},
+            env={**inherited(), **emulator.environment()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,

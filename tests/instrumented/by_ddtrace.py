@@ -45,7 +45,7 @@ class Datadog(Spans):
 
 
 def main() -> None:
-    assert grpc._datadog_patch
+    assert vars(grpc)["_datadog_patch"]
     kept = Kept()
     tracer.configure(trace_processors=[kept])
     reporter = Reporter()

@@ -27,7 +27,7 @@ from typing import Any
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))
 
 import grpc
-from driver import Background, Driver, until
+from driver import Background, ClientFactory, until
 
 import yandexgpt
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
@@ -149,17 +149,17 @@ class World:
         self.spans = spans
         self.settle = settle
         self.desk = Desk()
-        self.driver = Driver(kind)
+        self.factory = ClientFactory(kind)
         self.arguments = {"retry": yandexgpt.Retry(initial=0.01, maximum=0.02), "timeout": 20.0, **(arguments or {})}
 
     def client(self, **arguments: Any) -> Any:
         """A client of its own, to be closed."""
-        return self.driver.make(**{**self.arguments, **arguments})
+        return self.factory.make(**{**self.arguments, **arguments})
 
     def run(self, coroutine: Any) -> Any:
         """What a coroutine gives in the loop of the asynchronous client."""
-        assert self.driver._loop is not None
-        return self.driver._loop.run(coroutine)
+        assert self.factory._loop is not None
+        return self.factory._loop.run(coroutine)
 
     def noted(self, *outcomes: str, method: str = "Completion", of_many: bool = False) -> None:
         """Spans of calls to a method have ended so, and no others, since this was last asked.
@@ -177,7 +177,7 @@ class World:
             found.extend(self.spans.ended() or ())
             return len(found) >= len(wanted)
 
-        if self.spans.ended is Spans.ended or (first := self.spans.ended()) is None:
+        if (first := self.spans.ended()) is None:
             return
         found += first
         with contextlib.suppress(AssertionError):  # what is missing is said below
@@ -196,7 +196,7 @@ class World:
 
     def close(self) -> None:
         """End the clients, and the loop: nothing may be left in it."""
-        self.driver.close()
+        self.factory.close()
 
 
 # What is checked

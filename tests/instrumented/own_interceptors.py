@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -18,7 +18,7 @@ SLOW_SECONDS = 0.5
 class Yields(grpc.UnaryStreamClientInterceptor):
     """Messages from a generator."""
 
-    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Iterator[Any]:
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         for message in continuation(client_call_details, request):  # noqa: UP028  (not `yield from`: the call is hidden)
             yield message
 

@@ -1,0 +1,579 @@
+"""Conversations: a history that grows by whole turns, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from driver import Background, ClientFactory, stall_after
+from hypothesis import given
+from hypothesis import strategies as st
+
+import yandexgpt
+from yandexgpt._features.history import longest_fitting_history
+from yandexgpt._messages import Message, ToolResult
+from yandexgpt._request import CompletionRequest
+from yandexgpt.emulator import Emulator
+
+CALL = [{"name": "weather", "arguments": {"city": "Тула", "days": 3}}]
+
+
+@yandexgpt.tool
+def weather(city: str, days: int = 1) -> str:
+    """Current weather in a city."""
+    return f"{city}: {days}"
+
+
+def said(chat: Any) -> list[tuple[str, str]]:
+    return [(message.role, message.text) for message in chat.messages]
+
+
+def chat_from_dict(client: Any, data: Any) -> Any:
+    return client.chat_from_dict(data) if hasattr(client, "chat_from_dict") else yandexgpt.Chat.from_dict(client, data)
+
+
+@pytest.fixture
+def chat(client: Any) -> Any:
+    return client.chat(system="Ты умный ассистент")
+
+
+def test_a_turn_is_asked_with_all_turns_before_it(chat: Any, emulator: Emulator) -> None:
+    emulator.reply("Физикой", usage={"input_tokens": 5, "completion_tokens": 7, "total_tokens": 12})
+    emulator.reply(
+        "Наукой", usage={"input_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "reasoning_tokens": 1}
+    )
+    assert chat.send("Чем занимался Эйнштейн?").text == "Физикой"
+    assert chat.send("Сократи свой ответ").text == "Наукой"
+    history = [
+        ("system", "Ты умный ассистент"),
+        ("user", "Чем занимался Эйнштейн?"),
+        ("assistant", "Физикой"),
+        ("user", "Сократи свой ответ"),
+    ]
+    assert [(message.role, message.text) for message in emulator.requests[1].message.messages] == history
+    assert said(chat) == [*history, ("assistant", "Наукой")]
+    assert isinstance(chat.messages, tuple)
+    usage = chat.usage
+    assert (usage.input_tokens, usage.completion_tokens, usage.total_tokens, usage.reasoning_tokens) == (14, 8, 22, 1)
+    assert repr(chat).endswith("Chat(model='gpt://emulator/yandexgpt-lite', messages=5)")
+
+
+def test_a_chat_begins_with_nothing_said_and_nothing_asked(client: Any, emulator: Emulator) -> None:
+    chat = client.chat()
+    assert chat.messages == ()
+    assert chat.usage.total_tokens == 0
+    assert not emulator.requests
+
+
+def test_options_of_the_chat_hold_for_every_turn_and_those_of_a_turn_for_it(client: Any, emulator: Emulator) -> None:
+    chat = client.chat(model="yandexgpt", temperature=0, max_tokens=50, reasoning="hidden", response_format="json")
+    chat.send("Раз")
+    chat.send("Два", model="other/rc", temperature=1, max_tokens=5, metadata=[("x-a", "b")], timeout=5)
+    chat.send("Три")
+    first, second, third = (each.message for each in emulator.requests)
+    assert [each.model_uri.rpartition("emulator/")[2] for each in (first, second, third)] == [
+        "yandexgpt",
+        "other/rc",
+        "yandexgpt",
+    ]
+    assert [each.completion_options.temperature.value for each in (first, second, third)] == [0, 1, 0]
+    assert [each.completion_options.max_tokens.value for each in (first, second, third)] == [50, 5, 50]
+    assert all(each.json_object and each.completion_options.reasoning_options.mode for each in (first, second, third))
+    assert emulator.requests[1].metadata.get("x-a") == "b"
+
+
+def test_a_chat_goes_on_from_messages(client: Any, emulator: Emulator) -> None:
+    answer = client.complete("Привет")
+    chat = client.chat(system="Кратко", messages=[{"role": "user", "text": "Привет"}, answer])
+    assert said(chat) == [("system", "Кратко"), ("user", "Привет"), ("assistant", "Привет")]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"temperature": 2}, ValueError, "temperature must be a number from 0 to 1"),
+        ({"messages": [{"role": "bot", "text": "a"}]}, ValueError, r"prompt\[0\]"),
+        ({"messages": "text"}, TypeError, r"prompt\[0\]"),
+        ({"system": "a", "messages": [{"role": "system", "text": "b"}]}, ValueError, "system must not be given"),
+        ({"model": "gpt://<folder>/yandexgpt"}, ValueError, "placeholder"),
+    ],
+)
+def test_wrong_options_are_refused_when_the_chat_is_made(client: Any, options: Any, error: Any, words: str) -> None:
+    with pytest.raises(error, match=words):
+        client.chat(**options)
+
+
+@pytest.mark.parametrize("text", ["", None, 5, ["a"], Message("system", "a"), Message("assistant", "a"), "\ud83d"])
+@pytest.mark.parametrize("method", ["send", "stream", "ask"])
+def test_an_impossible_text_of_a_turn_is_refused(chat: Any, emulator: Emulator, text: Any, method: str) -> None:
+    tools: list[list[Any]] = [[]] if method == "ask" else []
+    with pytest.raises(ValueError, match="text"):
+        getattr(chat, method)(text, *tools)
+    assert not emulator.requests
+    assert chat.send("Привет").text == "Привет"
+
+
+# Turns that fail
+
+
+def test_a_failed_turn_leaves_the_history_as_it_was(chat: Any, emulator: Emulator) -> None:
+    chat.send("Раз")
+    before, usage = chat.to_dict(), chat.usage
+    emulator.fail("INTERNAL")
+    with pytest.raises(yandexgpt.InternalServerError):
+        chat.send("Два")
+    with pytest.raises(ValueError, match="temperature"):
+        chat.send("Два", temperature=7)
+    with pytest.raises(ValueError, match="temperature"):
+        chat.stream("Два", temperature=7)
+    with pytest.raises(TypeError, match="colour"):
+        chat.send("Два", colour=7)
+    assert chat.to_dict() == before
+    assert chat.usage == usage
+    chat.send("Три")
+    assert said(chat)[3:] == [("user", "Три"), ("assistant", "Три")]
+
+
+@pytest.mark.parametrize("status", ["TRUNCATED", "CONTENT_FILTER", 77])
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_that_was_cut_or_filtered_is_an_answer(
+    chat: Any, emulator: Emulator, status: Any, stream: bool
+) -> None:
+    emulator.reply("Обры", status=status)
+    completion = chat.stream("Раз").finish() if stream else chat.send("Раз")
+    assert completion.text == "Обры"
+    assert said(chat)[1:] == [("user", "Раз"), ("assistant", "Обры")]
+
+
+def test_an_answer_without_content_can_stay_in_the_history(chat: Any, emulator: Emulator) -> None:
+    emulator.reply(None)
+    chat.send("Раз")
+    chat.send("Два")
+    assert said(chat)[1:] == [("user", "Раз"), ("assistant", ""), ("user", "Два"), ("assistant", "Два")]
+
+
+def test_a_cancelled_turn_leaves_the_history_as_it_was(emulator: Emulator) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            chat = client.chat()
+            stall_after(emulator, 0)
+            turn = asyncio.ensure_future(chat.send("Раз"))
+            await asyncio.to_thread(emulator.wait_for_requests, 1)
+            with pytest.raises(yandexgpt.YandexGPTError, match="another turn of this chat is under way"):
+                await chat.send("Два")
+            turn.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await turn
+            assert chat.messages == ()
+
+            emulator.reply("раз два три", partials=["раз", "раз два"], delay=0.01)
+            stream = chat.stream("Раз")
+            await anext(stream)
+            reader = asyncio.ensure_future(stream.finish())
+            await asyncio.sleep(0)
+            reader.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await reader
+            assert (await chat.send("Два")).text == "Два"
+            assert len(chat.messages) == 2
+
+    asyncio.run(main())
+
+
+def test_two_turns_at_once_are_an_error(chat: Any, gate: threading.Event, emulator: Emulator) -> None:
+    emulator.reply("Раз")
+    first = Background(chat.send, "Первый")
+    emulator.wait_for_requests(1)
+    attempts: list[Callable[[], Any]] = [
+        lambda: chat.send("Второй"),
+        lambda: chat.stream("Второй"),
+        lambda: chat.ask("Второй", []),
+        lambda: chat.trim(5),
+    ]
+    for attempt in attempts:
+        with pytest.raises(yandexgpt.YandexGPTError, match="another turn of this chat is under way"):
+            attempt()
+    gate.set()
+    assert first.result().text == "Раз"
+    assert len(emulator.requests) == 1
+    chat.send("Третий")
+    assert [text for _, text in said(chat)[1:]] == ["Первый", "Раз", "Третий", "Третий"]
+
+
+# Streams
+
+
+def test_a_stream_read_to_its_end_is_a_turn(chat: Any, emulator: Emulator) -> None:
+    emulator.reply("Привет, мир", partials=["Прив", "Превед", "Привет, м\N{REPLACEMENT CHARACTER}"])
+    shown = ""
+    with chat.stream("Раз", temperature=0.5) as stream:
+        assert len(chat.messages) == 1
+        for chunk in stream:
+            shown = shown[: chunk.keep] + chunk.delta
+            assert shown == chunk.text
+            assert len(chat.messages) == 1
+    assert shown == stream.completion.text == "Привет, мир"
+    assert said(chat)[1:] == [("user", "Раз"), ("assistant", "Привет, мир")]
+    assert chat.usage == stream.completion.usage
+    assert emulator.requests[0].message.completion_options.stream
+    assert list(stream) == []
+    assert len(chat.messages) == 3
+    assert chat.to_dict()["completionOptions"] == {"stream": False}
+
+
+@pytest.mark.parametrize("read", [lambda stream: stream.finish(), lambda stream: list(stream.text())])
+def test_any_way_of_reading_to_the_end_will_do(chat: Any, read: Any) -> None:
+    read(chat.stream("раз два"))
+    assert said(chat)[1:] == [("user", "раз два"), ("assistant", "раз два")]
+
+
+@pytest.mark.parametrize("text", ["раз \N{REPLACEMENT CHARACTER}", "раз"])
+def test_a_stream_that_ends_in_a_partial_is_a_turn(chat: Any, emulator: Emulator, text: str) -> None:
+    emulator.reply("не сказано", partials=[text], final=False)
+    assert chat.stream("Раз").finish().text == text
+    assert said(chat)[1:] == [("user", "Раз"), ("assistant", text)]
+
+
+def closed(stream: Any) -> None:
+    next(stream)
+    stream.close()
+
+
+def left(stream: Any) -> None:
+    with stream:
+        next(stream)
+
+
+def never_read(stream: Any) -> None:
+    stream.close()
+
+
+def broken(stream: Any) -> None:
+    with pytest.raises(yandexgpt.UnavailableError):
+        stream.finish()
+
+
+def revised(stream: Any) -> None:
+    with stream, pytest.raises(yandexgpt.RevisedError):
+        list(stream.text())
+
+
+@pytest.mark.parametrize("give_up", [closed, left, never_read, broken, revised])
+def test_a_stream_not_read_to_its_end_is_no_turn(chat: Any, emulator: Emulator, give_up: Any) -> None:
+    if give_up is broken:
+        emulator.reply("раз два", partials=["раз"])
+        emulator.fail("UNAVAILABLE", after=1)
+    else:
+        emulator.reply("раз два", partials=["раз", "нет"])
+    stream = chat.stream("Раз")
+    give_up(stream)
+    assert len(chat.messages) == 1
+    emulator.clear()
+    assert chat.send("Два").text == "Два"  # while the stream is still at hand
+    assert list(stream) == []
+    assert len(chat.messages) == 3
+
+
+@pytest.mark.parametrize("chunks", [0, 1])
+def test_a_stream_that_was_dropped_is_no_turn(chat: Any, emulator: Emulator, chunks: int) -> None:
+    emulator.reply("раз два", partials=["раз", "нет"])
+    stream = chat.stream("Раз")
+    for _ in range(chunks):
+        next(stream)
+    del stream
+    gc.collect()
+    emulator.clear()
+    chat.send("Два")
+    assert said(chat)[1:] == [("user", "Два"), ("assistant", "Два")]
+
+
+def test_while_a_stream_is_open_its_turn_goes_on(chat: Any) -> None:
+    stream = chat.stream("раз два")
+    with pytest.raises(yandexgpt.YandexGPTError, match="close its stream"):
+        chat.send("Два")
+    next(stream)
+    with pytest.raises(yandexgpt.YandexGPTError, match="another turn"):
+        chat.stream("Два")
+    stream.finish()
+    chat.send("Два")
+    assert len(chat.messages) == 5
+
+
+def test_an_asynchronous_stream_can_be_closed_by_aclosing(emulator: Emulator) -> None:
+    from contextlib import aclosing
+
+    async def main() -> int:
+        async with emulator.async_client() as client:
+            chat = client.chat()
+            async with aclosing(chat.stream("раз два")) as stream:
+                await anext(stream)
+            await chat.send("Два")
+            return len(chat.messages)
+
+    assert asyncio.run(main()) == 2
+
+
+# Tools
+
+
+def test_the_history_keeps_calls_and_results(chat: Any, emulator: Emulator) -> None:
+    emulator.reply(None, tool_calls=CALL, usage={"total_tokens": 5})
+    emulator.reply("Тепло", usage={"total_tokens": 7})
+    assert chat.ask("Погода?", tools=[weather], temperature=0.3).text == "Тепло"
+    system, question, calls, results, answer = chat.messages
+    assert (system.role, question.text, answer.text) == ("system", "Погода?", "Тепло")
+    assert calls.tool_calls[0].arguments == {"city": "Тула", "days": 3}
+    assert results.tool_results == (ToolResult("weather", "Тула: 3"),)
+    assert chat.usage.total_tokens == 12
+    chat.send("Спасибо")
+    assert len(emulator.requests[-1].message.messages) == 6
+    assert not emulator.requests[-1].message.tools
+    assert "toolResultList" in chat.to_dict()["messages"][3]
+
+
+def test_a_failure_among_the_rounds_leaves_the_history_as_it_was(chat: Any, emulator: Emulator) -> None:
+    emulator.reply(None, tool_calls=CALL, times=3)
+    with pytest.raises(yandexgpt.ToolRoundsError):
+        chat.ask("Погода?", [weather], max_rounds=1)
+    emulator.clear()
+    emulator.reply(None, tool_calls=CALL)
+    emulator.reply("Обры", status="TRUNCATED")
+    with pytest.raises(yandexgpt.TruncatedError):
+        chat.ask("Погода?", [weather])
+    with pytest.raises(ValueError, match=r"must be a yandexgpt.Tool"):
+        chat.ask("Погода?", [{"name": "weather"}])
+    assert len(chat.messages) == 1
+    assert chat.usage.total_tokens == 0
+    assert chat.ask("Погода?", [weather]).text == "Погода?"
+
+
+def test_a_program_can_call_the_tools_itself(client: Any, emulator: Emulator) -> None:
+    chat = client.chat(tools=[weather])
+    emulator.reply(None, tool_calls=CALL)
+    calls = chat.send("Погода?").tool_calls
+    results = [ToolResult(call.name, weather(**call.arguments)) for call in calls]
+    assert chat.send(Message.from_tool_results(results)).text == "Тула: 3"
+    assert len(chat.messages) == 4
+
+
+# As the REST body's JSON
+
+
+def test_a_saved_chat_is_a_body_and_goes_on(client: Any, emulator: Emulator, tmp_path: Path) -> None:
+    chat = client.chat(system="Кратко", model="yandexgpt", temperature=0.6, max_tokens=2000)
+    chat.send("Привет")
+    chat.ask("Погода?", [weather], tool_choice="weather")
+    saved = chat.to_dict()
+    assert saved["modelUri"] == "gpt://emulator/yandexgpt"
+    assert saved["completionOptions"] == {"stream": False, "temperature": 0.6, "maxTokens": "2000"}
+    assert saved["messages"][:3] == [
+        {"role": "system", "text": "Кратко"},
+        {"role": "user", "text": "Привет"},
+        {"role": "assistant", "text": "Привет"},
+    ]
+    assert list(saved) == ["modelUri", "completionOptions", "messages"]
+    path = tmp_path / "body.json"
+    path.write_text(json.dumps(saved, ensure_ascii=False), encoding="utf-8")
+    assert list(yandexgpt.load_request(path).messages) == [message.proto for message in chat.messages]
+
+    again = chat_from_dict(client, json.loads(path.read_text(encoding="utf-8")))
+    assert again.to_dict() == saved
+    assert again.messages == chat.messages
+    assert again.usage.total_tokens == 0
+    again.send("Ещё")
+    assert emulator.requests[-1].message.completion_options.max_tokens.value == 2000
+    assert len(chat.messages) == len(saved["messages"])
+
+
+def test_a_body_without_a_model_gets_the_clients(client: Any) -> None:
+    chat = chat_from_dict(client, {"messages": [{"role": "user", "text": "a"}], "completionOptions": {"stream": True}})
+    assert chat.to_dict() == {
+        "modelUri": "gpt://emulator/yandexgpt-lite",
+        "completionOptions": {"stream": False},
+        "messages": [{"role": "user", "text": "a"}],
+    }
+
+
+@pytest.mark.parametrize(
+    "data", [{"model": 1}, {"messages": [{"role": "bot", "text": "a"}]}, {"modelUri": "gpt://<f>/x"}]
+)
+def test_what_is_no_body_is_no_chat(client: Any, data: Any) -> None:
+    with pytest.raises(ValueError, match=r"role|body|placeholder"):
+        chat_from_dict(client, data)
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+JSON = st.recursive(
+    st.none() | st.booleans() | TEXTS | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(TEXTS, inner, max_size=2),
+    max_leaves=4,
+)
+NAMES = st.text("abc_", min_size=1, max_size=4)
+MESSAGES = st.one_of(
+    st.builds(lambda role, text: {"role": role, "text": text}, st.sampled_from(["system", "user", "assistant"]), TEXTS),
+    st.builds(
+        lambda name, arguments: {
+            "role": "assistant",
+            "toolCallList": {"toolCalls": [{"functionCall": {"name": name, "arguments": arguments}}]},
+        },
+        NAMES,
+        st.dictionaries(TEXTS, JSON, max_size=2),
+    ),
+    st.builds(
+        lambda name, content: {
+            "role": "user",
+            "toolResultList": {"toolResults": [{"functionResult": {"name": name, "content": content}}]},
+        },
+        NAMES,
+        TEXTS,
+    ),
+)
+CLIENT = yandexgpt.Client(
+    folder_id="f", credentials=yandexgpt.credentials.NoCredentials(), tls=False, endpoint="[::1]:1"
+)
+
+
+@given(
+    st.lists(MESSAGES, max_size=6),
+    st.none() | st.floats(0, 1),
+    st.none() | st.integers(1, 2**63 - 1),
+    st.sampled_from([None, "json", {"type": "object"}]),
+)
+def test_a_chat_survives_its_json(
+    messages: list[Any], temperature: float | None, max_tokens: int | None, response_format: Any
+) -> None:
+    chat = CLIENT.chat(
+        messages=messages,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        response_format=response_format,
+        tools=[weather],
+    )
+    saved = chat.to_dict()
+    again = yandexgpt.Chat.from_dict(CLIENT, json.loads(json.dumps(saved)))
+    assert again.to_dict() == saved
+    assert again.messages == chat.messages == tuple(map(Message.from_dict, messages))
+
+
+# Trimming
+
+
+def test_the_oldest_turns_go_and_the_system_message_stays(chat: Any, client: Any) -> None:
+    for text in ("раз два три", "четыре пять", "шесть"):
+        chat.send(text)
+    whole = client.count_tokens(chat.messages)
+    assert chat.trim(whole) == 0
+    assert len(chat.messages) == 7
+    assert chat.trim(whole - 1) == 2
+    assert said(chat)[:2] == [("system", "Ты умный ассистент"), ("user", "четыре пять")]
+    assert chat.trim(client.count_tokens([chat.messages[0], *chat.messages[3:]])) == 2
+    assert [text for _, text in said(chat)] == ["Ты умный ассистент", "шесть", "шесть"]
+    assert client.count_tokens(chat.messages) < whole
+    assert chat.send("семь").text == "семь"
+
+
+def test_a_turn_goes_with_its_calls_and_results(client: Any, emulator: Emulator) -> None:
+    chat = client.chat()
+    emulator.reply(None, tool_calls=CALL)
+    emulator.reply("Тепло")
+    chat.ask("Какая погода?", [weather])
+    chat.send("Спасибо")
+    assert chat.trim(client.count_tokens(chat.messages) - 1) == 4
+    assert said(chat) == [("user", "Спасибо"), ("assistant", "Спасибо")]
+
+
+def test_what_cannot_fit_is_an_error_and_nothing_goes(chat: Any, client: Any) -> None:
+    chat.send("раз")
+    before = chat.to_dict()
+    with pytest.raises(
+        ValueError, match=r"max_tokens=1: the system message alone has \d+ tokens, and is never dropped"
+    ):
+        chat.trim(1)
+    assert chat.to_dict() == before
+    assert chat.trim(client.count_tokens(chat.messages[:1])) == 2
+    assert said(chat) == [("system", "Ты умный ассистент")]
+
+
+def test_without_a_system_message_everything_may_go(client: Any, emulator: Emulator) -> None:
+    chat = client.chat()
+    assert chat.trim(1) == 0
+    assert not emulator.requests
+    chat.send("раз два три")
+    assert chat.trim(1) == 2
+    assert chat.messages == ()
+
+
+@pytest.mark.parametrize("max_tokens", [0, -1, True, 1.5, "5", None])
+def test_a_wrong_limit_is_refused(chat: Any, emulator: Emulator, max_tokens: Any) -> None:
+    with pytest.raises(ValueError, match="max_tokens must be a whole number greater than 0"):
+        chat.trim(max_tokens)
+    assert not emulator.requests
+    chat.send("раз")
+
+
+def test_a_failure_to_count_leaves_the_history_as_it_was(chat: Any, emulator: Emulator) -> None:
+    chat.send("раз")
+    emulator.stop()
+    with pytest.raises(yandexgpt.APIError):
+        chat.trim(1)
+    assert len(chat.messages) == 3
+
+
+def counted(request: CompletionRequest) -> int:
+    return sum(len(message.text) + 1 for message in request.messages)
+
+
+def is_turn(message: Any) -> bool:
+    return message.role == "user" and not message.HasField("tool_result_list")
+
+
+@given(st.lists(MESSAGES, max_size=12), st.integers(1, 60))
+def test_trimming_keeps_the_longest_history_that_fits(messages: list[Any], limit: int) -> None:
+    request = CompletionRequest(messages=[Message.from_dict(each).proto for each in messages])
+    before = request.SerializeToString()
+    search = longest_fitting_history(request, limit)
+    asked = 0
+    fits: CompletionRequest | None = None
+    try:
+        candidate = next(search)
+        while True:
+            asked += 1
+            assert candidate.messages
+            candidate = search.send(counted(candidate))
+    except StopIteration as found:
+        fits = found.value
+    except ValueError:
+        pass
+    assert request.SerializeToString() == before
+    assert asked <= 2 + len(messages).bit_length()
+
+    system = [message for message in request.messages if message.role == "system"]
+    rest = [message for message in request.messages if message.role != "system"]
+    # The turns one after another; what stands before the first is the oldest.
+    starts = [index for index, message in enumerate(rest) if is_turn(message)]
+    if rest and (not starts or starts[0]):
+        starts.insert(0, 0)
+    sizes = [sum(len(each.text) + 1 for each in rest[start:]) for start in [*starts, len(rest)]]
+    fixed = sum(len(each.text) + 1 for each in system)
+    enough = next((dropped for dropped, size in enumerate(sizes) if fixed + size <= limit), None)
+    if fits is None:
+        assert enough is None
+        return
+    assert enough is not None
+    kept = rest[[*starts, len(rest)][enough] :] if starts else rest
+    assert [message for message in fits.messages if message.role == "system"] == system
+    assert [message for message in fits.messages if message.role != "system"] == kept
+
+
+def test_turns_in_threads_are_one_or_errors(chat: Any, factory: ClientFactory, emulator: Emulator) -> None:
+    emulator.reply("да", delay=0.2)
+    running = [Background(chat.send, str(number)) for number in range(4)]
+    errors = [each.error() for each in running]
+    assert sum(error is None for error in errors) * 2 + 1 == len(chat.messages)
+    assert all(error is None or isinstance(error, yandexgpt.YandexGPTError) for error in errors)
