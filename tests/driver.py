@@ -119,6 +119,13 @@ def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return result
 
 
+def details_of(error: grpc.RpcError) -> str:
+    """The message of the status, which every failed call has."""
+    details = error.details()
+    assert details is not None
+    return details
+
+
 def own_words(err: str) -> str:
     """What a program printed to standard error, without what gRPC notes down where a fork meets a call."""
     notes = ("skipping fork() handlers\n", "before absl::InitializeLog() is called are written to STDERR\n")

@@ -44,7 +44,8 @@ UNORDERED = {
 
 
 def _method(module: Any, service: str, name: str) -> MethodDescriptor:
-    return module.DESCRIPTOR.services_by_name[service].methods_by_name[name]
+    found: MethodDescriptor = module.DESCRIPTOR.services_by_name[service].methods_by_name[name]
+    return found
 
 
 METHODS = [
@@ -148,7 +149,7 @@ _SCALARS: dict[int, st.SearchStrategy[Any]] = {
 }
 
 _names = st.sampled_from(["a", "b", "ж"])
-_right_messages = st.one_of(
+_right_messages: st.SearchStrategy[dict[str, Any]] = st.one_of(
     st.builds(dict, role=st.sampled_from(["system", "user", "assistant"]), text=_texts),
     st.builds(
         dict,
@@ -229,8 +230,9 @@ grpc_calls = st.sampled_from(METHODS).flatmap(
 
 def check_grpc(channel: grpc.Channel, call: GrpcCall) -> grpc.StatusCode:
     """Make the call. Any response and any client error is accepted."""
-    metadata = [] if call.authorization is None else [("authorization", call.authorization)]
-    answers = channel.unary_stream(call.name)(call.data, metadata=metadata, timeout=PATIENCE)
+    metadata = () if call.authorization is None else (("authorization", call.authorization),)
+    start: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(call.name)
+    answers = start(call.data, metadata=metadata, timeout=PATIENCE)
     received: list[bytes] = []
     with contextlib.suppress(grpc.RpcError):
         received.extend(answers)
@@ -277,7 +279,7 @@ def _with(value: Any, place: tuple[Any, ...], other: Any) -> Any:
 _bodies = st.one_of(
     prompts.map(json.dumps),
     prompts.flatmap(_mangled).map(json.dumps),
-    messages(text_generation_service_pb2.CompletionRequest.DESCRIPTOR).map(
+    messages(text_generation_service_pb2.DESCRIPTOR.message_types_by_name["CompletionRequest"]).map(
         lambda message: json.dumps(json_format.MessageToDict(message))
     ),
     json_values.map(json.dumps),

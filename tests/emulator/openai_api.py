@@ -26,7 +26,8 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> dict[str, Any]:
-        return self.body["error"]
+        error: dict[str, Any] = self.body["error"]
+        return error
 
     @property
     def blamed(self) -> tuple[int, str | None, str | None]:

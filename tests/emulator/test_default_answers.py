@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import text_format
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -533,7 +533,7 @@ def test_failure_has_details_and_pushback(emulator: Emulator, ask: Asker) -> Non
     info = error_details_pb2.ErrorInfo(reason="QUOTA", domain="ai", metadata={"folder": "f"})
     emulator.fail("RESOURCE_EXHAUSTED", "много", details=[info], retry_after=1.25, pushback=-1)
     _, error = failed(ask.call())
-    trailing = dict(error.trailing_metadata())
+    trailing: dict[str, Any] = {each.key: each.value for each in error.trailing_metadata()}
     assert trailing["grpc-retry-pushback-ms"] == "-1"
     status = status_pb2.Status.FromString(trailing["grpc-status-details-bin"])
     assert (status.code, status.message) == (8, "много")

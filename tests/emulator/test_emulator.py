@@ -14,7 +14,8 @@ from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from driver import details_of
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
     text_generation_service_pb2,
@@ -56,10 +57,10 @@ def refused(stub: Any, request: Any = None, metadata: Any = AUTHORIZATION) -> tu
     """The error of a call, and its details by type."""
     with pytest.raises(grpc.RpcError) as caught:
         complete(stub, request, metadata)
-    raw = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
+    raw = {each.key: each.value for each in caught.value.trailing_metadata()}["grpc-status-details-bin"]
     status = status_pb2.Status.FromString(raw)
     assert status.code == caught.value.code().value[0]
-    assert status.message == caught.value.details()
+    assert status.message == details_of(caught.value)
     details = {}
     for packed in status.details:
         kind = packed.type_url.rsplit(".", 1)[1]
@@ -381,7 +382,7 @@ def test_a_malformed_authorization_is_unauthenticated(emulator: Emulator, metada
     with stub_of(emulator) as stub:
         error, details = refused(stub, metadata=metadata)
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-    assert "secret" not in error.details()
+    assert "secret" not in details_of(error)
     (recorded,) = emulator.requests
     assert details["RequestInfo"].request_id == recorded.server_request_id
     assert recorded.wait() == "UNAUTHENTICATED"
@@ -392,7 +393,7 @@ def test_only_the_expected_authorization_is_accepted() -> None:
         assert len(complete(stub, metadata=(("authorization", "Bearer right"),))) == 4
         error, _ = refused(stub, metadata=(("authorization", "Bearer wrong"),))
         assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert "right" not in error.details()
+        assert "right" not in details_of(error)
         assert emulator.environment()["IAM_TOKEN"] == "right"
         assert "API_KEY" not in emulator.environment()
 
@@ -441,7 +442,7 @@ def test_a_malformed_request_is_an_invalid_argument_that_names_the_field(
         error, details = refused(stub, a_request(**fields))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert [each.field for each in details["BadRequest"].field_violations] == [violation]
-        assert violation in error.details()
+        assert violation in details_of(error)
         assert complete(stub)[-1].alternatives[0].message.text == "left alone"
 
 

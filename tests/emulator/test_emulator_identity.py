@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import grpc
 import jwt
 import pytest
-from driver import Clock
+from driver import Clock, details_of
 
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2 as iam
 from yandexgpt._proto.yandex.cloud.iam.v1 import iam_token_service_pb2_grpc as iam_grpc
@@ -32,12 +32,12 @@ def identity() -> Identity:
 
 
 @pytest.fixture
-def key(identity) -> dict[str, str]:
+def key(identity: Identity) -> dict[str, str]:
     return identity.service_account_key()
 
 
 @pytest.fixture
-def channel(identity) -> Iterator[grpc.Channel]:
+def channel(identity: Identity) -> Iterator[grpc.Channel]:
     server = grpc.server(futures.ThreadPoolExecutor(8))
     identity.register(server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -47,14 +47,14 @@ def channel(identity) -> Iterator[grpc.Channel]:
     server.stop(0).wait()
 
 
-def create(channel: grpc.Channel, timeout: float = DEADLINE, **asked: str) -> iam.CreateIamTokenResponse:
+def create(channel: grpc.Channel, timeout: float = DEADLINE, /, **asked: str) -> iam.CreateIamTokenResponse:
     return iam_grpc.IamTokenServiceStub(channel).Create(iam.CreateIamTokenRequest(**asked), timeout=timeout)
 
 
 def refusal(channel: grpc.Channel, **asked: str) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as error:
         create(channel, **asked)
-    return error.value.code().name, error.value.details()
+    return error.value.code().name, details_of(error.value)
 
 
 def pem(key: dict[str, str]) -> str:
@@ -68,7 +68,7 @@ def signed(key: dict[str, str], algorithm: str = "PS256", kid: str | None = None
     return jwt.encode(claims, pem(key), algorithm, {"kid": kid or key["id"]})
 
 
-def test_tokens_have_the_configured_lifetime(identity, monkeypatch):
+def test_tokens_have_the_configured_lifetime(identity: Identity, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     monkeypatch.setattr("yandexgpt.emulator.identity.time", SimpleNamespace(time=clock))
     long, short, ended = identity.issue(), identity.issue(0.2), identity.issue(0)
@@ -82,7 +82,7 @@ def test_tokens_have_the_configured_lifetime(identity, monkeypatch):
     assert identity.why_invalid(short) == "the token has expired"
 
 
-def test_a_token_may_be_unknown_or_revoked(identity):
+def test_a_token_may_be_unknown_or_revoked(identity: Identity) -> None:
     token = identity.issue()
     identity.revoke(token)
     assert identity.why_invalid(token) == "the token was revoked"
@@ -91,7 +91,7 @@ def test_a_token_may_be_unknown_or_revoked(identity):
         identity.revoke("t1.other")
 
 
-def test_service_account_key_has_the_format_of_yandex_cloud(key):
+def test_service_account_key_has_the_format_of_yandex_cloud(key: dict[str, str]) -> None:
     assert list(key) == ["id", "service_account_id", "created_at", "key_algorithm", "public_key", "private_key"]
     assert key["key_algorithm"] == "RSA_2048"
     warning, private = key["private_key"].split("\n", 1)
@@ -102,7 +102,7 @@ def test_service_account_key_has_the_format_of_yandex_cloud(key):
     json.dumps(key)
 
 
-def test_a_signed_jwt_is_exchanged_for_a_token(identity, channel, key):
+def test_a_signed_jwt_is_exchanged_for_a_token(identity: Identity, channel: grpc.Channel, key: dict[str, str]) -> None:
     identity.token_lifetime = 100.5
     before = time.time()
     response = create(channel, jwt=signed(key))
@@ -114,7 +114,7 @@ def test_a_signed_jwt_is_exchanged_for_a_token(identity, channel, key):
     assert identity.exchanges == 2
 
 
-def test_failed_exchange_names_the_failed_check(identity, channel, key):
+def test_failed_exchange_names_the_failed_check(identity: Identity, channel: grpc.Channel, key: dict[str, str]) -> None:
     now = time.time()
     other = identity.service_account_key()
     for token, words in [
@@ -137,7 +137,7 @@ def test_failed_exchange_names_the_failed_check(identity, channel, key):
     assert identity.issued == []
 
 
-def test_a_malformed_request_is_an_invalid_argument(channel, key):
+def test_a_malformed_request_is_an_invalid_argument(channel: grpc.Channel, key: dict[str, str]) -> None:
     header = signed(key).split(".")[0]
     for asked in ({}, {"jwt": ""}, {"jwt": "a.b"}, {"jwt": f"{header}.e30.AA.."}):
         assert refusal(channel, **asked)[0] == "INVALID_ARGUMENT"
@@ -146,7 +146,7 @@ def test_a_malformed_request_is_an_invalid_argument(channel, key):
     assert refusal(channel, jwt=unread)[0] == "INVALID_ARGUMENT"
 
 
-def test_an_oauth_token_is_exchanged_if_it_is_known(identity, channel):
+def test_an_oauth_token_is_exchanged_if_it_is_known(identity: Identity, channel: grpc.Channel) -> None:
     token = identity.oauth_token()
     assert identity.is_valid(create(channel, yandex_passport_oauth_token=token).iam_token)
     assert refusal(channel, yandex_passport_oauth_token="y0_other") == (
@@ -155,7 +155,7 @@ def test_an_oauth_token_is_exchanged_if_it_is_known(identity, channel):
     )
 
 
-def test_exchanges_can_be_made_to_fail(identity, channel):
+def test_exchanges_can_be_made_to_fail(identity: Identity, channel: grpc.Channel) -> None:
     token = identity.oauth_token()
     identity.fail("UNAVAILABLE", times=2, message="out to lunch")
     identity.fail(grpc.StatusCode.INTERNAL)
@@ -167,7 +167,7 @@ def test_exchanges_can_be_made_to_fail(identity, channel):
         identity.fail("NO_SUCH_CODE")
 
 
-def test_delayed_exchange_ends_with_its_call(identity, channel):
+def test_delayed_exchange_ends_with_its_call(identity: Identity, channel: grpc.Channel) -> None:
     token = identity.oauth_token()
     identity.delay = 0.1
     started = time.monotonic()
@@ -179,14 +179,16 @@ def test_delayed_exchange_ends_with_its_call(identity, channel):
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
-def test_concurrent_exchanges_get_different_tokens(identity, channel):
+def test_concurrent_exchanges_get_different_tokens(identity: Identity, channel: grpc.Channel) -> None:
     token = identity.oauth_token()
     with futures.ThreadPoolExecutor(16) as pool:
         tokens = set(pool.map(lambda _: create(channel, yandex_passport_oauth_token=token).iam_token, range(100)))
     assert len(tokens) == identity.exchanges == 100
 
 
-def test_without_the_extra_the_error_names_it(identity, channel, key, monkeypatch):
+def test_without_the_extra_the_error_names_it(
+    identity: Identity, channel: grpc.Channel, key: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     token = signed(key)
     monkeypatch.setitem(sys.modules, "jwt", None)
     code, details = refusal(channel, jwt=token)
@@ -199,13 +201,13 @@ def test_without_the_extra_the_error_names_it(identity, channel, key, monkeypatc
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch) -> None:
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client may be slow between the connection and the request."""
     monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", DEADLINE)
 
 
 @pytest.fixture
-def metadata(identity) -> Iterator[MetadataServer]:
+def metadata(identity: Identity) -> Iterator[MetadataServer]:
     with MetadataServer(identity) as metadata:
         yield metadata
 
@@ -220,7 +222,7 @@ def get(metadata: MetadataServer, path: str = METADATA_PATH, flavor: str | None 
 
 
 @pytest.mark.parametrize("lifetime", [12 * 3600.0, 100.5])
-def test_metadata_server_issues_tokens(identity, metadata, lifetime):
+def test_metadata_server_issues_tokens(identity: Identity, metadata: MetadataServer, lifetime: float) -> None:
     identity.token_lifetime = lifetime
     status, body = get(metadata)
     answer = json.loads(body)
@@ -231,7 +233,9 @@ def test_metadata_server_issues_tokens(identity, metadata, lifetime):
     assert metadata.url == f"http://{metadata.endpoint}{METADATA_PATH}"
 
 
-def test_metadata_server_rejects_the_same_requests_as_the_real_one(metadata, identity):
+def test_metadata_server_rejects_the_same_requests_as_the_real_one(
+    metadata: MetadataServer, identity: Identity
+) -> None:
     assert get(metadata, flavor=None)[0] == 403
     assert get(metadata, path="/computeMetadata/v1/elsewhere")[0] == 404
     metadata.missing = True
@@ -240,7 +244,7 @@ def test_metadata_server_rejects_the_same_requests_as_the_real_one(metadata, ide
     assert metadata.requests == 3
 
 
-def test_metadata_server_can_be_slow_and_return_garbage(metadata):
+def test_metadata_server_can_be_slow_and_return_garbage(metadata: MetadataServer) -> None:
     metadata.garbage = b"<html>"
     metadata.delay = 0.1
     started = time.monotonic()
@@ -268,7 +272,9 @@ def asking(metadata: MetadataServer) -> socket.socket:
     return connection
 
 
-def test_closed_metadata_server_leaves_no_thread_and_does_not_wait_for_delays(identity, capfd, monkeypatch):
+def test_closed_metadata_server_leaves_no_thread_and_does_not_wait_for_delays(
+    identity: Identity, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = set(threading.enumerate())
     metadata = Noticing(identity)
     metadata.delay = 60.0
@@ -284,16 +290,19 @@ def test_closed_metadata_server_leaves_no_thread_and_does_not_wait_for_delays(id
     assert capfd.readouterr().err == ""
 
 
-def test_disconnect_is_not_logged_but_an_internal_error_is(identity, capfd):
-    with Noticing(identity) as metadata:
-        metadata.delay = 60.0
-        gone = asking(metadata)
-        assert metadata.noticed.wait(DEADLINE)
+def test_disconnect_is_not_logged_but_an_internal_error_is(
+    identity: Identity, capfd: pytest.CaptureFixture[str]
+) -> None:
+    noticing = Noticing(identity)
+    with noticing:
+        noticing.delay = 60.0
+        gone = asking(noticing)
+        assert noticing.noticed.wait(DEADLINE)
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone.close()
     assert capfd.readouterr().err == ""
     with MetadataServer(identity) as metadata:
-        metadata.garbage = "text"
+        metadata.garbage = "text"  # type: ignore[assignment]
         with asking(metadata) as connection:
             while connection.recv(1000):
                 pass

@@ -236,7 +236,7 @@ def test_a_thousand_streams_at_once_through_grpc() -> None:
 
         async def one(stub: Any, number: int) -> None:
             nonlocal running
-            texts = []
+            texts: list[str] = []
             async for answer in stub.Completion(request(f"раз два {number}"), metadata=METADATA, timeout=PATIENCE):
                 if not texts:
                     running += 1

@@ -27,7 +27,7 @@ def plain(emulator: Emulator, **options: str) -> grpc.Channel:
     return grpc.insecure_channel(f"localhost:{port}", [(f"grpc.{name}", value) for name, value in options.items()])
 
 
-def test_every_service_has_the_address_that_the_client_used(emulator):
+def test_every_service_has_the_address_that_the_client_used(emulator: Emulator) -> None:
     port = emulator.endpoint.rpartition(":")[2]
     with plain(emulator) as channel:
         found = listed(channel)
@@ -36,19 +36,19 @@ def test_every_service_has_the_address_that_the_client_used(emulator):
     assert set(found.values()) == {f"localhost:{port}"}
 
 
-def test_another_host_name_and_a_mapped_port_are_returned(emulator):
+def test_another_host_name_and_a_mapped_port_are_returned(emulator: Emulator) -> None:
     with plain(emulator, default_authority="emulator.test:8443") as channel:
         assert set(listed(channel).values()) == {"emulator.test:8443"}
 
 
 @pytest.mark.parametrize("authority", ["localhost", "emulator.test:", "emulator.test:80port", ""])
-def test_authority_without_a_port_gets_the_own_address(emulator, authority):
+def test_authority_without_a_port_gets_the_own_address(emulator: Emulator, authority: str) -> None:
     options = {"default_authority": authority} if authority else {}
     with grpc.insecure_channel("ipv4:" + emulator.endpoint, [(f"grpc.{k}", v) for k, v in options.items()]) as channel:
         assert set(listed(channel).values()) == {emulator.endpoint}
 
 
-def test_one_endpoint_may_be_asked_for(emulator):
+def test_one_endpoint_may_be_asked_for(emulator: Emulator) -> None:
     with grpc.insecure_channel(emulator.endpoint) as channel:
         stub = service_grpc.ApiEndpointServiceStub(channel)
         found = stub.Get(service.GetApiEndpointRequest(api_endpoint_id="operation"), timeout=DEADLINE)
@@ -59,7 +59,7 @@ def test_one_endpoint_may_be_asked_for(emulator):
     assert error.value.details() == "API endpoint 'compute' not found"
 
 
-def test_discovery_uses_up_no_script_and_is_not_recorded(emulator):
+def test_discovery_uses_up_no_script_and_is_not_recorded(emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE")
     with grpc.insecure_channel(emulator.endpoint) as channel:
         assert listed(channel)
@@ -69,7 +69,7 @@ def test_discovery_uses_up_no_script_and_is_not_recorded(emulator):
     assert [request.wait() for request in emulator.requests] == ["UNAVAILABLE", "OK"]
 
 
-def test_over_tls_and_without_a_credential():
+def test_over_tls_and_without_a_credential() -> None:
     with Emulator(tls=True, authorization="Api-Key the-only-one") as emulator:
         port = emulator.endpoint.rpartition(":")[2]
         credentials = grpc.ssl_channel_credentials(Path(str(emulator.tls)).read_bytes())
@@ -77,7 +77,7 @@ def test_over_tls_and_without_a_credential():
             assert listed(channel)["iam"] == f"localhost:{port}"
 
 
-def test_discovery_works_while_recording_and_replaying(emulator, tmp_path):
+def test_discovery_works_while_recording_and_replaying(emulator: Emulator, tmp_path: Path) -> None:
     recording = tmp_path / "calls.jsonl"
     with (
         Emulator(upstream=emulator.endpoint, upstream_tls=False, record=recording) as recorder,

@@ -15,11 +15,12 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any, cast
 
 import grpc
 import grpc.aio
 import pytest
-from driver import OVERLOOKS_RESETS, Clock
+from driver import OVERLOOKS_RESETS, Clock, details_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +41,8 @@ OPTIONS = (
     ("grpc.min_reconnect_backoff_ms", 20_000),
     ("grpc.enable_retries", 0),
 )
+Outcome = tuple[int, str, str]
+"""Of a call: the number of messages, the code and the details."""
 
 
 class Service(rpc.TextGenerationServiceServicer):
@@ -50,7 +53,9 @@ class Service(rpc.TextGenerationServiceServicer):
         self.calls = 0
         self.running = 0
 
-    def Completion(self, request, context):
+    def Completion(
+        self, request: pb.CompletionRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.CompletionResponse]:
         with self.changed:
             self.calls += 1
             self.running += 1
@@ -78,7 +83,7 @@ def service() -> Service:
 
 
 @pytest.fixture(scope="module")
-def upstream(service) -> Iterator[str]:
+def upstream(service: Service) -> Iterator[str]:
     server = grpc.server(futures.ThreadPoolExecutor(8))
     rpc.add_TextGenerationServiceServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -88,13 +93,13 @@ def upstream(service) -> Iterator[str]:
 
 
 @pytest.fixture
-def proxy(upstream) -> Iterator[FaultProxy]:
+def proxy(upstream: str) -> Iterator[FaultProxy]:
     with FaultProxy(upstream) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def channel(proxy) -> Iterator[grpc.Channel]:
+def channel(proxy: FaultProxy) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(proxy.endpoint, options=OPTIONS) as channel:
         yield channel
 
@@ -106,24 +111,24 @@ def request(messages: int = MESSAGES, size: int = 1, name: str = "") -> pb.Compl
     return asked
 
 
-def ask(channel: grpc.Channel, timeout: float = DEADLINE, wait: bool = False):
-    """Return the number of messages, the code and the details."""
+def ask(channel: grpc.Channel, timeout: float = DEADLINE, wait: bool = False) -> Outcome:
     received = 0
     try:
         for _ in rpc.TextGenerationServiceStub(channel).Completion(request(), timeout=timeout, wait_for_ready=wait):
             received += 1
     except grpc.RpcError as error:
-        return received, error.code().name, error.details()
+        return received, error.code().name, details_of(error)
     return received, "OK", ""
 
 
-async def ask_aio(channel: grpc.aio.Channel, timeout: float = DEADLINE):
+async def ask_aio(channel: grpc.aio.Channel, timeout: float = DEADLINE) -> Outcome:
+    stub = cast("rpc.TextGenerationServiceAsyncStub", rpc.TextGenerationServiceStub(channel))
     received = 0
     try:
-        async for _ in rpc.TextGenerationServiceStub(channel).Completion(request(), timeout=timeout):
+        async for _ in stub.Completion(request(), timeout=timeout):
             received += 1
     except grpc.RpcError as error:
-        return received, error.code().name, error.details()
+        return received, error.code().name, details_of(error)
     return received, "OK", ""
 
 
@@ -181,7 +186,7 @@ def name(value: object) -> str | None:
     return f"{value.kind}-{value.after}-{value.code}" if isinstance(value, Fault) else None
 
 
-def check(seen, fault: Fault, most: int, code: str, details: str) -> None:
+def check(seen: Outcome, fault: Fault, most: int, code: str, details: str) -> None:
     received, seen_code, seen_details = seen
     assert re.fullmatch(code, seen_code), seen
     assert re.search(details, seen_details), seen
@@ -190,7 +195,7 @@ def check(seen, fault: Fault, most: int, code: str, details: str) -> None:
         assert received == most
 
 
-def seen_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float], tuple[int, str, str]]):
+def seen_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float], Outcome]) -> Outcome:
     """The result of a call with the fault. For a stall, the deadline is increased until all earlier messages arrive."""
     for seconds in (SILENCE, 3.0, 3.0, DEADLINE) if fault.kind == "stall" else (DEADLINE,):
         proxy.clear()
@@ -205,7 +210,9 @@ def seen_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float
 
 
 @pytest.mark.parametrize(("fault", "most", "code", "details"), SEEN, ids=name)
-def test_a_client_sees_the_fault_and_the_next_call_works(service, proxy, channel, fault, most, code, details):
+def test_a_client_sees_the_fault_and_the_next_call_works(
+    service: Service, proxy: FaultProxy, channel: grpc.Channel, fault: Fault, most: int, code: str, details: str
+) -> None:
     check(seen_of(proxy, fault, most, lambda seconds: ask(channel, seconds)), fault, most, code, details)
     if fault.kind == "stall":
         proxy.clear()
@@ -214,8 +221,10 @@ def test_a_client_sees_the_fault_and_the_next_call_works(service, proxy, channel
 
 
 @pytest.mark.parametrize(("fault", "most", "code", "details"), SEEN, ids=name)
-def test_an_asyncio_client_sees_the_same(service, proxy, fault, most, code, details):
-    async def run(seconds):
+def test_an_asyncio_client_sees_the_same(
+    service: Service, proxy: FaultProxy, fault: Fault, most: int, code: str, details: str
+) -> None:
+    async def run(seconds: float) -> Outcome:
         async with grpc.aio.insecure_channel(proxy.endpoint, options=OPTIONS) as channel:
             return await ask_aio(channel, seconds)
 
@@ -224,7 +233,7 @@ def test_an_asyncio_client_sees_the_same(service, proxy, fault, most, code, deta
     assert service.idle()
 
 
-def test_refused_connections_are_refused_until_accepted_again(proxy, channel):
+def test_refused_connections_are_refused_until_accepted_again(proxy: FaultProxy, channel: grpc.Channel) -> None:
     endpoint = proxy.endpoint
     proxy.inject(Fault("refuse"))
     received, code, details = ask(channel)
@@ -239,7 +248,7 @@ def test_refused_connections_are_refused_until_accepted_again(proxy, channel):
     assert recovers(channel)
 
 
-def test_refused_connections_are_accepted_after_the_given_seconds(proxy, channel):
+def test_refused_connections_are_accepted_after_the_given_seconds(proxy: FaultProxy, channel: grpc.Channel) -> None:
     proxy.inject(Fault("refuse", seconds=0.05))
     started = time.monotonic()
     proxy.inject(Fault("refuse", seconds=0.2))
@@ -248,7 +257,7 @@ def test_refused_connections_are_accepted_after_the_given_seconds(proxy, channel
     assert proxy.connections == 1
 
 
-def test_faults_are_queued_and_played_the_given_number_of_times(proxy, channel):
+def test_faults_are_queued_and_played_the_given_number_of_times(proxy: FaultProxy, channel: grpc.Channel) -> None:
     reset, other = Fault("reset", code=2), Fault("reset", code=8)
     proxy.inject(reset, times=2)
     proxy.inject(other)
@@ -262,14 +271,16 @@ def test_faults_are_queued_and_played_the_given_number_of_times(proxy, channel):
     assert ask(channel)[1] == "OK"
 
 
-def test_fault_whose_point_is_not_reached_is_not_reported(proxy, channel):
+def test_fault_whose_point_is_not_reached_is_not_reported(proxy: FaultProxy, channel: grpc.Channel) -> None:
     proxy.inject(Fault("break", after=MESSAGES + 1))
     assert ask(channel)[1] == "OK"
     assert ask(channel)[1] == "OK"
     assert proxy.faults_played == ()
 
 
-def test_breaking_all_connections_ends_the_calls_on_them(proxy, channel, service):
+def test_breaking_all_connections_ends_the_calls_on_them(
+    proxy: FaultProxy, channel: grpc.Channel, service: Service
+) -> None:
     proxy.inject(Fault("stall", after=1), times=None)
     for fin in (False, True):
         call = rpc.TextGenerationServiceStub(channel).Completion(request(), timeout=DEADLINE, wait_for_ready=True)
@@ -283,7 +294,7 @@ def test_breaking_all_connections_ends_the_calls_on_them(proxy, channel, service
     assert service.idle()
 
 
-def test_stall_all_stalls_all_connections(proxy, channel):
+def test_stall_all_stalls_all_connections(proxy: FaultProxy, channel: grpc.Channel) -> None:
     assert ask(channel)[1] == "OK"
     proxy.stall_all()
     assert ask(channel, SILENCE)[1] == "DEADLINE_EXCEEDED"
@@ -291,7 +302,9 @@ def test_stall_all_stalls_all_connections(proxy, channel):
     assert recovers(channel)
 
 
-def test_many_calls_work_on_a_connection_where_streams_were_reset(proxy, channel, service):
+def test_many_calls_work_on_a_connection_where_streams_were_reset(
+    proxy: FaultProxy, channel: grpc.Channel, service: Service
+) -> None:
     """The state of header compression stays valid, and discarded bytes are returned to the flow control."""
     stub = rpc.TextGenerationServiceStub(channel)
     for index in range(150):
@@ -309,7 +322,7 @@ def test_many_calls_work_on_a_connection_where_streams_were_reset(proxy, channel
     assert service.idle()
 
 
-def test_cancelled_call_uses_up_its_fault(proxy, channel, service):
+def test_cancelled_call_uses_up_its_fault(proxy: FaultProxy, channel: grpc.Channel, service: Service) -> None:
     proxy.inject(Fault("drip", after="request", size=200, seconds=0.001))
     call = rpc.TextGenerationServiceStub(channel).Completion(request(200, 500), timeout=DEADLINE)
     next(call)
@@ -324,7 +337,7 @@ def test_cancelled_call_uses_up_its_fault(proxy, channel, service):
     assert [played.fault.kind for played in proxy.faults_played] == ["drip"]
 
 
-def test_drip_ends_with_its_call(proxy, channel):
+def test_drip_ends_with_its_call(proxy: FaultProxy, channel: grpc.Channel) -> None:
     stub = rpc.TextGenerationServiceStub(channel)
     proxy.inject(Fault("drip", after=1, size=1000, seconds=0.01))
     started = time.monotonic()
@@ -333,7 +346,7 @@ def test_drip_ends_with_its_call(proxy, channel):
     assert len(list(stub.Completion(request(50, 100_000), timeout=DEADLINE))) == 50  # 50 s at the former pace
 
 
-def test_unreachable_server_closes_the_connection():
+def test_unreachable_server_closes_the_connection() -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         with (
@@ -357,17 +370,17 @@ def test_unreachable_server_closes_the_connection():
         {"kind": "drip", "seconds": 1.0, "size": 0},
     ],
 )
-def test_invalid_fault_is_rejected(impossible):
+def test_invalid_fault_is_rejected(impossible: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"must be|cannot be"):
         Fault(**impossible)
 
 
-def test_a_fault_cannot_be_played_less_than_once(proxy):
+def test_a_fault_cannot_be_played_less_than_once(proxy: FaultProxy) -> None:
     with pytest.raises(ValueError, match="times"):
         proxy.inject(Fault("break"), times=0)
 
 
-def test_closed_proxy_leaves_no_thread_and_raises_an_error(upstream):
+def test_closed_proxy_leaves_no_thread_and_raises_an_error(upstream: str) -> None:
     before = set(threading.enumerate())
     proxy = FaultProxy(upstream)
     with socket.create_connection(("127.0.0.1", int(proxy.endpoint.split(":")[1]))):
@@ -442,7 +455,7 @@ def headers(stream: int, flags: int = h2.END_HEADERS) -> h2.Frame:
     return h2.build(h2.HEADERS, flags, stream, b"response")
 
 
-def test_data_frame_is_split_at_the_fault():
+def test_data_frame_is_split_at_the_fault() -> None:
     with ends(lambda proxy: proxy.inject(Fault("stall", after=2))) as (proxy, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -455,7 +468,7 @@ def test_data_frame_is_split_at_the_fault():
         assert proxy.faults_played[0].stream == 1
 
 
-def test_discarded_data_of_a_reset_stream_is_credited_and_headers_are_forwarded():
+def test_discarded_data_of_a_reset_stream_is_credited_and_headers_are_forwarded() -> None:
     with ends(lambda proxy: proxy.inject(Fault("reset", after=1, code=2))) as (_, both):
         greeted(both)
         both.client.sendall(call(1) + call(3))
@@ -481,7 +494,7 @@ def test_discarded_data_of_a_reset_stream_is_credited_and_headers_are_forwarded(
         assert both.read(both.server)[0].raw == call(5)
 
 
-def test_calls_above_the_last_stream_of_a_goaway_are_cancelled():
+def test_calls_above_the_last_stream_of_a_goaway_are_cancelled() -> None:
     with ends(lambda proxy: proxy.inject(Fault("goaway", after=0, last_stream=1, code=2, debug=b"why"))) as (_, both):
         greeted(both)
         both.client.sendall(call(1) + call(3))
@@ -495,7 +508,7 @@ def test_calls_above_the_last_stream_of_a_goaway_are_cancelled():
         assert both.read(both.client)[0].raw == h2.rst_stream(1, 2)
 
 
-def test_clear_removes_a_scheduled_fault():
+def test_clear_removes_a_scheduled_fault() -> None:
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -508,7 +521,7 @@ def test_clear_removes_a_scheduled_fault():
         assert proxy.faults_played == ()
 
 
-def test_play_plays_a_scheduled_fault():
+def test_play_plays_a_scheduled_fault() -> None:
     fault = Fault("reset", after=0, seconds=60.0, code=ErrorCode.INTERNAL_ERROR)
     with ends(lambda proxy: proxy.inject(fault)) as (proxy, both):
         greeted(both)
@@ -525,7 +538,7 @@ def test_play_plays_a_scheduled_fault():
         assert proxy.play() == 0
 
 
-def test_play_counts_only_played_faults():
+def test_play_counts_only_played_faults() -> None:
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -537,7 +550,7 @@ def test_play_counts_only_played_faults():
         assert proxy.faults_played == ()
 
 
-def test_scheduled_fault_is_not_played_on_an_ended_call(monkeypatch):
+def test_scheduled_fault_is_not_played_on_an_ended_call(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
     for module in ("connection", "event_loop"):
         monkeypatch.setattr(f"yandexgpt.emulator.fault_proxy.{module}.time", SimpleNamespace(monotonic=clock))
@@ -557,7 +570,7 @@ def test_scheduled_fault_is_not_played_on_an_ended_call(monkeypatch):
 
 
 @pytest.mark.parametrize("fin", [False, True])
-def test_broken_connection_delivers_earlier_data(fin):
+def test_broken_connection_delivers_earlier_data(fin: bool) -> None:
     with ends(lambda proxy: proxy.inject(Fault("break", after=1, fin=fin))) as (_, both):
         greeted(both)
         both.client.sendall(call(1))
@@ -572,7 +585,7 @@ def test_broken_connection_delivers_earlier_data(fin):
         assert both.server.recv(1) == b""
 
 
-def test_peer_that_does_not_close_is_closed_after_a_timeout():
+def test_peer_that_does_not_close_is_closed_after_a_timeout() -> None:
     with ends() as (proxy, both):
         greeted(both)
         proxy.break_all(fin=True)
@@ -582,7 +595,7 @@ def test_peer_that_does_not_close_is_closed_after_a_timeout():
             talk_on(both.client)
 
 
-def test_stalled_connection_stays_open_until_the_client_closes():
+def test_stalled_connection_stays_open_until_the_client_closes() -> None:
     with ends(lambda proxy: proxy.inject(Fault("stall", after="connect"))) as (proxy, both):
         both.client.sendall(h2.PREFACE)
         both.server.close()
@@ -597,7 +610,7 @@ def test_stalled_connection_stays_open_until_the_client_closes():
 
 
 @pytest.mark.parametrize("opening", [b"hello, I am no HTTP/2", b"PRI * HTTP/1.1\r\n"])
-def test_other_protocols_are_forwarded_unchanged(opening):
+def test_other_protocols_are_forwarded_unchanged(opening: bytes) -> None:
     with ends() as (_, both):
         for byte in opening:
             both.client.sendall(bytes([byte]))
@@ -608,7 +621,7 @@ def test_other_protocols_are_forwarded_unchanged(opening):
         assert both.client.recv(1) == b""
 
 
-def test_slow_reader_gets_all_data():
+def test_slow_reader_gets_all_data() -> None:
     size = 8_000_000
     with ends() as (_, both):
         both.client.sendall(b"\x16")
@@ -622,7 +635,7 @@ def test_slow_reader_gets_all_data():
 
 
 @pytest.fixture(scope="module")
-def tls(service) -> Iterator[tuple[str, bytes]]:
+def tls(service: Service) -> Iterator[tuple[str, bytes]]:
     """A TLS server and its certificate."""
     x509 = pytest.importorskip("cryptography.x509")
     from cryptography.hazmat.primitives import hashes, serialization
@@ -650,7 +663,7 @@ def tls(service) -> Iterator[tuple[str, bytes]]:
     server.stop(0).wait()
 
 
-def test_tls_connection_is_forwarded_and_has_connection_faults(tls):
+def test_tls_connection_is_forwarded_and_has_connection_faults(tls: tuple[str, bytes]) -> None:
     upstream, certificate = tls
     with FaultProxy(upstream) as proxy:
         proxy.inject(Fault("delay", after="connect", seconds=0.05))
@@ -685,14 +698,14 @@ def chopped(data: bytes, cuts: list[int]) -> Iterator[bytes]:
 
 
 @given(FRAMES, st.lists(st.integers(0, 2000), max_size=30))
-def test_frames_do_not_depend_on_the_chunks(frames, cuts):
+def test_frames_do_not_depend_on_the_chunks(frames: list[h2.Frame], cuts: list[int]) -> None:
     reader = h2.FrameReader()
     pieces = chopped(b"".join(frame.raw for frame in frames), cuts)
     assert [frame for piece in pieces for frame in reader.feed(piece)] == frames
 
 
 @given(st.lists(st.binary(max_size=20), min_size=2, max_size=5), st.lists(st.integers(0, 200), max_size=20))
-def test_header_block_is_one_frame(parts, cuts):
+def test_header_block_is_one_frame(parts: list[bytes], cuts: list[int]) -> None:
     kinds = [h2.HEADERS] + [9] * (len(parts) - 1)
     flags = [h2.END_STREAM] + [0] * (len(parts) - 2) + [h2.END_HEADERS]
     data = b"".join(h2.build(kind, flag, 7, part).raw for kind, flag, part in zip(kinds, flags, parts, strict=True))
@@ -705,7 +718,7 @@ def test_header_block_is_one_frame(parts, cuts):
 
 
 @given(st.lists(st.binary(max_size=300), max_size=10), st.lists(st.integers(0, 4000), max_size=30))
-def test_message_ends_do_not_depend_on_the_frames(bodies, cuts):
+def test_message_ends_do_not_depend_on_the_frames(bodies: list[bytes], cuts: list[int]) -> None:
     messages = [message(body) for body in bodies]
     counter, at, found = h2.MessageCounter(), 0, []
     for piece in chopped(b"".join(messages), cuts):

@@ -59,7 +59,15 @@ def send(made: http.client.HTTPConnection, body: Any = None) -> None:
 
 
 def text_of(response: http.client.HTTPResponse) -> str:
-    return json.loads(response.read())["result"]["alternatives"][0]["message"]["text"]
+    text: str = json.loads(response.read())["result"]["alternatives"][0]["message"]["text"]
+    return text
+
+
+def address_of(emulator: Emulator) -> tuple[str, int]:
+    url = urlsplit(emulator.http_url)
+    assert url.hostname is not None
+    assert url.port is not None
+    return url.hostname, url.port
 
 
 def no_server_is_left() -> bool:
@@ -174,8 +182,8 @@ def test_stop_ends_active_requests_with_unavailable(emulator: Emulator) -> None:
 
 def test_stop_does_not_wait_for_idle_connections(emulator: Emulator) -> None:
     emulator.reply("x" * 1_000_000, partials=["x" * 1_000_000] * 50)
-    host, port = urlsplit(emulator.http_url).hostname, urlsplit(emulator.http_url).port
-    with connection(emulator) as idle, connection(emulator) as deaf, socket.create_connection((host, port)) as half:
+    address = address_of(emulator)
+    with connection(emulator) as idle, connection(emulator) as deaf, socket.create_connection(address) as half:
         assert text_of(ask(idle)) != ""  # and it is kept alive
         emulator.reply("x" * 1_000_000, partials=["x" * 1_000_000] * 50)
         half.sendall(f"POST {COMPLETION} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n".encode())
@@ -218,8 +226,7 @@ def test_disconnect_during_a_stream_cancels_the_call(emulator: Emulator) -> None
 
 
 def test_disconnect_during_the_body_makes_no_call(emulator: Emulator) -> None:
-    url = urlsplit(emulator.http_url)
-    with socket.create_connection((url.hostname, url.port)) as half:
+    with socket.create_connection(address_of(emulator)) as half:
         half.sendall(f"POST {COMPLETION} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{{".encode())
     with connection(emulator) as made:
         assert text_of(ask(made)) == "раз два три"
@@ -289,8 +296,9 @@ def test_undecodable_request_is_an_invalid_argument(emulator: Emulator) -> None:
             "yandex.cloud.operation.OperationService/Get",
             "yandex.cloud.iam.v1.IamTokenService/Create",
         ):
+            call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{method}")
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(f"/{method}")(b"\xff")
+                call(b"\xff")
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert caught.value.details() == f"this is no request of /{method}"
     assert emulator.requests == []

@@ -26,7 +26,7 @@ TEXT = st.text(st.sampled_from("ab я👍\ufffd\n"), max_size=8)
 
 def message(text: str, status: Status = Status.PARTIAL) -> CompletionResponse:
     response = CompletionResponse()
-    response.alternatives.add(status=int(status)).message.text = text  # type: ignore[arg-type]
+    response.alternatives.add(status=int(status)).message.text = text
     return response
 
 
@@ -122,8 +122,8 @@ def test_tool_results_have_the_order_of_their_calls(data: st.DataObject) -> None
         for index, name in enumerate(names)
     ]
     results = [{"role": "tool", "tool_call_id": str(index), "content": str(index)} for index in order]
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}, *results]
-    request = completion_request(ChatMessages(messages).items, model_uri=MODEL, stream=False)
+    asked: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}]
+    request = completion_request(ChatMessages([*asked, *results]).items, model_uri=MODEL, stream=False)
     _, called, answered = request.messages
     assert [
         (call.function_call.name, call.function_call.arguments["n"]) for call in called.tool_call_list.tool_calls

@@ -70,7 +70,8 @@ def start(
     method = find_method(name)
     assert method is not None
     data = request if isinstance(request, bytes) else request.SerializeToString()
-    return channel.unary_stream(method.path)(data, timeout=timeout, metadata=metadata)
+    starter: grpc.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(method.path)
+    return starter(data, timeout=timeout, metadata=metadata)
 
 
 def call(channel: grpc.Channel, name: str, request: Any, **options: Any) -> Seen:
@@ -521,8 +522,9 @@ def test_an_unknown_method_is_not_forwarded(path: Path) -> None:
         recording(service, path) as recorder,
         grpc.insecure_channel(recorder.endpoint) as channel,
     ):
+        unknown: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/yandex.cloud.ai.Unknown/Call")
         with pytest.raises(grpc.RpcError) as error:
-            channel.unary_unary("/yandex.cloud.ai.Unknown/Call")(b"", metadata=KEY, timeout=PATIENCE)
+            unknown(b"", metadata=KEY, timeout=PATIENCE)
         assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
         assert path.read_bytes() == b""
 

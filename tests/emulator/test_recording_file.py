@@ -13,7 +13,7 @@ import grpc
 import pytest
 from google.protobuf import any_pb2, json_format
 from google.protobuf.descriptor import FieldDescriptor
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,16 +28,23 @@ from yandexgpt.emulator.error_status import ErrorStatus
 from yandexgpt.emulator.record_replay import recording_file
 from yandexgpt.emulator.record_replay.matching import RecordedCalls, nearest
 from yandexgpt.emulator.record_replay.message_encoding import canonical_bytes
-from yandexgpt.emulator.record_replay.methods import find_method, methods
+from yandexgpt.emulator.record_replay.methods import Method, find_method, methods
 from yandexgpt.emulator.record_replay.recording_file import RecordedCall, RecordedResponse, RecordedStatus
 from yandexgpt.emulator.record_replay.redaction import find_secrets, without_secrets, without_texts
 from yandexgpt.emulator.record_replay.writer import RecordingWriter
 
-GENERATE = find_method("TextGenerationService/Completion")
-SUBMIT = find_method("TextGenerationAsyncService/Completion")
-LOOK_UP = find_method("OperationService/Get")
-TOKENIZE = find_method("TokenizerService/Tokenize")
-CREATE_TOKEN = find_method("IamTokenService/Create")
+
+def the_method(name: str) -> Method:
+    method = find_method(name)
+    assert method is not None
+    return method
+
+
+GENERATE = the_method("TextGenerationService/Completion")
+SUBMIT = the_method("TextGenerationAsyncService/Completion")
+LOOK_UP = the_method("OperationService/Get")
+TOKENIZE = the_method("TokenizerService/Tokenize")
+CREATE_TOKEN = the_method("IamTokenService/Create")
 SECRET = "AQVN-0123456789-abcdefghijklmnopqrstuvwxyz"
 UNKNOWN_FIELD = b"\xc2\x3e\x05hello"
 """Field 1000, which a newer service could send."""
@@ -84,6 +91,7 @@ def messages(draw: st.DrawFn, message_type: Any, depth: int = 4) -> Any:
 
 def fill(draw: st.DrawFn, message: Any, field: FieldDescriptor, depth: int) -> None:
     inner = getattr(message, field.name)
+    assert field.message_type is not None
     if field.message_type.GetOptions().map_entry:
         for key in draw(st.lists(st.text(max_size=3), max_size=2)):
             inner[key].CopyFrom(draw(messages(type(inner[key]), depth)))
@@ -153,6 +161,7 @@ def test_a_status_is_read_as_it_was_written(refusal: RecordedStatus, tmp_path_fa
 def test_status_details_are_readable_json(tmp_path_factory: Any) -> None:
     refused = ErrorStatus(grpc.StatusCode.UNAVAILABLE, "later", (error_details_pb2.RetryInfo(),))
     ((_, packed),) = refused.trailing_metadata("id-1")
+    assert isinstance(packed, bytes)
     entry = RecordedCall(TOKENIZE, TOKENIZE.request_type(), status=RecordedStatus(refused.code, "later", packed=packed))
     line = json.loads(recording_file.encode_call(entry))
     assert line["status"]["details"] == [
@@ -160,7 +169,9 @@ def test_status_details_are_readable_json(tmp_path_factory: Any) -> None:
         {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "id-1"},
     ]
     assert "raw" not in line["status"]
-    assert read_back(tmp_path_factory, entry)[0].status.packed == packed
+    (again,) = read_back(tmp_path_factory, entry)
+    assert again.status is not None
+    assert again.status.packed == packed
 
 
 def test_undecodable_response_is_recorded(tmp_path_factory: Any) -> None:
@@ -192,7 +203,8 @@ def test_calls_are_sorted_by_their_start(tmp_path: Path) -> None:
         line = {"method": "TokenizerService/Tokenize", "request": {"text": str(number)}, "responses": []}
         lines.append(json.dumps({"began": began, **line} if began else line))
     path.write_text("\r\n\n".join(lines))
-    assert [entry.request.text for entry in recording_file.read_recording(path, "replay")] == ["3", "1", "2", "0"]
+    requests = [entry.request for entry in recording_file.read_recording(path, "replay")]
+    assert requests == [generation.TokenizeRequest(text=text) for text in ("3", "1", "2", "0")]
     assert recording_file.read_recording(path, "replay")[0].where == f"{path}:7"
 
 
@@ -213,8 +225,10 @@ def test_handwritten_line_is_valid(tmp_path: Path) -> None:
         "1",
         "2",
     ]
+    assert second.status is not None
     assert (second.status.code, second.status.message, second.status.packed) == (grpc.StatusCode.NOT_FOUND, "", None)
     assert third.unfinished
+    assert isinstance(third.request, iam.CreateIamTokenRequest)
     assert third.request.jwt == "removed"
     assert [entry.metadata for entry in (first, second, third)] == [None] * 3
 
@@ -461,6 +475,7 @@ def test_secrets_are_never_written(
     words = f"Unknown key {secret}, token {token}"
     details = (error_details_pb2.DebugInfo(detail=words), error_details_pb2.RetryInfo())
     ((_, packed),) = ErrorStatus(grpc.StatusCode.UNAUTHENTICATED, words, details).trailing_metadata(secret)
+    assert isinstance(packed, bytes)
     refusal = RecordedStatus(
         grpc.StatusCode.UNAUTHENTICATED, words, packed=packed if in_details else b"\xff" + secret.encode()
     )

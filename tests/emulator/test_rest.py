@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 import grpc
 import pytest
-from driver import PATIENCE, until
+from driver import PATIENCE, details_of, until
 from google.protobuf import json_format, struct_pb2
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 
 import yandexgpt
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import (
@@ -92,13 +92,13 @@ def by_grpc(emulator: Emulator, body: dict[str, Any], **metadata: str) -> list[A
     sent = {"authorization": KEY, **metadata}
     with grpc.insecure_channel(emulator.endpoint) as channel:
         stub = text_generation_service_pb2_grpc.TextGenerationServiceStub(channel)
-        return list(stub.Completion(request, metadata=[(name.replace("_", "-"), sent[name]) for name in sent]))
+        return list(stub.Completion(request, metadata=tuple((name.replace("_", "-"), sent[name]) for name in sent)))
 
 
 def refused_by_grpc(emulator: Emulator, body: dict[str, Any], **metadata: str) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as caught:
         by_grpc(emulator, body, **metadata)
-    return caught.value.code(), caught.value.details()
+    return caught.value.code(), details_of(caught.value)
 
 
 @pytest.fixture
@@ -417,7 +417,8 @@ def test_error_for_a_long_value_fits_into_metadata(emulator: Emulator, rest: Res
 
 
 def test_an_empty_body_is_an_empty_request(emulator: Emulator, rest: RestApi) -> None:
-    for body in (None, b"", b" \n", {}):
+    bodies: tuple[bytes | dict[str, Any] | None, ...] = (None, b"", b" \n", {})
+    for body in bodies:
         answer = rest("POST", COMPLETION, body)
         assert (answer.status, answer.blamed) == (400, ["model_uri", "messages"])
     assert len(emulator.requests) == 4

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from fuzzing import json_values, schemas
-from google.api import annotations_pb2, http_pb2
+from google.api import annotations_pb2, http_pb2  # type: ignore[import-untyped]
 from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, struct_pb2, wrappers_pb2
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor import MethodDescriptor
-from google.rpc import status_pb2
+from google.rpc import status_pb2  # type: ignore[import-untyped]
 from hypothesis import example, given, settings
 
 from yandexgpt.emulator.http_api.json_validation import InvalidRequest
