@@ -64,11 +64,5 @@ def factory(request: pytest.FixtureRequest) -> Iterator[ClientFactory]:
 
 
 @pytest.fixture
-def driver(factory: ClientFactory) -> ClientFactory:
-    """``factory``, by the name that the tests of the emulator use."""
-    return factory
-
-
-@pytest.fixture
 def client(factory: ClientFactory, emulator: Emulator) -> Any:
     return factory.client(emulator)

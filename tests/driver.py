@@ -410,9 +410,6 @@ class ClientFactory:
                 self._loop.close()
 
 
-Driver = ClientFactory  # the name that the tests of the emulator use
-
-
 class Background:
     """A function in a thread: to be waited for, with its result or its error."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driver import Driver
+from driver import ClientFactory
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -219,7 +219,7 @@ def test_rule_with_tool_calls_and_tool_results(client: Any, emulator: Emulator, 
     assert client.run_tools("Что надеть в Москве?", [weather]).text == "Возьмите шапку"
 
 
-def test_settings_of_a_script_apply(driver: Driver, tmp_path: Path) -> None:
+def test_settings_of_a_script_apply(factory: ClientFactory, tmp_path: Path) -> None:
     path = tmp_path / "slow.yml"
     path.write_text(
         "delay: 0.05\noperation_time: 3600\nquotas: {max_concurrent: null, rate: 4}\n"
@@ -228,7 +228,7 @@ def test_settings_of_a_script_apply(driver: Driver, tmp_path: Path) -> None:
     )
     with Emulator() as emulator:
         emulator.load_script(path)
-        client = driver.client(emulator, retry=ONCE)
+        client = factory.client(emulator, retry=ONCE)
         started = time.monotonic()
         assert client.complete("два").text == "два"
         assert time.monotonic() - started >= 0.05

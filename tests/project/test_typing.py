@@ -43,12 +43,14 @@ chat = client.chat(system="s")
 achat = aclient.chat(system="s")
 """
 
+CHUNK = "tuple[str, int, str, bool, CompletionResponse, fallback=Chunk]"
+"""How mypy writes the named tuple."""
 REVEALED = [
     ('client.complete("p")', "Completion"),
     ('client.complete("p").usage.total_tokens', "int"),
     ('client.complete("p").tool_calls', "tuple[ToolCall, ...]"),
     ('client.stream("p")', "Stream"),
-    ('next(iter(client.stream("p")))', "Chunk"),
+    ('next(iter(client.stream("p")))', CHUNK),
     ('next(iter(client.stream("p"))).delta', "str"),
     ('next(iter(client.stream("p").text()))', "str"),
     ('client.stream("p").finish()', "Completion"),
@@ -72,7 +74,7 @@ REVEALED = [
     ("load.name", "str"),
     ("chat", "Chat"),
     ('chat.send("p", temperature=0.5)', "Completion"),
-    ('next(iter(chat.stream("p")))', "Chunk"),
+    ('next(iter(chat.stream("p")))', CHUNK),
     ('chat.ask("p", tools=[weather])', "Completion"),
     ("chat.messages", "tuple[Message, ...]"),
     ("chat.trim(5)", "int"),
@@ -81,7 +83,7 @@ REVEALED = [
 REVEALED_ASYNC = [
     ('await aclient.complete("p")', "Completion"),
     ('aclient.stream("p")', "AsyncStream"),
-    ('[chunk async for chunk in aclient.stream("p")]', "list[Chunk]"),
+    ('[chunk async for chunk in aclient.stream("p")]', f"list[{CHUNK}]"),
     ('await aclient.stream("p").finish()', "Completion"),
     ('[result async for result in aclient.complete_many(["p"])]', "list[Result]"),
     ('await aclient.submit("p")', "AsyncOperation"),
