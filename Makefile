@@ -5,7 +5,7 @@ VENV   ?= .venv
 # The tests start hundreds of interpreters: what one has compiled, the others need not compile again.
 unexport PYTHONDONTWRITEBYTECODE
 # Tests wait more than they work: several processes, whatever the number of cores.
-WORKERS ?= 4
+WORKERS ?= 5
 BIN    := $(VENV)/bin
 # Source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or `wheel`.
 CLOUDAPI ?=

@@ -44,7 +44,7 @@ KINDS = (
     "function",
     "coroutine",
 )
-QUICK = ("api_key", "key_file")
+QUICK = ("key_file",)
 """What every run of the tests tries; the others, seconds of computing each, are for the slow tests."""
 HERE = Path(__file__)
 

@@ -227,6 +227,7 @@ def request(text: str) -> Any:
     return made
 
 
+@pytest.mark.slow
 def test_a_thousand_streams_at_once_through_grpc() -> None:
     """All streams run at the same time, and each gets its own answer."""
 

@@ -16,6 +16,7 @@ DELAYS = {"streaming_async.py": 0.5}
 """Seconds for programs with two concurrent streams. The stream that is six messages shorter must end first."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_a_program_prints_the_same_from_a_recording(name: str, tmp_path: Path) -> None:
     recording = tmp_path / "calls.jsonl"
