@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import pickle
+import random
 import signal
 import time
 from collections.abc import Iterable
@@ -384,6 +385,19 @@ def test_a_submission_over_a_connection_that_breaks_makes_one_operation(
         assert client.operation(operation.id).wait().text == "раз"
         assert emulator.operations.ids == [operation.id]
         client.close()
+
+
+def test_programs_that_seed_the_random_module_alike_have_different_keys(
+    factory: ClientFactory, emulator: Emulator
+) -> None:
+    for _ in range(2):
+        random.seed(42)  # as the workers of a data pipeline do
+        client = factory.client(emulator)
+        client.submit("раз")
+        client.close()
+    for header in ("idempotency-key", "x-client-request-id"):
+        assert len({request.metadata[header] for request in emulator.requests}) == 2
+    assert len(emulator.operations.ids) == 2
 
 
 def test_each_submission_has_a_key_of_its_own(client: Any, emulator: Emulator) -> None:

@@ -102,6 +102,17 @@ def test_a_waiter_that_gives_up_as_it_is_served_passes_the_place_on() -> None:
     assert free_places(limiter) == 0
 
 
+def test_a_waiter_is_notified_by_a_release_after_another_holder_was_collected() -> None:
+    limiter, order = Limiter(2), list[str]()
+    collected, released = inside(limiter), inside(limiter)
+    third = waiting(limiter, partial(order.append, "a"))
+    del collected
+    gc.collect()
+    limiter.release(released)
+    assert order == ["a"]
+    assert limiter.holds(third)
+
+
 def test_a_second_release_changes_nothing() -> None:
     limiter, order = Limiter(1), list[str]()
     first = inside(limiter)

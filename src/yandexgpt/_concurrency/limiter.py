@@ -102,7 +102,7 @@ class Limiter:
     def _notify_holders(self) -> None:
         """Call ``on_acquired`` of the new holders, which are the last ones among the holders."""
         queue = self._queue
-        while len(queue) >= self._limit:
+        while queue and not self._last_is_notified():
             removed = False
             for reference in reversed(self._holders()):
                 entry = queue.get(reference)
@@ -118,6 +118,12 @@ class Limiter:
                     removed = True
             if not removed:
                 return
+
+    def _last_is_notified(self) -> bool:
+        """Return whether nobody waits: entries are notified in the order of the queue."""
+        for entry in reversed(self._queue.values()):
+            return entry.notified
+        return True
 
     def _remove_collected(self, reference: weakref.ref[Any]) -> None:
         self._queue.pop(reference, None)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import random
 import time
-import uuid
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -91,7 +89,7 @@ def new_call(state: ClientState, method: Method, subject: str, options: CallOpti
     else:
         check_seconds("attempt_timeout", attempt_timeout)
     if request_id is None:
-        request_id = _new_id()
+        request_id = state.new_id()
     elif not isinstance(request_id, str) or not request_id:
         raise ValueError(f"request_id must be a str that is not empty, got {request_id!r}")
     else:
@@ -103,16 +101,11 @@ def new_call(state: ClientState, method: Method, subject: str, options: CallOpti
         if carries_secret(metadata):
             settings.check_encrypted()
     if method.retry == "idempotency-key" and not any(key == IDEMPOTENCY_KEY for key, _ in metadata):
-        sent = (*sent, (IDEMPOTENCY_KEY, _new_id()))
+        sent = (*sent, (IDEMPOTENCY_KEY, state.new_id()))
     call = Call(state, method, subject, timeout, attempt_timeout, sent, request_id)
     if max_context_tokens is not None:
         call.max_context_tokens = positive_int("max_context_tokens", max_context_tokens)
     return call
-
-
-def _new_id() -> str:
-    """Return a UUID that need not be secret: ``uuid.uuid4()`` would read random bytes from the system for each call."""
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 class Call:
@@ -203,7 +196,7 @@ class Call:
     def child_call(self, method: Method) -> Call:
         """Return a call to make before this one, with the same metadata and deadline."""
         metadata = tuple(pair for pair in self._base_metadata if pair[0] != IDEMPOTENCY_KEY)
-        call = Call(self.state, method, self._subject, None, self._attempt_timeout, metadata, _new_id())
+        call = Call(self.state, method, self._subject, None, self._attempt_timeout, metadata, self.state.new_id())
         call._deadline = self._deadline
         return call
 

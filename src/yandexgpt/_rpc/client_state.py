@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import random
+import uuid
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -41,13 +43,23 @@ class ClientState(fork_safety.ForkAware):
             self.limiter = Limiter(settings.max_concurrency) if settings.max_concurrency else None
         self.rate_limiter: RateLimiter = parent.rate_limiter if parent else RateLimiter(POLL_INTERVAL)
         self.poll_limiter: Limiter = parent.poll_limiter if parent else Limiter(MAX_CONCURRENT_POLLS)
+        # Not the module's generator: a program that seeds it, in each worker, would repeat ids and idempotency keys.
+        self._random = random.Random()  # noqa: S311  (ids are no secrets)
         fork_safety.register(self)
 
     def after_fork(self) -> None:
-        """Reset the limiters: the child has no holders and no waiters."""
+        """Reset the limiters: the child has no holders and no waiters. Its ids differ from its parent's."""
+        self._random.seed()
         for limiter in (self.limiter, self.poll_limiter, self.rate_limiter):
             if limiter is not None:
                 limiter.reset()
+
+    def new_id(self) -> str:
+        """Return a new UUID, for a request id or an idempotency key.
+
+        ``uuid.uuid4()`` would read random bytes from the system for each call.
+        """
+        return str(uuid.UUID(int=self._random.getrandbits(128), version=4))
 
     def limiter_for(self, method: Method) -> Limiter | None:
         """Return the limiter of the calls of a method, or None if their number is not limited."""
