@@ -113,6 +113,19 @@ def test_a_waiter_is_notified_by_a_release_after_another_holder_was_collected() 
     assert limiter.holds(third)
 
 
+def test_a_new_holder_does_not_hide_a_waiter_from_the_next_release() -> None:
+    limiter, order = Limiter(3), list[str]()
+    first, second, third = inside(limiter), inside(limiter), inside(limiter)
+    fourth = waiting(limiter, partial(order.append, "a"))
+    del first, second
+    gc.collect()
+    fifth = inside(limiter)
+    limiter.release(third)
+    assert order == ["a"]
+    assert limiter.holds(fourth)
+    assert limiter.holds(fifth)
+
+
 def test_a_second_release_changes_nothing() -> None:
     limiter, order = Limiter(1), list[str]()
     first = inside(limiter)

@@ -24,12 +24,13 @@ class ForkAware:
         Returns:
             Whether a call is in flight inside gRPC: then gRPC cannot be used in the child.
         """
-        return False
+        return self.calls_in_flight()
 
     def calls_in_flight(self) -> bool:
-        """Return, in the child, whether a call was in flight at the moment of the fork.
+        """Return whether a call is in flight inside gRPC.
 
-        Another thread may have begun one after :meth:`before_fork`; the child has a copy of the parent's state.
+        The child asks again: another thread may have begun one after :meth:`before_fork`, and the child has a copy of
+        the parent's state at the moment of the fork.
         """
         return False
 

@@ -46,6 +46,8 @@ class Limiter:
         """Remove all holders and waiters: after a fork the child has none."""
         self._queue: dict[weakref.ref[Any], _QueueEntry] = {}
         self._last_sweep = 0.0
+        self._collected = False
+        """Whether a holder was garbage-collected since the last notification: a new holder may not know it yet."""
 
     def acquire(
         self, holder: object, on_acquired: Callable[[], Any], loop_is_closed: Callable[[], bool] | None = None
@@ -64,7 +66,7 @@ class Limiter:
         """
         entry = _QueueEntry(on_acquired, loop_is_closed)
         self._queue[weakref.ref(holder, self._remove_collected)] = entry
-        if len(self._queue) > self._limit:
+        if self._collected or len(self._queue) > self._limit:
             self._sweep()
         entry.notified = self._is_holder(holder)
         return entry.notified
@@ -100,15 +102,22 @@ class Limiter:
         self._notify_holders()
 
     def _notify_holders(self) -> None:
-        """Call ``on_acquired`` of the new holders, which are the last ones among the holders."""
+        """Call ``on_acquired`` of the new holders.
+
+        They are the last ones among the holders, unless a holder was garbage-collected.
+        """
         queue = self._queue
-        while queue and not self._last_is_notified():
+        collected = self._collected
+        self._collected = False
+        while collected or len(queue) >= self._limit:
             removed = False
             for reference in reversed(self._holders()):
                 entry = queue.get(reference)
                 if entry is None:
                     continue
                 if entry.notified:
+                    if collected:
+                        continue
                     break
                 entry.notified = True
                 try:
@@ -119,11 +128,6 @@ class Limiter:
             if not removed:
                 return
 
-    def _last_is_notified(self) -> bool:
-        """Return whether nobody waits: entries are notified in the order of the queue."""
-        for entry in reversed(self._queue.values()):
-            return entry.notified
-        return True
-
     def _remove_collected(self, reference: weakref.ref[Any]) -> None:
         self._queue.pop(reference, None)
+        self._collected = True  # a finalizer notifies nobody: the next caller does
