@@ -33,8 +33,10 @@ def main() -> int:
     """Run every check; return 0 if all went well."""
     checks: dict[str, Callable[[Path], str]] = {
         "lowest.txt holds the lower ends of the ranges": lambda _: lowest_is_lowest(),
-        "the suite on the lowest versions": lambda place: suite(place, ["-r", str(REQUIREMENTS / "lowest.txt")]),
-        "the suite on the highest versions": lambda place: suite(place, ["--upgrade"]),
+        "the suite on the lowest versions": lambda place: suite(
+            place, ["-r", str(REQUIREMENTS / "lowest.txt")], "not gen"
+        ),
+        "the suite on the highest versions": lambda place: suite(place, ["--upgrade"], "not gen and not slow"),
     }
     for version in NEIGHBOURS:
         checks[f"beside yandexcloud {version}"] = lambda place, version=version: beside(place, version)  # type: ignore[misc]
@@ -66,17 +68,19 @@ def lowest_is_lowest() -> str:
     return ", ".join(f"{name} {version}" for name, version in pinned.items())
 
 
-def suite(place: Path, choice: list[str]) -> str:
+def suite(place: Path, choice: list[str], marks: str) -> str:
     """Run the tests on the package as built, with the pinned test tools and the chosen dependencies.
 
-    The generator's tests stay out: they bring a toolchain of their own, whatever is installed here.
+    Args:
+        marks: which tests, as an argument of pytest. The tests of the generator (``gen``) have their own toolchain, so
+            they need not run with other dependencies.
     """
     chosen = set(re.findall(r"(?m)^([\w-]+)==", (REQUIREMENTS / "lowest.txt").read_text()))
     lines = (REQUIREMENTS / "dev.txt").read_text().splitlines()
     tools = place / "tools.txt"
     tools.write_text("\n".join(line for line in lines if line.partition("==")[0] not in chosen))
     python = environment(place, [*choice, "-r", str(tools), f"{ROOT}[{','.join(extras())}]"])
-    output = run([python, "-m", "pytest", "-q", "-n", "4", "-m", "not gen", "-p", "no:cacheprovider"])
+    output = run([python, "-m", "pytest", "-q", "-n", "5", "-m", marks, "-p", "no:cacheprovider"])
     return f"{output.strip().splitlines()[-1]} ({versions(python, chosen)})"
 
 
