@@ -1,23 +1,24 @@
-# Everything runs in environments made here; nothing needs to be installed by hand.
-# PYTHON chooses the interpreter the environments are made with: make test PYTHON=python3.13
+# Every command creates the environment that it needs; nothing has to be installed by hand.
+# PYTHON is the interpreter for new environments: make test PYTHON=python3.13
 PYTHON ?= python3
 VENV   ?= .venv
-# The tests start hundreds of interpreters: what one has compiled, the others need not compile again.
+# The tests start hundreds of interpreters, which share the bytecode cache.
 unexport PYTHONDONTWRITEBYTECODE
-# Tests wait more than they work: several processes, whatever the number of cores.
+# Tests wait more than they compute, so there are several processes, for any number of cores.
 WORKERS ?= 5
 BIN    := $(VENV)/bin
-# Source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or `wheel`.
+# The source of the interface for `make gen`: empty (the pinned upstream), a URL, a bare git directory, a checkout, or
+# `wheel`.
 CLOUDAPI ?=
 CLOUDAPI_REF ?=
-# Arguments of scripts/instrumented.py: --pinned leaves out the lowest gRPC.
+# Arguments of scripts/instrumented.py: --pinned leaves out the runs with the lowest gRPC.
 INSTRUMENTED ?=
-# How long `make fuzz` takes, about.
+# The approximate duration of `make fuzz`.
 SECONDS ?= 180
-# How long `make soak` takes, about.
+# The approximate duration of `make soak`.
 SOAK_SECONDS ?= 600
 
-# What the coverage depends on.
+# The files that the coverage depends on.
 SOURCES := pyproject.toml requirements/dev.txt $(shell find src tests scripts bench examples -name '*.py')
 
 .DEFAULT_GOAL := help
@@ -31,16 +32,16 @@ $(VENV)/.installed: requirements/dev.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt -e .
 	@touch $@
 
-demo: $(VENV)/.installed ## a unary answer, a stream, and a stream that revises itself (no account needed)
+demo: $(VENV)/.installed ## a whole answer, a stream, and a stream whose text is revised (no account needed)
 	@$(BIN)/python examples/demo.py
 
-test: $(VENV)/.installed ## the test suite, but for what is slow
+test: $(VENV)/.installed ## the test suite, except the slow tests
 	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
 test-slow: $(VENV)/.installed ## the slow tests: leaks, interruptions at any line, the generator, the benchmark
 	@$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
-check: $(VENV)/.installed .coverage ## formatting, lint, generated code, floors, strict types, coverage of the test suite
+check: $(VENV)/.installed .coverage ## format, lint, generated code, layers, strict types, coverage of the test suite
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/python scripts/unasync.py --check
@@ -54,7 +55,7 @@ check: $(VENV)/.installed .coverage ## formatting, lint, generated code, floors,
 	@$(BIN)/coverage run -m pytest -q -n $(WORKERS) -m "not slow"
 	@$(BIN)/coverage combine -q
 
-format: $(VENV)/.installed ## format and fix what can be fixed
+format: $(VENV)/.installed ## format, and apply the automatic fixes of the linter
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
@@ -64,31 +65,31 @@ unasync: $(VENV)/.installed ## write src/yandexgpt/_sync from src/yandexgpt/_asy
 gen: ## regenerate src/yandexgpt/_proto (CLOUDAPI=<url|directory|wheel>, CLOUDAPI_REF=<ref>)
 	@$(PYTHON) scripts/gen.py --source "$(CLOUDAPI)" --ref "$(CLOUDAPI_REF)"
 
-gen-check: ## fail if the committed stubs differ from what the pinned interface gives
+gen-check: ## fail if the committed stubs differ from those generated from the pinned interface
 	@$(PYTHON) scripts/gen.py --source "$(or $(CLOUDAPI),wheel)" --check
 
-test-compat: ## the suite on the lowest and highest dependencies, and beside yandexcloud
+test-compat: ## the suite on the lowest and highest versions of the dependencies, and together with yandexcloud
 	@$(PYTHON) scripts/compat.py
 
-test-clients: $(VENV)/.installed ## other people's clients, unchanged, on the emulator, and the samples of the guides
+test-clients: $(VENV)/.installed ## third-party clients, unchanged, and the samples of the guides, against the emulator
 	@$(BIN)/python scripts/clients.py
 
-test-instrumented: $(VENV)/.installed ## the clients under opentelemetry, sentry, ddtrace, prometheus, gevent, interceptors
+test-instrumented: $(VENV)/.installed ## the clients under opentelemetry, sentry, ddtrace, prometheus and gevent, and with custom interceptors
 	@$(BIN)/python scripts/instrumented.py $(INSTRUMENTED)
 
-explore: $(VENV)/.installed ## the tests with generated cases, on thousands of new ones (`make test` has the same each time)
+explore: $(VENV)/.installed ## the property-based tests on thousands of new cases (`make test` uses the same cases in each run)
 	@$(BIN)/python -m pytest -q -n $(WORKERS) -m hypothesis --hypothesis-profile=explore
 
-fuzz: ## requests made up by machine, by REST's own OpenAPI document and by hypothesis (SECONDS=180)
+fuzz: ## generated requests, from the OpenAPI document of the REST API and from hypothesis (SECONDS=180)
 	@$(PYTHON) scripts/fuzz.py --seconds $(SECONDS)
 
-bench: $(VENV)/.installed ## what calls and streams cost, against the raw stub and other clients: writes docs/performance.md
+bench: $(VENV)/.installed ## the cost of calls and streams, compared with the raw stub and other clients: writes docs/performance.md
 	@$(BIN)/python bench/run.py --json .cache/bench.json --document
 
 reliability: $(VENV)/.installed ## every fault in every phase, for both clients: writes docs/reliability.md
 	@GRPC_VERBOSITY=NONE $(BIN)/python scripts/reliability.py
 
-soak: $(VENV)/.installed ## everything at once against a service that fails at random: nothing may pile up (SOAK_SECONDS=600)
+soak: $(VENV)/.installed ## all calls against a service that fails at random: checks memory, threads, sockets, calls (SOAK_SECONDS=600)
 	@GRPC_VERBOSITY=NONE $(BIN)/python scripts/soak.py --seconds $(SOAK_SECONDS)
 
 clean: ## remove environments and caches

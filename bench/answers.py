@@ -1,4 +1,4 @@
-"""The answers that the benchmark's servers give: what the service would send, serialised ahead."""
+"""The answers of the benchmark's servers: messages as the service sends them, serialized in advance."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 
 @dataclass(frozen=True)
 class Answer:
-    """The messages of a stream, as they go over the wire, and how long the server waits before each of them."""
+    """The framed messages of a stream, and the delay before each of them."""
 
     messages: list[bytes]
     every: float = 0.0
-    """Seconds; 0 for all at once, as fast as flow control lets them."""
+    """Seconds before each message; 0: all messages at once, as fast as flow control allows."""
 
 
 def message(text: str, *, final: bool) -> bytes:
-    """A message of the service with this text, as gRPC frames it: a byte for compression (none), the length."""
+    """A message of the service with this text, in gRPC's framing: the compression flag (0), the length, the message."""
     status = Alternative.ALTERNATIVE_STATUS_FINAL if final else Alternative.ALTERNATIVE_STATUS_PARTIAL
     body = CompletionResponse(
         alternatives=[Alternative(message=Message(role="assistant", text=text), status=status)],
@@ -36,12 +36,12 @@ def message(text: str, *, final: bool) -> bytes:
 
 
 def partials(text: str, number: int) -> list[bytes]:
-    """The messages of a stream that ends with this text."""
+    """The messages of a stream whose last message contains this text."""
     return [message(part, final=n == number) for n, part in enumerate(growing(text, number), 1)]
 
 
 def grpc_answers() -> dict[str, Answer]:
-    """What the gRPC server answers, by the name of the port."""
+    """The answers of the gRPC server, by the name of the port."""
     return {
         "whole": Answer([message(TEXT, final=True)]),
         "growing": Answer(partials(TEXT, PARTIALS)),
@@ -53,14 +53,14 @@ def grpc_answers() -> dict[str, Answer]:
 
 
 def python_answers() -> dict[str, Answer]:
-    """What the server in Python answers, by the name of the port."""
+    """The answers of the server in Python, by the name of the port."""
     return {
         f"python-{name}": Answer(partials(TEXT, pace.chunks), every=pace.every / HURRY) for name, pace in PACES.items()
     }
 
 
 def http_answers() -> dict[str, bytes]:
-    """What the OpenAI-compatible HTTP server answers, by the name of the port: whole responses."""
+    """The whole responses of the OpenAI-compatible HTTP server, by the name of the port."""
     usage = {"prompt_tokens": 20, "completion_tokens": len(TEXT) // 4, "total_tokens": 20 + len(TEXT) // 4}
     common = {"id": "chatcmpl-0", "created": 1_700_000_000, "model": MODEL}
     said = {"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}

@@ -1,6 +1,6 @@
-"""yandexgpt taken apart: each variant stops short of the next one, so that their differences are what a layer costs.
+"""The layers of yandexgpt: each variant does more than the one before, and the difference is the cost of a layer.
 
-This reaches inside the package: it is for measuring only.
+The variants use private parts of the package, for measurements only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from yandexgpt._rpc.methods import TextGenerationService
 
 
 def invoker(target: str) -> Run:
-    """The raw stub's request, made by our invoker: no arguments are checked, no answer is wrapped."""
+    """The raw stub's request, sent by our invoker: arguments are not checked, and the answer is not wrapped."""
     made = yandexgpt.Client(**options(target))._invoker
 
     def call() -> str:
@@ -30,7 +30,7 @@ def invoker(target: str) -> Run:
 
 
 def messages(target: str) -> Run:
-    """The messages of a stream as they come, their text read raw."""
+    """The messages of a stream; their text is read from the protobuf message."""
     client = yandexgpt.Client(**options(target))
 
     def call() -> str:
@@ -44,7 +44,7 @@ def messages(target: str) -> Run:
 
 
 def unread(target: str) -> Run:
-    """Chunks that nobody reads, but the last."""
+    """The chunks of a stream; only the text of the last one is read."""
     client = yandexgpt.Client(**options(target))
 
     def call() -> str:
@@ -57,7 +57,7 @@ def unread(target: str) -> Run:
 
 
 def text_only(target: str) -> Run:
-    """Chunks whose text is read, and no delta."""
+    """The chunks of a stream; their text is read, and not their delta."""
     client = yandexgpt.Client(**options(target))
 
     def call() -> str:
@@ -71,7 +71,7 @@ def text_only(target: str) -> Run:
 
 
 def messages_aio(target: str) -> Run:
-    """The messages of an asynchronous stream as they come, their text read raw."""
+    """The messages of an asynchronous stream; their text is read from the protobuf message."""
 
     def make() -> Callable[[], Awaitable[str]]:
         client = yandexgpt.AsyncClient(**options(target))
@@ -89,7 +89,7 @@ def messages_aio(target: str) -> Run:
 
 
 def unread_aio(target: str) -> Run:
-    """Chunks of an asynchronous stream that nobody reads, but the last."""
+    """The chunks of an asynchronous stream; only the text of the last one is read."""
 
     def make() -> Callable[[], Awaitable[str]]:
         client = yandexgpt.AsyncClient(**options(target))
@@ -121,4 +121,4 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
         "ours": stream_aio,
     },
 }
-"""By question, by variant: a function from the server's address to a client."""
+"""By question and variant: a function that takes the server's address and returns a run."""

@@ -1,4 +1,4 @@
-"""openai's client, in an environment of its own, against an HTTP server with the same texts."""
+"""openai's client, in a separate environment, against an HTTP server with the same texts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ASKED: dict[str, Any] = {
 
 
 def client(kind: Callable[..., Any], target: str) -> Any:
-    """A client of the service's OpenAI-compatible face."""
+    """A client of the service's OpenAI-compatible interface."""
     return kind(base_url=f"http://{target}/v1", api_key=KEY, project=FOLDER, timeout=TIMEOUT_SECONDS)
 
 
@@ -31,7 +31,7 @@ def complete(target: str) -> Run:
 
 
 def stream(target: str) -> Run:
-    """The same, streamed: pieces are joined as they come, so that the whole text so far is there."""
+    """The same, streamed. The pieces are joined, so that the text so far is available after each chunk."""
     create = client(OpenAI, target).chat.completions.create
 
     def call() -> str:
@@ -82,4 +82,4 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "stream-aio": {"openai": stream_aio},
     "many": {"openai": partial(complete_aio, at_once=32)},
 }
-"""By question, by variant: a function from the server's address to a client."""
+"""By question and variant: a function that takes the server's address and returns a run."""

@@ -1,4 +1,4 @@
-"""yandexgpt: the text of each message is read, and of each chunk the delta too, which others would have to compute."""
+"""yandexgpt. Of each chunk, the text and the delta are read; with the raw stub, the delta would have to be computed."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import yandexgpt
 
 ASKED: dict[str, Any] = {"system": SYSTEM, "temperature": TEMPERATURE, "max_tokens": MAX_TOKENS}
 READING_SECONDS = 0.025 / HURRY
-"""What the slow reader spends on each chunk."""
+"""The time that the slow reader takes for each chunk."""
 
 
 def options(target: str) -> dict[str, Any]:
-    """How the clients are set up."""
+    """The arguments of the clients."""
     return {
         "folder_id": FOLDER,
         "credentials": KEY,
@@ -35,7 +35,7 @@ def complete(target: str, *, at_once: int = 0) -> Run:
     """``Client.complete``.
 
     Args:
-        at_once: in so many threads; 0 for this one.
+        at_once: the number of threads; 0: the current thread makes the calls.
     """
     client = yandexgpt.Client(**options(target))
 
@@ -46,7 +46,13 @@ def complete(target: str, *, at_once: int = 0) -> Run:
 
 
 def stream(target: str, *, at_once: int = 0, reading: float = 0.0, **how: Any) -> Run:
-    """``Client.stream``; `at_once` as for :func:`complete`."""
+    """``Client.stream``.
+
+    Args:
+        at_once: as for :func:`complete`.
+        reading: seconds that the reader takes for each chunk.
+        how: further arguments of ``stream``.
+    """
     client = yandexgpt.Client(**options(target))
 
     def call() -> str:
@@ -63,7 +69,7 @@ def stream(target: str, *, at_once: int = 0, reading: float = 0.0, **how: Any) -
 
 
 def closed_early(target: str) -> Run:
-    """``Client.stream``, left after its first chunk."""
+    """``Client.stream``, closed after its first chunk."""
     client = yandexgpt.Client(**options(target))
 
     def call() -> str:
@@ -112,7 +118,7 @@ def complete_many(target: str) -> Run:
     """``Client.complete_many``."""
     client: Any = yandexgpt.Client(**options(target))
 
-    def run(calls: int, times: list[float]) -> str:  # noqa: ARG001 - how long each call took is not known
+    def run(calls: int, times: list[float]) -> str:  # noqa: ARG001 - the time of each call is not known
         text = ""
         for result in client.complete_many((PROMPT for _ in range(calls)), concurrency=32, **ASKED):
             text = answer(result)
@@ -136,7 +142,7 @@ def complete_many_aio(target: str) -> Run:
 
 
 def answer(result: Any) -> str:
-    """The text of one of many."""
+    """The text of one result of ``complete_many``."""
     return str((getattr(result, "completion", None) or result).text)
 
 
@@ -171,4 +177,4 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     },
     **{row.key: {"ours": partial(AT_ONCE[row.workers, row.stream], at_once=row.at_once)} for row in ROWS},
 }
-"""By question, by variant: a function from the server's address to a client."""
+"""By question and variant: a function that takes the server's address and returns a run."""

@@ -1,4 +1,4 @@
-"""The stub that gRPC generates: as the documentation uses it, and used as well as it can be."""
+"""The stub that gRPC generates: as in the documentation, and with the fastest settings."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_
 Options = tuple[tuple[str, Any], ...]
 Around = Callable[[], dict[str, Any]]
 NO_RETRIES: Options = (("grpc.enable_retries", 0),)
-"""Retries cost some 10 us a call, used or not."""
+"""gRPC's retries cost some 10 us per call, also if no call is retried."""
 BEST: Options = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1), *NO_RETRIES)
 METADATA = (("authorization", f"Api-Key {KEY}"), ("x-folder-id", FOLDER))
 
 
 def request(*, stream: bool) -> CompletionRequest:
-    """As the documentation builds it, anew for each call."""
+    """A new request, built as in the documentation."""
     return CompletionRequest(
         model_uri=f"gpt://{FOLDER}/{MODEL}",
         completion_options=CompletionOptions(
@@ -42,18 +42,18 @@ def request(*, stream: bool) -> CompletionRequest:
 
 
 def plain() -> dict[str, Any]:
-    """What the documentation sends with every call."""
+    """The arguments of a call in the documentation."""
     return {"metadata": METADATA}
 
 
 def alike() -> dict[str, Any]:
-    """What our client sends with every call besides: a deadline, and its id and attempt in the metadata."""
+    """The arguments of a call as our client sends it: also a deadline, and the call id and attempt in the metadata."""
     own = (("x-client-request-id", str(uuid.uuid4())), ("x-client-attempt", "1"))
     return {"timeout": TIMEOUT_SECONDS, "metadata": (*METADATA, *own)}
 
 
 def caller(target: str, *, stream: bool, options: Options, around: Around) -> Callable[[], str]:
-    """The stub; each message's text is read."""
+    """A call of the stub; the text of each message is read."""
     channel = grpc.insecure_channel(target, options)
     stub = TextGenerationServiceStub(channel)
 
@@ -68,7 +68,7 @@ def caller(target: str, *, stream: bool, options: Options, around: Around) -> Ca
 
 
 def aio_caller(target: str, *, stream: bool, options: Options, around: Around) -> Callable[[], Awaitable[str]]:
-    """The stub on ``grpc.aio``."""
+    """A call of the stub on ``grpc.aio``."""
     stub: Any = TextGenerationServiceStub(grpc.aio.insecure_channel(target, options))
 
     async def call() -> str:
@@ -81,7 +81,7 @@ def aio_caller(target: str, *, stream: bool, options: Options, around: Around) -
 
 
 def sync(*, stream: bool) -> dict[str, Callable[[str], Run]]:
-    """Its synchronous variants."""
+    """The synchronous variants of the stub."""
     ways: dict[str, tuple[Options, Around]] = {"naive": ((), plain), "best": (BEST, plain), "alike": (BEST, alike)}
     return {
         name: lambda target, options=options, around=around: one_by_one(  # type: ignore[misc]
@@ -107,7 +107,7 @@ def closed_early(target: str, *, options: Options) -> Run:
 
 
 def aio(*, stream: bool) -> dict[str, Callable[[str], Run]]:
-    """Its asynchronous variants."""
+    """The asynchronous variants of the stub."""
     ways: dict[str, tuple[Options, Around]] = {
         "naive": ((), plain),
         "best": (NO_RETRIES, plain),
@@ -132,7 +132,10 @@ def naive_aio_at_once(target: str, *, stream: bool, at_once: int | None) -> Run:
 
 
 def unary_aio_at_once(target: str) -> Run:
-    """As if the method did not stream: half the work for gRPC, but a second message would make it wait for ever."""
+    """A call as if the method did not stream: half the work for gRPC, which waits forever if there is a second message.
+
+    So it is for measurements only.
+    """
 
     def make() -> Callable[[], Awaitable[str]]:
         channel = grpc.aio.insecure_channel(target)
@@ -169,4 +172,4 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "memory": STREAMS,
     **{row.key: {"naive": partial(NAIVE_AT_ONCE[row.workers], stream=row.stream, at_once=row.at_once)} for row in ROWS},
 }
-"""By question, by variant: a function from the server's address to a client."""
+"""By question and variant: a function that takes the server's address and returns a run."""

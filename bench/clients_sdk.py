@@ -1,6 +1,6 @@
-"""yandex-ai-studio-sdk, in an environment of its own: this module must not import yandexgpt.
+"""yandex-ai-studio-sdk, in a separate environment. This module must not import yandexgpt.
 
-``service_map`` names the service's address, so that the SDK asks no discovery service; ``verify=False`` means no TLS.
+``service_map`` names the server, so that the SDK makes no discovery call. ``verify=False`` turns TLS off.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MESSAGES = [{"role": "system", "text": SYSTEM}, {"role": "user", "text": PROMPT}
 
 
 def model(kind: Callable[..., Any], target: str) -> Any:
-    """A model as its documentation configures it."""
+    """A model, configured as in the documentation of the SDK."""
     sdk = kind(
         folder_id=FOLDER,
         auth=APIKeyAuth(KEY),
@@ -90,4 +90,4 @@ CLIENTS: dict[str, dict[str, Callable[[str], Run]]] = {
     "crowd": STREAMS,
     "memory": STREAMS,
 }
-"""By question, by variant: a function from the server's address to a client."""
+"""By question and variant: a function that takes the server's address and returns a run."""

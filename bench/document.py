@@ -1,4 +1,4 @@
-"""docs/performance.md and its pictures, from what was measured: the words are in performance.md beside this module."""
+"""Writes docs/performance.md and its pictures from the measurements. The text is in ``bench/performance.md``."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ NAMES = {"cpu": "client CPU", "wall": "wall", "grown": "memory of the client, ab
 
 
 def write_document(results: Mapping[str, Any], docs: Path) -> None:
-    """Fill in the template.
+    """Fill in the template, and write the page and the pictures.
 
-    What it may have: ``{{bars}}``, ``{{environment}}``, ``{{took}}``, ``{{steps}}``, ``{{question:KEY}}``, and of the
-    questions whose keys begin so, ``{{rows:KEY}}`` and ``{{ratios:KEY}}``.
+    The placeholders are ``{{bars}}``, ``{{environment}}``, ``{{took}}``, ``{{steps}}``, ``{{question:KEY}}``,
+    ``{{figure:QUESTION/VARIANT/NAME}}``, and for all questions whose keys begin with KEY: ``{{rows:KEY}}`` and
+    ``{{ratios:KEY}}``.
+
+    Args:
+        results: the results of a run of the benchmark.
+        docs: the directory to write to.
     """
     pictures = docs / "performance"
     pictures.mkdir(parents=True, exist_ok=True)
@@ -47,7 +52,7 @@ def write_document(results: Mapping[str, Any], docs: Path) -> None:
 
 
 def section(question: Mapping[str, Any]) -> str:
-    """A question's picture and table."""
+    """The picture and the table of a question."""
     each = "in all" if question["whole"] else "each"
     lines = [f"![{question['title']}](performance/{question['question']}.svg)", ""]
     head = [f"{question['unit']}, {each}", *COLUMNS[1:]]
@@ -59,7 +64,7 @@ def section(question: Mapping[str, Any]) -> str:
 
 
 def rows(questions: Sequence[Mapping[str, Any]]) -> str:
-    """A table that has questions as its rows: ours against the raw stub."""
+    """A table with a row for each question: the raw stub and yandexgpt."""
     lines = [
         "| | CPU: raw stub | yandexgpt | ours / raw | spread | wall, p50: raw stub | yandexgpt |",
         "|---|---:|---:|---:|---:|---:|---:|",
@@ -77,19 +82,23 @@ def rows(questions: Sequence[Mapping[str, Any]]) -> str:
 
 
 def ratios(questions: Sequence[Mapping[str, Any]]) -> str:
-    """The least and the greatest of what ours takes of the raw stub's CPU time."""
+    """The lowest and the highest ratio of our CPU time to the raw stub's."""
     medians = sorted(ours_to_raw(question)["median"] for question in questions)
     return " to ".join(dict.fromkeys(map(number, medians[:1] + medians[-1:]))) or "(not measured)"
 
 
 def ours_to_raw(question: Mapping[str, Any]) -> dict[str, Any]:
-    """How many times the raw stub's CPU time ours is, within each round."""
+    """The ratio of our CPU time to the raw stub's, within each round."""
     raw, ours = (question["variants"][name]["cpu"]["rounds"] for name in ("naive", "ours"))
     return summary([b / a for a, b in zip(raw, ours, strict=True)])
 
 
 def figure(questions: Mapping[str, Any], key: str) -> str:
-    """One figure of the prose: question/variant/name."""
+    """One figure for the text.
+
+    Args:
+        key: ``question/variant/name``.
+    """
     question, variant, name = key.split("/")
     try:
         row = questions[question]["variants"][variant]
@@ -99,8 +108,8 @@ def figure(questions: Mapping[str, Any], key: str) -> str:
 
 
 def bars_table(results: Mapping[str, Any]) -> str:
-    """All bars."""
-    lines = ["| what | bar | measured | spread | |", "|---|---:|---:|---:|---|"]
+    """The table of all targets."""
+    lines = ["| what | target | measured | spread | |", "|---|---:|---:|---:|---|"]
     lines += [
         f"| {bar['what']} | {bar['sense']} {bar['limit']:,g} | {measured(bar)} | {spread(bar)} | {verdict(bar)} |"
         for bar in results["bars"]
@@ -109,13 +118,13 @@ def bars_table(results: Mapping[str, Any]) -> str:
 
 
 def steps_table(results: Mapping[str, Any]) -> str:
-    """What a call consists of."""
+    """The table of the steps of a call."""
     lines = [f"| {name} | {number(microseconds)} |" for name, microseconds in results.get("steps", {}).items()]
     return "\n".join(["| step | us |", "|---|---:|", *lines])
 
 
 def picture(question: Mapping[str, Any]) -> str:
-    """The figures that the question shows, of all its variants."""
+    """The picture of a question: its shown figures, for all variants."""
     shown = [name for name in question["shown"] if all(name in row for row in question["variants"].values())]
     unit = "MB" if shown == ["grown"] else question["unit"]
     factor = 1 / MEGABYTE if unit == "MB" else FACTORS[question["unit"]]

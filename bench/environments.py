@@ -1,4 +1,4 @@
-"""The rivals' environments, each with what it brings along: one of them must not hold back another."""
+"""The environments of the other clients. They are separate, because their dependencies may exclude each other."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements" / "bench.txt"
 RIVALS = {"sdk": "yandex-ai-studio-sdk", "openai": "openai"}
-"""By environment, the package that it is made for."""
+"""By environment: the package that it is made for."""
 
 
 def interpreter(name: str) -> str:
-    """The Python that has a rival installed; this one for ''. Made when first asked for, and when its pin has changed.
+    """The interpreter of an environment. It is created on first use, and again if the pinned version has changed.
+
+    Args:
+        name: a key of :data:`RIVALS`; empty: the current interpreter.
 
     Raises:
-        subprocess.CalledProcessError: it could not be made.
+        subprocess.CalledProcessError: the environment could not be created.
     """
     if not name:
         return sys.executable
@@ -32,6 +35,6 @@ def interpreter(name: str) -> str:
 
 
 def pins() -> dict[str, str]:
-    """By package, the requirement."""
+    """By package: the requirement."""
     lines = [line.partition("#")[0].strip() for line in REQUIREMENTS.read_text().splitlines()]
     return {line.partition("==")[0]: line for line in lines if line}

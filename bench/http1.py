@@ -1,4 +1,4 @@
-"""As much HTTP/1.1 as an OpenAI client needs: every request gets the same response, however it is worded."""
+"""As much of HTTP/1.1 as an OpenAI client needs: every request gets the same response."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class HttpConnection(asyncio.Protocol):
-    """One client, whose connection is kept."""
+    """The persistent connection of one client."""
 
     def __init__(self, response: bytes) -> None:
         self._response = response
         self._received = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Nothing is said first."""
+        """Store the transport. The server sends nothing before a request."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Answer each request that is whole."""
+        """Answer each request that has arrived completely."""
         received = self._received
         received += data
         while (end := received.find(b"\r\n\r\n")) >= 0:

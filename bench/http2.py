@@ -1,7 +1,7 @@
-"""As much HTTP/2 as a gRPC client needs: no request and no header is parsed, every call gets the same messages.
+"""As much of HTTP/2 as a gRPC client needs: no request and no header is parsed, and every call gets the same messages.
 
-A server written with grpcio costs more than the clients measured here, so that they would wait for it. This one sends
-each message in a frame of its own, as fast as flow control lets it, or paced.
+A server that uses grpcio takes more CPU time than the measured clients, so they would wait for it. This server sends
+each message in a separate frame: as fast as flow control allows, or at fixed intervals.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ MAX_FRAME_BYTES = 16_384
 DEFAULT_WINDOW_BYTES = 65_535
 LARGEST_WINDOW_BYTES = 2**31 - 1
 PHASES = 4
-"""Paced streams are not all due at one moment, but in so many groups in turn."""
+"""Streams with fixed intervals are divided into this number of groups, which are due one after another."""
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header in HPACK that refers to no table."""
+    """A header in HPACK without references to a table."""
     return b"".join([b"\x00", bytes([len(name)]), name.encode(), bytes([len(value)]), value.encode()])
 
 
@@ -43,20 +43,20 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes) -> bytes:
 
 @dataclass
 class Reply:
-    """What is still to be sent on a stream."""
+    """The messages that are still to be sent on a stream."""
 
     messages: Sequence[bytes]
     window: int
     due: int
-    """How many of the messages may be sent by now."""
+    """The number of messages that may be sent by now."""
     phase: int
-    """The turn in which it gets its next message, if it is paced."""
+    """The group of the stream, if messages are sent at fixed intervals."""
     index: int = 0
     offset: int = 0
 
 
 class Connection(asyncio.Protocol):
-    """One client."""
+    """The connection of one client."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
@@ -65,12 +65,12 @@ class Connection(asyncio.Protocol):
         self._greeted = False
         self._replies: dict[int, Reply] = {}
         self._ready: dict[int, None] = {}
-        """Those that have something to send, as soon as a window lets them."""
+        """The streams with data to send, as soon as the flow-control windows allow it."""
         self._window = DEFAULT_WINDOW_BYTES
         self._initial_window = DEFAULT_WINDOW_BYTES
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Greet, and let the client send as many requests as it likes."""
+        """Send the settings and the largest connection window, so that requests need no further window updates."""
         self._transport = cast("asyncio.Transport", transport)
         credit = struct.pack(">I", LARGEST_WINDOW_BYTES - DEFAULT_WINDOW_BYTES)
         self._transport.write(frame(SETTINGS, 0, 0, b"") + frame(WINDOW_UPDATE, 0, 0, credit))
@@ -78,12 +78,12 @@ class Connection(asyncio.Protocol):
             self._pacing = asyncio.ensure_future(self._pace())
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        """The client has gone."""
+        """Stop sending: the client has disconnected."""
         if self._answer.every:
             self._pacing.cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Handle the frames that are whole, then send what may be sent."""
+        """Handle the complete frames, then send what the windows allow."""
         received = self._received
         received += data
         at = 0
@@ -136,7 +136,10 @@ class Connection(asyncio.Protocol):
             out.append(frame(SETTINGS, ACK, 0, b""))
 
     async def _pace(self) -> None:
-        """Let every reply have its next message, a part of the replies in each turn; late turns are caught up with."""
+        """Send each stream its next message at fixed intervals, one group of streams after another.
+
+        A late turn does not delay the next ones.
+        """
         began, step = time.monotonic(), self._answer.every / PHASES
         while True:
             await asyncio.sleep(max(0.0, began + (self._turn + 1) * step - time.monotonic()))

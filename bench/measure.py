@@ -1,4 +1,4 @@
-"""Processes, measurements and rounds of them."""
+"""Processes, measurements, and rounds of measurements."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 TICK_SECONDS = 1 / os.sysconf("SC_CLK_TCK")
-"""The grain of /proc: disturbances cannot be told from less than a few of these."""
+"""The resolution of /proc: disturbances can only be detected over several ticks."""
 GLANCE_SECONDS = 0.05
-"""How often a client's threads are counted."""
+"""The interval at which the threads of a client are counted."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Plan:
 
     rounds: int
     seconds: float
-    """Of each measurement, about."""
+    """The approximate time of each measurement."""
     repeats: int
-    """Of measurements that were disturbed, at most, for each question; a fifth of it where a measurement is long."""
+    """The maximum number of repeated measurements per question. For questions with long measurements, a fifth of it."""
     hurry: float = 1.0
-    """How much faster than it should a paced answer comes, and how many times fewer of them are asked for."""
+    """The factor by which answers with fixed intervals are faster, and by which fewer of them are requested."""
     allowance: float = 0.15
     """The share of one CPU that other processes may take during a measurement."""
 
@@ -43,20 +43,20 @@ QUICK = Plan(rounds=1, seconds=0.005, repeats=0, hurry=50.0)
 
 @dataclass(frozen=True)
 class Measurement:
-    """What `calls` calls took, in seconds and bytes."""
+    """The time and memory of `calls` calls, in seconds and bytes."""
 
     cpu: float
     wall: float
     calls: int
     foreign: float | None
-    """The share of one CPU that other processes took meanwhile; None where that cannot be known."""
+    """The share of one CPU that other processes took during the measurement; None: unknown."""
     times: list[float] = field(default_factory=list)
-    """Of each call, where it is known."""
+    """The time of each call, if it is known."""
     before: int | None = None
     peak: int | None = None
-    """Memory of the client, when the measurement began and at its worst."""
+    """The memory of the client: at the start of the measurement, and its peak."""
     threads: int = 1
-    """Of the client, at most, as far as was seen."""
+    """The greatest observed number of threads of the client."""
 
 
 @dataclass
@@ -65,23 +65,23 @@ class Series:
 
     measurements: list[Measurement] = field(default_factory=list)
     disturbed: int = 0
-    """Measurements that were kept although they were disturbed, for want of a better one."""
+    """The number of measurements that were kept although they were disturbed."""
     whole: bool = False
-    """Whether a measurement is given as it is rather than for each of its calls."""
+    """Whether the figures are totals of a measurement, not per call."""
 
     def values(self, name: str) -> list[float]:
         """One figure for each round: `cpu` or `wall` (seconds), `p50` or `p99` (seconds), `grown` or `peak` (bytes)."""
         return [figure(one, name, whole=self.whole) for one in self.measurements]
 
     def has(self, name: str) -> bool:
-        """Whether there is such a figure."""
+        """Whether the series has a figure; see :meth:`values` for the names."""
         if name in ("p50", "p99"):
             return all(one.times for one in self.measurements)
         return name in ("cpu", "wall") or all(one.before and one.peak for one in self.measurements)
 
 
 def figure(one: Measurement, name: str, *, whole: bool) -> float:
-    """What a measurement says."""
+    """One figure of a measurement; see :meth:`Series.values` for the names."""
     if name in ("p50", "p99"):
         times = sorted(one.times)
         return times[min(len(times) - 1, int(len(times) * (0.5 if name == "p50" else 0.99)))]
@@ -96,7 +96,14 @@ def figure(one: Measurement, name: str, *, whole: bool) -> float:
 def rounds(
     measure: Mapping[str, Callable[[], Measurement]], number: int, repeats: int, plan: Plan
 ) -> dict[str, Series]:
-    """Rounds over all variants, forwards and backwards in turn."""
+    """Measure all variants in rounds: in their order in one round, in reverse order in the next.
+
+    Args:
+        measure: by variant: makes one measurement.
+        number: the number of rounds.
+        repeats: the maximum number of repeated measurements.
+        plan: defines when a measurement is disturbed.
+    """
     names = list(measure)
     series = {name: Series() for name in names}
     for index in range(number):
@@ -113,19 +120,19 @@ def rounds(
 
 
 def disturbed(one: Measurement, plan: Plan) -> bool:
-    """Whether other processes took too much of the machine."""
+    """Whether other processes took too much CPU time during a measurement."""
     return one.foreign is not None and one.foreign > plan.allowance
 
 
 def summary(values: list[float]) -> dict[str, Any]:
-    """The median, and the quartiles as its spread."""
+    """The median and the quartiles of the rounds."""
     low, _, high = statistics.quantiles(values, method="inclusive") if len(values) > 1 else values * 3
     return {"median": statistics.median(values), "low": low, "high": high, "rounds": values}
 
 
 @contextmanager
 def servers() -> Iterator[tuple[list[int], dict[str, int]]]:
-    """The server processes, and the port for each answer."""
+    """Run the server processes; yield their process ids, and the port of each answer."""
     with python(sys.executable, "server.py") as fast, python(sys.executable, "python_server.py") as slow:
         ports: dict[str, int] = {}
         for process in (fast, slow):
@@ -136,7 +143,7 @@ def servers() -> Iterator[tuple[list[int], dict[str, int]]]:
 
 @contextmanager
 def worker(interpreter: str, *arguments: str) -> Iterator[Callable[..., Measurement]]:
-    """A client process; the function makes it do so many calls."""
+    """Run a client process; yield a function that lets it make a number of calls."""
     with python(interpreter, "worker.py", *arguments) as process:
         assert process.stdin
         assert process.stdout
@@ -161,7 +168,7 @@ def worker(interpreter: str, *arguments: str) -> Iterator[Callable[..., Measurem
 
 
 def threads_of(pid: int) -> int:
-    """How many threads a process has; 1 where /proc does not say."""
+    """The number of threads of a process; 1 if /proc is not available."""
     try:
         return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[17])
     except (OSError, ValueError):
@@ -170,7 +177,7 @@ def threads_of(pid: int) -> int:
 
 @contextmanager
 def python(interpreter: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A script of this directory in a process, which ends when its standard input is closed."""
+    """Run a script of this directory in a process, which ends when its standard input is closed."""
     command = [interpreter, str(HERE / arguments[0]), *arguments[1:]]
     environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
@@ -189,13 +196,13 @@ def python(interpreter: str, *arguments: str) -> Iterator[subprocess.Popen[str]]
 
 
 def start(interpreter: str, code: str, bytecode: str) -> Measurement:
-    """A fresh interpreter that runs the code; its own start is not counted.
+    """Measure code in a new interpreter, without the start of the interpreter.
 
     Args:
-        interpreter: which one.
-        code: what to run.
-        bytecode: the directory where all modules are kept compiled, whatever the environment says about it: a package
-            installed in place would else be compiled each time, and those it is compared with would not.
+        interpreter: the path of the interpreter.
+        code: the code to run.
+        bytecode: the directory for the bytecode of all modules, also if the environment forbids bytecode: otherwise an
+            editable package would be compiled each time, and the packages that it is compared with would not.
     """
     timed = (
         "import time; cpu, wall = time.process_time(), time.perf_counter()\n"
@@ -211,7 +218,7 @@ def start(interpreter: str, code: str, bytecode: str) -> Measurement:
 
 
 class Watch:
-    """What processes other than these, this one and its finished children take of the machine, from now on."""
+    """The CPU time of other processes from now on: all except the given ones, this one and its finished children."""
 
     def __init__(self, *pids: int) -> None:
         self._pids = pids
@@ -219,12 +226,12 @@ class Watch:
         self._cpu = self._foreign_cpu()
 
     def foreign(self) -> float | None:
-        """The share of one CPU that they took; None where /proc does not say, or in too short a time to tell."""
+        """The share of one CPU that they took; None without /proc, or if the time was too short."""
         seconds = time.perf_counter() - self._began
         cpu = self._foreign_cpu()
         if cpu is None or self._cpu is None or seconds < 5 * TICK_SECONDS:
             return None
-        # Each of the counts is rounded down to a tick on its own.
+        # Each of the counts is rounded down to a tick.
         return max(0.0, cpu - self._cpu - 2 * TICK_SECONDS) / seconds
 
     def _foreign_cpu(self) -> float | None:

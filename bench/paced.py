@@ -1,6 +1,6 @@
-"""The rows with the server in Python: how it paces its answers, and how many calls there are at once.
+"""The questions with the server in Python: the intervals of its messages, and the number of concurrent calls.
 
-This module needs nothing but Python.
+This module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 SECONDS = 1.0
-"""How long paced calls are made in a measurement, about."""
+"""The approximate time of a measurement with delayed answers."""
 INSTANT_CALLS = 640
-"""How many calls a measurement has whose answers come at once."""
+"""The number of calls of a measurement with immediate answers."""
 AT_ONCE = (1, 8, 32)
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How the server answers."""
+    """An answer of the server, with the interval of its messages."""
 
     title: str
     every: float
@@ -34,7 +34,7 @@ PACES = {
 
 @dataclass(frozen=True)
 class Row:
-    """Calls of one kind, so many at once."""
+    """Calls of one kind, with a fixed number of concurrent calls."""
 
     pace: str
     workers: str
@@ -43,23 +43,23 @@ class Row:
 
     @property
     def key(self) -> str:
-        """Its name, which begins with the kind of worker, then the pace."""
+        """The name of the row, which begins with the kind of worker and the answer."""
         return f"python-{self.workers}-{self.pace}-{self.at_once}"
 
     @property
     def title(self) -> str:
-        """What it is."""
+        """The title of the row."""
         workers = self.workers if self.at_once > 1 else self.workers.rstrip("s")
         return f"{PACES[self.pace].title}, {self.at_once} {workers}"
 
     @property
     def stream(self) -> bool:
-        """Whether a call is streamed."""
+        """Whether the answer is streamed."""
         return PACES[self.pace].chunks > 1
 
     @property
     def calls(self) -> int:
-        """How many there are in a measurement."""
+        """The number of calls of a measurement."""
         pace = PACES[self.pace]
         if not pace.every:
             return INSTANT_CALLS

@@ -1,4 +1,4 @@
-"""Horizontal bars as SVG: readable on a light ground and on a dark one."""
+"""Horizontal bar charts as SVG, readable on a light and on a dark background."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from html import escape
 
 WIDTH = 820
 LABEL = 370
-"""Where the bars begin."""
+"""The horizontal position at which the bars begin."""
 ROOM = 70
-"""Right of the longest bar, for its figure."""
+"""The width to the right of the longest bar, for its figure."""
 BAR = 14
 GAP = 8
 HEAD = 52
 COLOURS = (("#7c8896", "#b4bdc8"), ("#d9480f", "#f0a37c"))
-"""Of the first figure and the second: of the others, and of ours."""
+"""For the other clients and for ours: the colours of the first and the second figure."""
 
 
 def bars_svg(title: str, figures: Sequence[str], rows: Sequence[tuple[str, Sequence[float], bool]]) -> str:
-    """A picture.
+    """A bar chart.
 
     Args:
-        title: what it shows.
-        figures: the names of each row's figures.
-        rows: a label, the figures, and whether to stress it.
+        title: the title.
+        figures: the names of the figures that each row has.
+        rows: a label, the figures, and whether to highlight the row.
     """
     most = max((value for _, values, _ in rows for value in values), default=0.0) or 1.0
     step = BAR * len(figures) + GAP

@@ -1,6 +1,6 @@
-"""A server as ``grpc.aio`` makes it: a packet for each message, at the pace of its port.
+"""A server on ``grpc.aio``: it sends each message in a separate packet, at the intervals of its port.
 
-Started by ``run.py``, in the same way as ``server.py``: prints its ports as a line of JSON, and serves until its
+``run.py`` starts it in the same way as ``server.py``. It prints its ports as a line of JSON, and serves until its
 standard input ends.
 """
 
@@ -17,13 +17,13 @@ from answers import Answer, python_answers
 
 
 class Paced(grpc.GenericRpcHandler):
-    """Every call gets the same messages; each is sent when it is due."""
+    """Every call gets the same messages, at fixed intervals."""
 
     def __init__(self, answer: Answer) -> None:
         self._answer = answer
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:  # noqa: ARG002 - gRPC's signature
-        """The same for each method."""
+        """The same handler for each method."""
         return grpc.unary_stream_rpc_method_handler(self._messages)
 
     async def _messages(self, request: bytes, context: object) -> AsyncIterator[bytes]:  # noqa: ARG002
@@ -37,7 +37,7 @@ class Paced(grpc.GenericRpcHandler):
 
 
 async def serve() -> None:
-    """A port for each answer, until standard input ends."""
+    """Serve each answer on its own port, until standard input ends."""
     servers, ports = [], {}
     for name, answer in python_answers().items():
         server = grpc.aio.server()

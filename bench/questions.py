@@ -1,4 +1,4 @@
-"""What is measured, of whom, and the bars."""
+"""The questions of the benchmark: what is measured, the variants, and the targets."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from measure import Series
 from paced import ROWS
 
 REFERENCE = "naive"
-"""The variant that ratios refer to, where a question has it."""
+"""The variant that ratios refer to, if a question has it."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One of those who do the same work."""
+    """One of several clients that do the same work."""
 
     name: str
     label: str
     module: str
     answer: str = ""
-    """The port of the server to call, if not the question's."""
+    """The name of the server's answer, if it is not that of the question."""
     environment: str = ""
-    """Where it is installed, if not here: a name of ``environments.RIVALS``."""
+    """The environment that it is installed in: a name of ``environments.RIVALS``; empty: the current one."""
     needs: tuple[str, str] | None = None
-    """A method of the client that there must be, and a parameter of it."""
+    """A method of the client, and a parameter of it, that must exist."""
 
 
 def ours(name: str, label: str, needs: tuple[str, str] | None = None) -> Variant:
@@ -51,33 +51,33 @@ LATEST = ("stream", "latest")
 
 @dataclass(frozen=True)
 class Question:
-    """A table of the output, and a picture: variants that do the same work."""
+    """A table of the output, and a picture: several variants that do the same work."""
 
     key: str
     title: str
     unit: str
-    """`us`, `ms` or `s`, of the CPU time and the wall time."""
+    """The unit of the CPU time and the wall time: `us`, `ms` or `s`."""
     variants: tuple[Variant, ...]
     answer: str
     text: str = "TEXT"
-    """The name in ``texts`` of what every call must end with."""
+    """The name in ``texts`` of the text that every call must return."""
     calls: int | None = None
-    """How many of them to make in a measurement, which is then given as it is; None for as many as take their time,
-    given for each call."""
+    """The number of calls in a measurement; its figures are then totals. None: as many calls as take the time of a
+    measurement; its figures are then per call."""
     rounds: int | None = None
-    """How many there are of them, if not the plan's number."""
+    """The number of rounds, if it differs from the plan."""
     fresh: bool = False
     """Whether each measurement needs a new process."""
     shown: tuple[str, ...] = ("cpu", "wall")
-    """What the picture shows."""
+    """The figures that the picture shows."""
     row: str = ""
-    """Its name, if it is a row of the page's table of all such questions; figures are then given for each call."""
+    """The title of its row, if it is a row of a common table; its figures are then per call."""
     quick: bool = True
-    """Whether a quick run has it."""
+    """Whether a quick run includes it."""
 
     @property
     def whole(self) -> bool:
-        """Whether a measurement is given as it is."""
+        """Whether the figures are totals of a measurement, not per call."""
         return self.calls is not None and not self.row
 
 
@@ -212,7 +212,7 @@ LAYERS = (
         "ms",
         (
             layer("best", BEST.label),
-            layer("messages", "messages through our driver, text read raw"),
+            layer("messages", "messages through our invoker, text read raw"),
             layer("unread", "chunks, not read"),
             layer("text", "chunks, text read"),
             layer("ours", "chunks, text and delta read"),
@@ -226,7 +226,7 @@ LAYERS = (
         "ms",
         (
             layer("naive", NAIVE.label),
-            layer("messages", "messages through our driver, text read raw"),
+            layer("messages", "messages through our invoker, text read raw"),
             layer("unread", "chunks, not read"),
             layer("ours", "chunks, text and delta read"),
         ),
@@ -279,7 +279,7 @@ Results = Mapping[str, Mapping[str, Series]]
 
 @dataclass(frozen=True)
 class Bar:
-    """What was promised of a figure."""
+    """A target for a figure."""
 
     what: str
     sense: str
@@ -287,15 +287,21 @@ class Bar:
     limit: float
     question: str
     value: Callable[[Mapping[str, Series]], list[float]]
-    """The figure in each round; raises KeyError where a variant of it was not measured."""
+    """Returns the figure of each round; raises KeyError if one of its variants was not measured."""
 
     def reached(self, value: float) -> bool:
-        """Whether the promise is kept."""
+        """Whether the value reaches the target."""
         return value >= self.limit if self.sense == ">=" else value <= self.limit
 
 
 def ratio(name: str, one: str, other: str) -> Callable[[Mapping[str, Series]], list[float]]:
-    """How many times as much the one takes as the other, within each round: what slows a round down does not count."""
+    """The ratio of one variant to another, within each round, so that a slow round does not change it.
+
+    Args:
+        name: the figure.
+        one: the variant in the numerator.
+        other: the variant in the denominator.
+    """
 
     def value(series: Mapping[str, Series]) -> list[float]:
         return [a / b for a, b in zip(series[one].values(name), series[other].values(name), strict=True)]
@@ -304,7 +310,13 @@ def ratio(name: str, one: str, other: str) -> Callable[[Mapping[str, Series]], l
 
 
 def beyond(one: str, other: str, factor: float) -> Callable[[Mapping[str, Series]], list[float]]:
-    """How much more CPU the one takes than the other, within each round."""
+    """The additional CPU time of one variant over another, within each round.
+
+    Args:
+        one: the variant with the additional time.
+        other: the variant to compare with.
+        factor: from seconds to the unit of the target.
+    """
 
     def value(series: Mapping[str, Series]) -> list[float]:
         return [(a - b) * factor for a, b in zip(series[one].values("cpu"), series[other].values("cpu"), strict=True)]
@@ -313,7 +325,7 @@ def beyond(one: str, other: str, factor: float) -> Callable[[Mapping[str, Series
 
 
 def sdk_against_ours(question: str) -> Bar:
-    """Ahead of the SDK on every row."""
+    """The target of a question: the SDK takes at least as much as yandexgpt."""
     name = {"import": "wall", "client": "wall", "memory": "grown"}.get(question, "cpu")
     what = {"wall": "wall", "grown": "memory", "cpu": "CPU"}[name]
     value = ratio(name, "sdk", "ours")
@@ -384,6 +396,6 @@ BARS = (
 
 
 def median_ratio(name: str, reference: Series, series: Series) -> float:
-    """How many times less a variant takes than the reference."""
+    """The median ratio of the reference to a variant: how many times less the variant takes."""
     pairs = zip(reference.values(name), series.values(name), strict=True)
     return statistics.median(one / other if other else 0.0 for one, other in pairs)

@@ -1,4 +1,4 @@
-"""What was measured, as JSON and in print."""
+"""The results as JSON and as printed tables."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MEGABYTE = 1e6
 
 
 def saved(question: Question, variants: Sequence[Variant], series: Mapping[str, Series]) -> dict[str, Any]:
-    """A question's figures: times in seconds, memory in bytes; ratios to its first variant."""
+    """The figures of a question: times in seconds, memory in bytes, ratios to its first variant."""
     reference = series[variants[0].name]
     return {
         "question": question.key,
@@ -29,7 +29,7 @@ def saved(question: Question, variants: Sequence[Variant], series: Mapping[str, 
 
 
 def figures(series: Series, reference: Series) -> dict[str, Any]:
-    """Those of one variant."""
+    """The figures of one variant."""
     found: dict[str, Any] = {
         name: summary(series.values(name))
         for name in ("cpu", "wall", "p50", "p99", "grown", "peak")
@@ -44,7 +44,7 @@ def figures(series: Series, reference: Series) -> dict[str, Any]:
 
 
 def judge(bars: Sequence[Bar], results: Results) -> list[dict[str, Any]]:
-    """The bars of the questions that were asked."""
+    """The targets of the measured questions, and whether they are reached."""
     judged = []
     for bar in bars:
         if bar.question not in results:
@@ -61,7 +61,7 @@ def judge(bars: Sequence[Bar], results: Results) -> list[dict[str, Any]]:
 
 
 def cells(question: Mapping[str, Any], name: str, row: Mapping[str, Any]) -> list[str]:
-    """A variant's row, in the order of the columns."""
+    """The row of a variant, in the order of the columns."""
     factor = FACTORS[question["unit"]]
     result = [name]
     for what in ("cpu", "wall"):
@@ -79,7 +79,7 @@ WIDTHS = (11, 9, 15, 6, 9, 15, 6, 8, 8, 7, 8)
 
 
 def print_question(question: Mapping[str, Any]) -> None:
-    """Its table."""
+    """Print the table of a question."""
     each = "in all" if question["whole"] else "each"
     print(f"\n{question['title']} ({question['unit']}, {each}; x = {question['reference']} / this: more is better)")
     print("  " + "".join(f"{text:>{width}}" for text, width in zip(COLUMNS, WIDTHS, strict=True)))
@@ -91,7 +91,7 @@ def print_question(question: Mapping[str, Any]) -> None:
 
 
 def print_steps(steps: Mapping[str, float]) -> None:
-    """What a call consists of."""
+    """Print the steps of a call."""
     if steps:
         print("\nsteps, hot, without gRPC (us)")
     for name, microseconds in steps.items():
@@ -99,28 +99,28 @@ def print_steps(steps: Mapping[str, float]) -> None:
 
 
 def print_bars(bars: Sequence[Mapping[str, Any]]) -> None:
-    """What was promised, and what is kept of it."""
-    print(f"\n{'':70}{'bar':>10}{'measured':>10}{'spread':>16}")
+    """Print the targets, and whether they are reached."""
+    print(f"\n{'':70}{'target':>10}{'measured':>10}{'spread':>16}")
     for bar in bars:
         print(f"{bar['what']:70}{bar['sense']} {bar['limit']:>7,g}{measured(bar):>10}{spread(bar):>16}  {verdict(bar)}")
 
 
 def measured(bar: Mapping[str, Any]) -> str:
-    """The figure of a bar."""
+    """The measured figure of a target."""
     return "" if bar["median"] is None else number(bar["median"])
 
 
 def spread(bar: Mapping[str, Any]) -> str:
-    """Between the quartiles of its rounds."""
+    """The range between the quartiles of the rounds."""
     return "" if bar["median"] is None else f"{number(bar['low'])}-{number(bar['high'])}"
 
 
 def verdict(bar: Mapping[str, Any]) -> str:
-    """Whether a bar is reached, in a word."""
+    """Whether a target is reached, in words."""
     return {True: "reached", False: "NOT REACHED", None: "not measured"}[bar["reached"]]
 
 
 def number(value: float) -> str:
-    """Three digits or so."""
+    """The value as text, with about three digits."""
     size = abs(value)
     return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"

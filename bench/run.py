@@ -1,13 +1,13 @@
-"""What yandexgpt costs, against the stub that gRPC generates and against other clients: ``make bench``.
+"""Measures the cost of yandexgpt, compared with the stub that gRPC generates and with other clients: ``make bench``.
 
     python bench/run.py [--quick] [--only WORDS] [--no-rivals] [--json FILE] [--document]
     python bench/run.py --document --from FILE
 
-Every variant is a client process of its own, against a server process; all variants of a question are measured in
-rounds, forwards and backwards in turn. A measurement during which other processes took too much of the machine is
-repeated. What is printed are medians of the rounds, the spread between their quartiles, and ratios to the first
-variant. Times are the client's: CPU is user and system time of its process. The other clients are installed by pip into
-environments of their own, under .cache/bench, when first needed.
+Every variant is a separate client process, and the servers are separate processes too. All variants of a question are
+measured in rounds: in their order in one round, in reverse order in the next. A measurement is repeated if other
+processes took too much CPU time during it. The output has the medians of the rounds, the range between their quartiles,
+and the ratios to the first variant. All times are those of the client: CPU is the user and system time of its process.
+The other clients are installed by pip on first use, in separate environments under .cache/bench.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ import yandexgpt
 
 def main() -> None:
     """Measure, print, save."""
-    parser = argparse.ArgumentParser(description="What yandexgpt costs, against the raw stub and other clients.")
+    parser = argparse.ArgumentParser(description="The cost of yandexgpt, compared with the raw stub and other clients.")
     parser.add_argument(
-        "--quick", action="store_true", help="a few calls only, and no other clients, to see that it runs"
+        "--quick", action="store_true", help="only a few calls, and no other clients: a test that it runs"
     )
     parser.add_argument("--only", default="", metavar="WORDS", help="questions whose key or title has one of the words")
-    parser.add_argument("--no-rivals", action="store_true", help="leave out what has to be installed")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save what was measured")
+    parser.add_argument("--no-rivals", action="store_true", help="leave out the other clients")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results")
     parser.add_argument("--document", action="store_true", help="write docs/performance.md and its pictures")
-    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", help="measure nothing, take what was saved")
+    parser.add_argument("--from", type=Path, dest="source", metavar="FILE", help="measure nothing, read saved results")
     parser.add_argument("--docs", type=Path, default=environments.ROOT / "docs", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.source:
@@ -64,7 +64,16 @@ def main() -> None:
 
 
 def measure(plan: Plan, only: list[str], *, rivals: bool) -> dict[str, Any]:
-    """Everything, or what is asked for."""
+    """Measure all questions, or those selected.
+
+    Args:
+        plan: how much to measure.
+        only: words; empty: all questions. Otherwise, the questions with one of these words in their key or title.
+        rivals: whether to measure the other clients too.
+
+    Returns:
+        The results, as they are saved in JSON.
+    """
     environment = describe_environment()
     print(" ".join(f"{name} {value}" for name, value in environment.items()))
     began = time.monotonic()
@@ -102,7 +111,7 @@ def measure(plan: Plan, only: list[str], *, rivals: bool) -> dict[str, Any]:
 
 
 def can_run(variant: Variant, *, rivals: bool) -> bool:
-    """Whether a variant can be measured; if not for want of something, say so."""
+    """Whether a variant can be measured. If something that it needs is missing, print a line about it."""
     if variant.needs:
         method, parameter = variant.needs
         function = getattr(yandexgpt.Client, method, None)
@@ -124,7 +133,7 @@ def can_run(variant: Variant, *, rivals: bool) -> bool:
 def measure_calls(
     question: Question, variants: list[Variant], ports: dict[str, int], server_pids: list[int], plan: Plan
 ) -> dict[str, Series]:
-    """Calls of each variant, against the server."""
+    """Measure the calls of each variant."""
     calls = question.calls and max(1, round(question.calls / plan.hurry))
 
     def arguments(variant: Variant) -> list[str]:
@@ -154,14 +163,14 @@ def measure_calls(
 
 
 def prepare(run: Callable[..., Measurement], plan: Plan) -> int:
-    """Warm a client up; return how many calls of it take the time of a measurement."""
+    """Warm up a client; return the number of its calls that take the time of a measurement."""
     run(2)  # connects
     warm = 20 if plan is FULL else 2
     return max(2, round(plan.seconds / min(run(warm).wall / warm for _ in range(3))))
 
 
 def measure_starts(question: Question, variants: list[Variant], plan: Plan) -> dict[str, Series]:
-    """Fresh interpreters, each running the code of a variant."""
+    """Measure the code of each variant in new interpreters."""
     with tempfile.TemporaryDirectory() as bytecode:
         functions = {}
         for variant in variants:
@@ -173,14 +182,14 @@ def measure_starts(question: Question, variants: list[Variant], plan: Plan) -> d
 
 
 def measure_steps(plan: Plan) -> dict[str, float]:
-    """What a call consists of besides gRPC's work, in microseconds."""
+    """Measure the steps of a call without gRPC's work, in microseconds."""
     command = [sys.executable, str(HERE / "steps.py"), *(["--quick"] if plan is QUICK else [])]
     found: dict[str, float] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return found
 
 
 def describe_environment() -> dict[str, Any]:
-    """What the figures depend on."""
+    """The versions and the machine that the figures depend on."""
     return {
         "python": platform.python_version(),
         "grpcio": version("grpcio"),

@@ -1,4 +1,7 @@
-"""Ways to make many calls: each makes a run of something that makes one. This module needs nothing but Python."""
+"""Ways to make many calls: each turns a function that makes one call into a run.
+
+This module imports only the standard library.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 Run = Callable[[int, list[float]], str]
-"""Makes that many calls, notes how long each took (seconds), and returns the text of the last answer."""
+"""Makes a number of calls, appends the seconds of each to the list, and returns the text of the last answer."""
 
 
 def one_by_one(call: Callable[[], str]) -> Run:
-    """Each call after the one before it has ended."""
+    """Calls one after another."""
 
     def run(calls: int, times: list[float]) -> str:
         text = ""
@@ -27,13 +30,14 @@ def one_by_one(call: Callable[[], str]) -> Run:
 
 
 def in_loop(make: Callable[[], Callable[[], Awaitable[str]]], at_once: int | None = 1) -> Run:
-    """Calls in an event loop of their own, so many at once (None: all).
+    """Concurrent calls in a new event loop.
 
     Args:
-        make: makes the client, inside the loop, and returns what makes a call.
+        make: called in the event loop; makes the client, and returns a function that makes one call.
+        at_once: the number of concurrent calls; None: all calls.
     """
     loop = asyncio.new_event_loop()
-    atexit.register(lambda: loop.run_until_complete(loop.shutdown_asyncgens()))  # openai's client leaves some
+    atexit.register(lambda: loop.run_until_complete(loop.shutdown_asyncgens()))  # openai's client leaves some open
 
     async def made() -> Callable[[], Awaitable[str]]:
         return make()
@@ -63,7 +67,10 @@ def in_threads(call: Callable[[], str], at_once: int, *, queued: bool = False) -
     """Calls in a pool of threads.
 
     Args:
-        queued: each call is a task of the pool, as with ``Executor.map``; else each thread makes calls in a loop.
+        call: makes one call.
+        at_once: the number of threads.
+        queued: True: each call is a task of the pool, as with ``Executor.map``. False: each thread makes calls in a
+            loop.
     """
     pool = ThreadPoolExecutor(at_once)
 

@@ -1,7 +1,7 @@
-"""The servers of the benchmark: preserialised answers, at a few tens of microseconds a call.
+"""The fast servers of the benchmark: answers serialized in advance, at a few tens of microseconds per call.
 
-Every port has one answer. Started by ``run.py``: prints its ports as a line of JSON, and serves until its standard
-input ends.
+Every port has one answer. ``run.py`` starts this script. It prints its ports as a line of JSON, and serves until its
+standard input ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from http2 import Connection
 
 
 async def serve() -> None:
-    """A port for each answer, until standard input ends."""
+    """Serve each answer on its own port, until standard input ends."""
     loop = asyncio.get_running_loop()
     ports = {}
     for name, answer in grpc_answers().items():

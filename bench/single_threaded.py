@@ -1,12 +1,13 @@
-"""What gRPC's single-threaded streams cost and save: with a server that sends a packet a message, from many threads.
+"""Measures the cost of gRPC's single-threaded streams, with a server that sends each message in a separate packet.
 
     python bench/single_threaded.py [--rounds N] [--seconds S] [--only WORDS]
 
 With the option, the thread that reads a stream also drives it. Without it, every call has a thread of its own. Which is
-cheaper depends on how the messages come and on how many calls there are at once. Every variant is a process of its own,
-against one server process; they are measured in rounds, forwards and backwards in turn. Printed are, for each call or
-chunk, the medians of the client's CPU time (user and system, of the whole process) and of the wall time, and in
-brackets the least CPU time of all rounds, which other processes on the machine disturb less.
+cheaper depends on the arrival of the messages, and on the number of concurrent calls. Every variant is a separate
+process, against one server process. The variants are measured in rounds: in their order in one round, in reverse order
+in the next. For each call or chunk, the output has the medians of the client's CPU time (user and system, of the whole
+process) and of the wall time. In brackets is the lowest CPU time of all rounds, which depends less on other processes
+of the machine.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ OFF = ((grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 0),)
 
 @dataclass(frozen=True)
 class Scenario:
-    """What the server answers."""
+    """An answer of the server."""
 
     title: str
     every: float
-    """Seconds before the first message, and between two."""
+    """Seconds before each message."""
     stream: bool = False
 
 
@@ -60,7 +61,7 @@ SCENARIOS = {
 
 
 class Packets(Connection):
-    """Sends headers, each message and the trailers in packets of their own, each message when it is due."""
+    """Sends headers, each message and the trailers in separate packets, the messages at fixed intervals."""
 
     every = 0.0
 
@@ -73,7 +74,7 @@ class Packets(Connection):
             self._next(stream_id, asyncio.get_running_loop().time())
 
     def _next(self, stream_id: int, due: float) -> None:
-        """Send a message once it is due."""
+        """Send the next message at its time."""
         if self.every:
             asyncio.get_running_loop().call_at(due + self.every, self._send, stream_id, due + self.every)
         else:
@@ -94,7 +95,7 @@ class Packets(Connection):
 
 
 async def serve() -> None:
-    """A port for each scenario, until standard input ends."""
+    """Serve each scenario on its own port, until standard input ends."""
     from answers import Answer
 
     loop = asyncio.get_running_loop()
@@ -139,7 +140,10 @@ LABELS = {
 
 
 def work(variant: str, ports: dict[str, int]) -> None:
-    """A client process: reads a scenario, a number of threads and of seconds a line; answers with what they took."""
+    """Run a client process.
+
+    Each line of standard input is a scenario, a number of threads, and seconds. Each line of output is its figures.
+    """
     calls = {
         name: VARIANTS[variant](f"127.0.0.1:{ports[name]}", stream=scenario.stream)
         for name, scenario in SCENARIOS.items()
@@ -173,7 +177,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of each measurement, about")
+    parser.add_argument("--seconds", type=float, default=1.0, help="approximate time of each measurement")
     parser.add_argument("--only", default="", metavar="WORDS", help="variants, separated by spaces")
     parser.add_argument("--role", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -218,7 +222,7 @@ def main() -> None:
 
 
 def process(role: str) -> Any:
-    """This script in a process of its own, which ends when its standard input is closed."""
+    """Run this script in a separate process, which ends when its standard input is closed."""
     command = [sys.executable, str(Path(__file__).resolve()), "--role", role]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

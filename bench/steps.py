@@ -1,9 +1,9 @@
-"""What yandexgpt does around gRPC's own work, step by step: the least time that each took, in microseconds.
+"""Measures the steps of yandexgpt without gRPC's own work: the lowest time of each, in microseconds.
 
     python bench/steps.py
 
-Prints JSON, for ``run.py``. Steps are timed hot, in a tight loop; between two calls of gRPC, with the caches full of
-its work and the kernel's, they take some twice as long.
+Prints JSON, for ``run.py``. Steps are timed in a tight loop. Between two calls of gRPC, when the CPU caches contain the
+data of gRPC and the kernel, they take about twice as long.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from yandexgpt._rpc.call import CallOptions
 from yandexgpt._rpc.methods import TextGenerationService
 
 PRECISION = (200, 100)
-"""Turns of a loop, and loops, of which the fastest counts."""
+"""The iterations of a loop, and the number of loops. The fastest loop counts."""
 QUICK_PRECISION = (5, 2)
 
 
 class NoCall:
-    """In place of a call of gRPC: the answer is there at once."""
+    """Replaces a call of gRPC: the answer is available immediately."""
 
     def __init__(self, messages: list[CompletionResponse]) -> None:
         self._messages = messages
@@ -45,17 +45,17 @@ class NoCall:
         return iter(self._messages)
 
     def initial_metadata(self) -> tuple[()]:
-        """Nothing."""
+        """No metadata."""
         return ()
 
     trailing_metadata = initial_metadata
 
     def cancel(self) -> None:
-        """Nothing."""
+        """Does nothing."""
 
 
 def without_grpc(messages: list[CompletionResponse]) -> yandexgpt.Client:
-    """A client whose calls end where gRPC's would begin. This reaches inside: it is for measuring only."""
+    """A client whose calls do not reach gRPC. This uses private parts of the package, for measurements only."""
     client = yandexgpt.Client(**options("127.0.0.1:1"))
     invoker = client._invoker
     holder = invoker.begin(TextGenerationService.Completion, "-", CallOptions())
@@ -66,7 +66,7 @@ def without_grpc(messages: list[CompletionResponse]) -> yandexgpt.Client:
 
 
 def steps() -> dict[str, tuple[Callable[[], Any], int]]:
-    """By what it is: a function, and among how many chunks its time is shared."""
+    """By name of the step: a function, and the number of chunks that its time is divided by."""
     whole = CompletionResponse.FromString(message(TEXT, final=True)[5:])
     last = CompletionResponse.FromString(message(LONG, final=True)[5:])
     before = CompletionResponse.FromString(message(LONG[:-11], final=False)[5:])

@@ -1,11 +1,11 @@
-"""What is asked and what is answered, for every client: this module needs nothing but Python."""
+"""The requests and answers for all clients. This module imports only the standard library."""
 
 from __future__ import annotations
 
 import os
 
 HURRY = float(os.environ.get("BENCH_HURRY", "1"))
-"""How much faster than it should a paced answer comes, and a slow reader reads: for a quick run."""
+"""The factor by which answers with fixed intervals, and slow readers, are faster: for a quick run."""
 
 FOLDER = "b1g0123456789abcdefg"
 KEY = "a-key-of-a-service-account"
@@ -22,7 +22,7 @@ MANY_PARTIALS = 1_000
 
 
 def repeated(characters: int) -> str:
-    """So many characters of text; Cyrillic takes two bytes a letter."""
+    """A text of this length in characters; a Cyrillic letter takes two bytes."""
     return (WORDS * (characters // len(WORDS) + 1))[:characters]
 
 
@@ -34,14 +34,14 @@ LONG = repeated(11_000)
 
 FIRST_CHARACTERS = len(LONG) // PARTIALS
 FIRST = LONG[:FIRST_CHARACTERS]
-"""The first partial of it."""
+"""The first of its partials."""
 
 
 def growing(text: str, partials: int) -> list[str]:
-    """The text as the service writes it: each partial holds all that there is so far."""
+    """The text as the service sends it: each partial contains the whole text so far."""
     return [text[: len(text) * n // partials] for n in range(1, partials + 1)]
 
 
 def pieces(text: str, partials: int) -> list[str]:
-    """The text as an OpenAI-compatible service writes it: each piece holds what is new."""
+    """The text as an OpenAI-compatible service sends it: each piece contains only new text."""
     return [text[len(text) * (n - 1) // partials : len(text) * n // partials] for n in range(1, partials + 1)]

@@ -1,8 +1,8 @@
-"""A client process of the benchmark: one client, kept as long as the process.
+"""A client process of the benchmark, which uses one client for its whole life.
 
     python bench/worker.py MODULE QUESTION VARIANT TARGET TEXT
 
-Reads from standard input how many calls to make, a number a line, and answers each line with what they took, as JSON.
+Each line of standard input is a number of calls to make. The answer to each line is their measurement, as JSON.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ def main(module: str, question: str, variant: str, target: str, text: str) -> No
 
 
 def memory(name: str) -> int | None:
-    """What this process has in memory (bytes); None where /proc does not say."""
+    """The memory of this process in bytes; None if /proc is not available.
+
+    Args:
+        name: a field of ``/proc/self/status``.
+    """
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith(f"{name}:"):
@@ -44,7 +48,7 @@ def memory(name: str) -> int | None:
 
 
 def forget_peak() -> None:
-    """Have VmHWM count from now."""
+    """Reset VmHWM, the peak of the memory, to the current memory."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

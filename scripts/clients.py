@@ -1,11 +1,11 @@
-"""Run other people's clients, unchanged, against the emulator: `make test-clients`.
+"""Run third-party clients, unchanged, against the emulator: `make test-clients`.
 
     python scripts/clients.py [WORD ...]
 
-Every client has an environment of its own, made for it and thrown away, with the versions in requirements/clients.txt,
-and a program in tests/clients that prints a line for each feature seen working. It runs against an emulator in
-plaintext and one with TLS. WORDs choose the clients whose names hold one of them. Last come the samples of Yandex
-Cloud's guides, where those are at hand: see scripts/guides.py.
+Every client has a temporary environment with the versions in requirements/clients.txt, and a program in tests/clients
+that prints a line for each feature that works. The program runs against an emulator in plaintext and one with TLS.
+WORDs select the clients whose names contain one of them. The samples of Yandex Cloud's guides run last, if the guides
+are available: see scripts/guides.py.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from yandexgpt.emulator import Emulator
 
 PROGRAMS = ROOT / "tests" / "clients"
 AT_ONCE = 3
-"""Environments made, and programs run, at the same time."""
+"""The number of clients that are checked at the same time."""
 
 
 @dataclass(frozen=True)
 class Client:
-    """Whose client it is, and what runs it.
+    """A client, and its program.
 
     Attributes:
         program: the file in tests/clients.
-        packages: what it needs, as named in requirements/clients.txt; without any, it runs where this script does.
-        plaintext: whether it can do without TLS.
-        command: what has to be on the machine.
-        operation_time: seconds that asynchronous requests take: long enough for it to have to wait.
+        packages: the packages to install, as named in requirements/clients.txt; none: the current interpreter is used.
+        plaintext: whether it works without TLS.
+        command: a command that must be installed on the machine.
+        operation_time: seconds that asynchronous requests take: long enough that the client has to wait.
     """
 
     program: str
@@ -50,14 +50,14 @@ class Client:
 CLIENTS = {
     "langchain-community": Client("langchain_client.py", ("langchain-community", "yandexcloud"), plaintext=False),
     "yandex-ai-studio-sdk": Client("sdk_client.py", ("yandex-ai-studio-sdk", "yandexcloud", "pydantic")),
-    "openai": Client("openai_client.py", ("openai", "pydantic"), operation_time=2.5),  # to be in time to cancel one
+    "openai": Client("openai_client.py", ("openai", "pydantic"), operation_time=2.5),  # enough time to cancel one
     "stubs of yandexcloud": Client("stubs_client.py", ("yandexcloud",)),
     "curl": Client("curl_client.py", command="curl"),
 }
 
 
 def main() -> int:
-    """Run every client; return 0 if all went well."""
+    """Run every client; return 0 if no check failed."""
     words = sys.argv[1:]
     checks: dict[str, Callable[[Path], str]] = {
         name: lambda place, client=client: check(place, client)  # type: ignore[misc]
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def check(place: Path, client: Client) -> str:
-    """Run a client's program, in plaintext and with TLS; say what it has seen."""
+    """Run a client's program, in plaintext and with TLS; return the features that work."""
     if client.command and shutil.which(client.command) is None:
         raise Failed(f"there is no {client.command} on this machine: install it")
     python = environment(place, pins(client.packages, "clients.txt")) if client.packages else sys.executable
@@ -81,7 +81,7 @@ def check(place: Path, client: Client) -> str:
 
 
 def against_emulator(python: str, client: Client, *, tls: bool) -> str:
-    """Run a program against an emulator of its own; return the features seen."""
+    """Run a program against a new emulator; return the features that work."""
     name = "TLS" if tls else "plaintext"
     emulator = Emulator(
         tls=tls, http_port=0, authorization="Api-Key test-clients", operation_time=client.operation_time

@@ -1,8 +1,8 @@
-"""Try the package where others will: on both ends of its dependency ranges, and beside `yandexcloud`.
+"""Test the package with the lowest and highest versions of its dependencies, and together with `yandexcloud`.
 
     python scripts/compat.py
 
-Every check has an environment of its own, made for it and thrown away. One line says how each went.
+Every check has a temporary environment, and prints its result in one line.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / "requirements"
 LIMIT_SECONDS = 900
-"""For one installation, or one run of the suite."""
+"""The limit for one installation, or one run of the suite."""
 NEIGHBOURS = ("0.413.0", "0.389.0")
-"""Versions of `yandexcloud`: one that carries our files as they are, one whose copies differ from ours."""
+"""Versions of `yandexcloud`: one with the same files as ours, one whose files differ from ours."""
 
 
 class Failed(Exception):  # noqa: N818 - the outcome of a check, not an error of the script
@@ -30,7 +30,7 @@ class Failed(Exception):  # noqa: N818 - the outcome of a check, not an error of
 
 
 def main() -> int:
-    """Run every check; return 0 if all went well."""
+    """Run every check; return 0 if none failed."""
     checks: dict[str, Callable[[Path], str]] = {
         "lowest.txt holds the lower ends of the ranges": lambda _: lowest_is_lowest(),
         "the suite on the lowest versions": lambda place: suite(
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def report(name: str, check: Callable[[Path], str]) -> bool:
-    """Run one check in a directory of its own and print a line about it."""
+    """Run one check in a temporary directory and print a line with its result."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="yandexgpt-compat-") as place:
         try:
@@ -57,7 +57,7 @@ def report(name: str, check: Callable[[Path], str]) -> bool:
 
 
 def lowest_is_lowest() -> str:
-    """Compare `lowest.txt` with what `pyproject.toml` promises; a missing patch number may be any."""
+    """Compare `lowest.txt` with the lower bounds in `pyproject.toml`; if a bound has no patch number, any matches."""
     table = (ROOT / "pyproject.toml").read_text().partition("\n[project]\n")[2].partition("\n[tool.")[0]
     lower = dict(re.findall(r'"([a-z][\w-]*)(?:\[[\w,]+\])?>=([\d.]+)', re.sub(r"(?m)^requires-python.*$", "", table)))
     pinned = dict(re.findall(r"(?m)^([\w-]+)==([\d.]+)", (REQUIREMENTS / "lowest.txt").read_text()))
@@ -69,7 +69,7 @@ def lowest_is_lowest() -> str:
 
 
 def suite(place: Path, choice: list[str], marks: str) -> str:
-    """Run the tests on the package as built, with the pinned test tools and the chosen dependencies.
+    """Run the tests on the built package, with the pinned test tools and the chosen dependencies.
 
     Args:
         marks: which tests, as an argument of pytest. The tests of the generator (``gen``) have their own toolchain, so
@@ -91,7 +91,7 @@ def extras() -> list[str]:
 
 
 def versions(python: str, names: set[str]) -> str:
-    """Say what is installed."""
+    """Return the installed versions as text."""
     frozen = run([python, "-m", "pip", "--disable-pip-version-check", "freeze"])
     found = (line for line in frozen.splitlines() if line.partition("==")[0] in names)
     return ", ".join(line.replace("==", " ") for line in found)
@@ -153,7 +153,9 @@ BESIDE = """
 
 
 def beside(place: Path, version: str) -> str:
-    """Import both packages in either order; each must make a call, and theirs must see what it sees alone."""
+    """Import both packages in both orders. Each must make a call, and `yandexcloud` must see the same descriptors as
+    without this package.
+    """
     python = environment(place, [f"yandexcloud=={version}", str(ROOT)])
     program = place / "beside.py"
     program.write_text(textwrap.dedent(BESIDE))
@@ -166,7 +168,7 @@ def beside(place: Path, version: str) -> str:
 
 
 def environment(place: Path, requirements: list[str]) -> str:
-    """Make an environment with something installed; return its interpreter."""
+    """Make an environment with the requirements installed; return its interpreter."""
     run([sys.executable, "-m", "venv", str(place / "venv")])
     python = str(place / "venv" / "bin" / "python")
     run([python, "-m", "pip", "--quiet", "--disable-pip-version-check", "--no-input", "install", *requirements])
@@ -174,18 +176,18 @@ def environment(place: Path, requirements: list[str]) -> str:
 
 
 def pins(packages: Iterable[str], file: str) -> list[str]:
-    """The lines for these packages of a file in requirements."""
+    """The pinned requirements of these packages in a file of the directory requirements."""
     pinned = dict(re.findall(r"(?m)^([\w-]+)==(\S+)", (REQUIREMENTS / file).read_text()))
     return [f"{package}=={pinned[package]}" for package in packages]
 
 
 def cleared() -> dict[str, str]:
-    """Empty values for the variables of a developer's own account and network."""
+    """Empty values for the environment variables of a developer's account and proxies."""
     return {name: "" for name in os.environ if re.fullmatch(r"(?i)(yc_.*|((https?|all)_)?proxy)", name)}
 
 
 def run(command: list[str], place: Path = ROOT, variables: Mapping[str, str] | None = None) -> str:
-    """Run a command in a directory, away from the caller's own modules; return what it printed."""
+    """Run a command in a directory, without the caller's PYTHONPATH and virtual environment; return its output."""
     surroundings = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     surroundings |= variables or {}
     try:
@@ -196,7 +198,7 @@ def run(command: list[str], place: Path = ROOT, variables: Mapping[str, str] | N
         raise Failed(f"no end within {LIMIT_SECONDS} s: {' '.join(command[1:4])}") from expired
     if done.returncode:
         said = (done.stdout + done.stderr).strip()
-        names = re.findall(r"(?m)^(?:FAILED|ERROR) .*", said)  # of tests, which the end alone may not show
+        names = re.findall(r"(?m)^(?:FAILED|ERROR) .*", said)  # of tests; the end of the output may not show them
         words = textwrap.indent("\n".join((*names, said[-4000:])), "       ")
         raise Failed(f"{' '.join(command[1:4])} gave {done.returncode}\n{words}\n      ")
     return done.stdout

@@ -1,4 +1,4 @@
-"""Send the emulator whatever can be sent, and see that it stands.
+"""Send generated requests, valid and invalid, to the emulator, and check that it keeps working.
 
     python scripts/fuzz.py --seconds 180
 
@@ -33,13 +33,16 @@ with Emulator(http_port=0, authorization={KEY!r}) as emulator:
     sys.stdin.read()
 """
 RULES_BETWEEN_FIELDS = "positive_data_acceptance"
-"""A tool choice has to name a tool, a token to be known: a schema cannot say so, and such requests are refused."""
+"""This check is excluded: the emulator refuses some requests that the schema allows. A schema cannot express that a
+tool choice must name a tool, or that a token must be known."""
 
 
 def main() -> int:
-    """Fuzz for as long as asked; return 0 if nothing was found."""
+    """Fuzz for the given time; return 0 if nothing was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=180, help="for all of it, half by the document (default: 180)")
+    parser.add_argument(
+        "--seconds", type=int, default=180, help="for the whole run, half of it by the document (default: 180)"
+    )
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory(prefix="yandexgpt-fuzz-") as place:
         python = environment(Path(place), ["-r", str(REQUIREMENTS / "fuzz.txt"), f"{ROOT}[auth,emulator]"])
@@ -51,7 +54,7 @@ def main() -> int:
 
 
 def report(name: str, check: Callable[[], str]) -> bool:
-    """Run one check and print a line about it."""
+    """Run one check and print a line with its result."""
     began = time.monotonic()
     try:
         outcome, detail = "ok", check()
@@ -62,7 +65,7 @@ def report(name: str, check: Callable[[], str]) -> bool:
 
 
 def by_document(python: str, place: Path, seconds: int) -> str:
-    """Let schemathesis try the REST face."""
+    """Let schemathesis test the REST interface."""
     with emulator(python) as (endpoint, url):
         command = [str(Path(python).with_name("schemathesis")), "run", f"{url}/openapi.json", "--no-color"]
         command += ["--header", f"Authorization: {KEY}", "--header", "Accept: application/x-ndjson, application/json"]
@@ -74,20 +77,20 @@ def by_document(python: str, place: Path, seconds: int) -> str:
 
 
 def by_hypothesis(python: str, seconds: float) -> str:
-    """Let `tests/emulator/fuzzing.py` try both faces, each for so many seconds."""
+    """Let `tests/emulator/fuzzing.py` test gRPC and HTTP, each for a number of seconds."""
     with emulator(python) as (endpoint, url):
         return tell_alive(python, endpoint, url, seconds)
 
 
 def tell_alive(python: str, endpoint: str, url: str, seconds: float = 0.0) -> str:
-    """Fuzz the emulator; it has to answer a right request on each face afterwards."""
+    """Fuzz the emulator. Afterwards it must answer a valid request on each interface."""
     arguments = ["--endpoint", endpoint, "--http-url", url, "--seconds", str(seconds)]
     return run([python, str(ROOT / "tests" / "emulator" / "fuzzing.py"), *arguments]).strip()
 
 
 @contextmanager
 def emulator(python: str) -> Iterator[tuple[str, str]]:
-    """An emulator in a process of its own, which must not complain: its gRPC endpoint and its HTTP address."""
+    """Run an emulator in a separate process, which must print no error; yield its gRPC endpoint and HTTP address."""
     with tempfile.TemporaryFile("w+") as complaints:
         process = subprocess.Popen(
             [python, "-c", SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, text=True

@@ -1,12 +1,12 @@
-"""Regenerate `src/yandexgpt/_proto` from the interface pinned in `proto/cloudapi.toml`: all of it, or nothing.
+"""Regenerate `src/yandexgpt/_proto` from the interface pinned in `proto/cloudapi.toml`: all stubs, or none on an error.
 
     python scripts/gen.py                        # the pinned commit of the pinned repository
     python scripts/gen.py --source wheel         # its descriptors, from the package index
     python scripts/gen.py --source DIR_OR_URL    # the pinned commit of another copy of the repository
-    python scripts/gen.py --ref master           # another commit; moves the pin if all goes well
+    python scripts/gen.py --ref master           # another commit; moves the pin if there is no error
     python scripts/gen.py --source wheel --check # change nothing, fail if the stubs on disk differ
 
-Runs on any supported Python with nothing installed: it makes an environment of its own under `.cache`.
+It runs on any supported Python without other packages, and makes its own environment under `.cache`.
 """
 
 from __future__ import annotations
@@ -31,20 +31,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-if TYPE_CHECKING:  # protobuf is there once the script runs inside its own environment
+if TYPE_CHECKING:  # protobuf is installed only in the script's own environment
     from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "yandexgpt._proto"
-"""Where the stubs live: every module name inside them starts with it."""
+"""The package of the stubs: the prefix of all their module names."""
 OURS = "yandex/"
-"""The files that are generated; what lies under `google/` comes from installed packages when the stubs are imported."""
+"""The prefix of the generated files. The stubs import the files under `google/` from installed packages."""
 WORDS_KEPT = 20
-"""Lines of another program's output that are worth showing."""
+"""The number of lines of another program's output to show."""
 
 
-class Failure(Exception):  # noqa: N818 - nothing here is a programming error
-    """What went wrong, in one line; `words` are another program's own, shown beneath."""
+class Failure(Exception):  # noqa: N818 - it is never a programming error
+    """An error that ends the script.
+
+    Args:
+        line: a description in one line.
+        words: the output of another program, shown below it.
+    """
 
     def __init__(self, line: str, words: str = "") -> None:
         super().__init__(line)
@@ -87,7 +92,7 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """Read the command line; an empty value means the same as none, as make passes it."""
+    """Read the command line. An empty value means no value, because make passes empty values."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--source", default="", help="URL, git directory, checkout, `wheel`, or a .whl file")
     parser.add_argument("--ref", default="", help="branch, tag or commit to move the pin to")
@@ -105,15 +110,15 @@ def arguments() -> argparse.Namespace:
 
 
 def absolute(path: str) -> Path:
-    """Make a path independent of the directory a step runs in; links stay (a venv's python is one)."""
+    """Make a path absolute, without resolving symbolic links: the python of a venv is one."""
     return Path(path).expanduser().absolute()
 
 
-# The environment: made once, then the script starts again inside it.
+# The environment: made once, then the script restarts in it.
 
 
 def environment(cache: Path, limit: float) -> Path:
-    """Make the generator's environment unless it is there; return its interpreter."""
+    """Make the generator's environment unless it exists; return its interpreter."""
     requirements = ROOT / "requirements" / "gen.txt"
     place, recipe = cache / "gen-venv", f"{sys.version}\n{requirements.read_text()}"
     python, stamp = place / "bin" / "python", place / ".complete"
@@ -133,8 +138,9 @@ PIP = ["--quiet", "--disable-pip-version-check", "--no-input"]
 
 
 def enter(python: Path) -> NoReturn:
-    """Go on in the generator's environment, away from the user's own PYTHONPATH."""
-    # protobuf in pure Python writes options in the order of their numbers, as protoc does; the faster one reverses it.
+    """Restart the script in the generator's environment, without the user's PYTHONPATH."""
+    # protobuf in pure Python writes options in the order of their numbers, as protoc does. The faster implementation
+    # reverses the order.
     settings = {**os.environ, IMPLEMENTATION: "python"}
     try:
         os.execve(python, [str(python), "-I", __file__, *sys.argv[1:], "--inside"], settings)
@@ -143,7 +149,7 @@ def enter(python: Path) -> NoReturn:
 
 
 def require_generator(pin: Pin) -> None:
-    """Refuse any generator but the pinned one: another version writes other bytes, with other version floors."""
+    """Refuse any other generator than the pinned one: another version generates other code and version requirements."""
     try:
         found = importlib.metadata.version(pin.generator)
     except importlib.metadata.PackageNotFoundError:
@@ -157,7 +163,7 @@ def require_generator(pin: Pin) -> None:
 
 @dataclass(frozen=True)
 class Pin:
-    """What `proto/cloudapi.toml` says."""
+    """The contents of `proto/cloudapi.toml`."""
 
     text: str
     repository: str
@@ -172,7 +178,11 @@ class Pin:
 
     @classmethod
     def read(cls, path: Path) -> Pin:
-        """Read the file, or say what is wrong with it."""
+        """Read the file.
+
+        Raises:
+            Failure: the file cannot be read, or is invalid.
+        """
         try:
             return cls.parse(path.read_text())
         except OSError as error:
@@ -184,7 +194,7 @@ class Pin:
 
     @classmethod
     def parse(cls, text: str) -> Pin:
-        """Read the file's text."""
+        """Parse the text of the file."""
         name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
         try:
             data = importlib.import_module(name).loads(text)
@@ -205,7 +215,7 @@ class Pin:
         )
 
     def moved(self, interface: Interface) -> Pin:
-        """Return the pin on another commit; the text keeps its order, its comments and everything else."""
+        """Return the pin on another commit. Everything else in its text stays, with its order and comments."""
         lines, section = [], ""
         for line in self.text.splitlines():
             if opening := re.match(r"\[(\w+)\]", line):
@@ -222,12 +232,12 @@ class Pin:
         return moved
 
 
-# Steps 1 and 2: descriptors, from text or from a wheel.
+# Steps 1 and 2: descriptors, from source text or from a wheel.
 
 
 @dataclass(frozen=True)
 class Interface:
-    """Descriptors of the files to generate, normalised, with everything they import."""
+    """The normalized descriptors of the files to generate, and of their imports."""
 
     origin: str
     commit: str
@@ -238,7 +248,7 @@ class Interface:
 
 
 def obtain(pin: Pin, options: argparse.Namespace, work: Path) -> Interface:
-    """Take the descriptors from where the options say."""
+    """Get the descriptors from the source that the options name."""
     commit, date = pin.commit, ""
     if options.source == "wheel" or options.source.endswith(".whl"):
         if options.ref not in ("", pin.commit):
@@ -255,10 +265,10 @@ def obtain(pin: Pin, options: argparse.Namespace, work: Path) -> Interface:
 
 
 def clone(pin: Pin, options: argparse.Namespace, work: Path) -> tuple[Path, str, str]:
-    """Fetch one commit, without history and without what protoc does not read; return its tree, name and date.
+    """Fetch one commit, without its history and without files that protoc does not read; return its tree, id and date.
 
-    The pinned repository's own commit is kept, so that the next run needs no network. Any other source is asked
-    each time: it was named because its answer matters.
+    The pinned commit of the pinned repository is cached, so the next run needs no network. Any other source is fetched
+    in each run, because it was named explicitly.
     """
     kept = options.cache / "cloudapi"
     if not options.source and not options.ref and (kept / pin.commit).is_dir():
@@ -275,7 +285,7 @@ def clone(pin: Pin, options: argparse.Namespace, work: Path) -> tuple[Path, str,
     if (made := git("init", "--quiet", "--template=")).returncode:
         raise Failure(f"git cannot make a repository: {last_error(made.stderr)}")
     git("config", "remote.origin.url", source)
-    # No symbolic links: nothing in the tree may point out of it. No prompts: see Git.
+    # No symbolic links: they could point outside the tree. No prompts: see Git.
     git("config", "core.symlinks", "false")
     git("config", "core.sparseCheckout", "true")
     wanted = {root.partition("/")[0] for root in pin.roots} | {path for path in pin.include if path != "."}
@@ -297,7 +307,7 @@ def clone(pin: Pin, options: argparse.Namespace, work: Path) -> tuple[Path, str,
 
 
 def fetch(git: Git, source: str, ref: str) -> str:
-    """Fetch `ref` alone, or, from a server that gives out no commit by its id, everything; return the commit's id."""
+    """Fetch only `ref`, or everything if the server does not serve commits by their id; return the commit's id."""
     partial = ["fetch", "--quiet", "--no-tags", "--filter=blob:none"]
     name = "FETCH_HEAD"
     fetched = git(*partial, "--depth=1", "origin", ref)
@@ -313,12 +323,12 @@ def fetch(git: Git, source: str, ref: str) -> str:
 
 
 class Git:
-    """git in one directory, with settings of its own: it never asks, and the user's cannot change what it does."""
+    """git in one directory. It never prompts, and the user's settings do not apply."""
 
     def __init__(self, directory: Path, work: Path, limit: float) -> None:
         directory.mkdir()
         settings = work / "gitconfig"
-        # A copy that belongs to somebody else is still a fine source: every file's digest is checked.
+        # A repository that belongs to another user is allowed: the digest of every file is checked.
         settings.write_text("[safe]\n\tdirectory = *\n[http]\n\tlowSpeedLimit = 1000\n\tlowSpeedTime = 60\n")
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         kept.pop("SSH_ASKPASS", None)
@@ -333,7 +343,7 @@ class Git:
 
 
 def compile_text(tree: Path, commit: str, pin: Pin, work: Path) -> dict[str, FileDescriptorProto]:
-    """Let protoc read the roots and what they import."""
+    """Let protoc read the roots and their imports."""
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     includes = [path for name in pin.include if (path := tree / name).is_dir()]
@@ -352,14 +362,14 @@ def compile_text(tree: Path, commit: str, pin: Pin, work: Path) -> dict[str, Fil
 
 
 def protoc(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run the pinned generator; what its logging library says beside its own messages is dropped."""
+    """Run the pinned generator; drop the messages of its logging library."""
     done = run([sys.executable, "-I", "-m", "grpc_tools.protoc", *command], limit=120)
     done.stderr = re.sub(r"^(?:[IWEF]\d{4} |WARNING: All log messages).*\n?", "", done.stderr, flags=re.MULTILINE)
     return done
 
 
 def download(pin: Pin, options: argparse.Namespace, work: Path) -> Path:
-    """Fetch the wheel, without its dependencies and into a directory of its own, unless it is there."""
+    """Download the wheel without its dependencies to a separate directory, unless it exists there."""
     place: Path = options.cache / pin.wheel.replace("==", "-")
     if not place.is_dir():
         partial = work / "wheel"
@@ -373,7 +383,7 @@ def download(pin: Pin, options: argparse.Namespace, work: Path) -> Path:
 
 
 def read_wheel(wheel: Path, pin: Pin) -> dict[str, FileDescriptorProto]:
-    """Read the serialized descriptors out of generated modules, without importing any."""
+    """Read the serialized descriptors from generated modules, without importing the modules."""
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
     files: dict[str, FileDescriptorProto] = {}
@@ -403,7 +413,7 @@ def read_wheel(wheel: Path, pin: Pin) -> dict[str, FileDescriptorProto]:
 
 
 def google_files(files: Mapping[str, FileDescriptorProto]) -> dict[str, FileDescriptorProto]:
-    """Take what is imported from Google from the packages that ship it, as the stubs do when they are imported."""
+    """Get imported files of Google from the packages that ship them, as the stubs do when they are imported."""
     from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
     google: dict[str, FileDescriptorProto] = {}
@@ -433,7 +443,7 @@ def google_files(files: Mapping[str, FileDescriptorProto]) -> dict[str, FileDesc
 def normalised(
     files: Mapping[str, FileDescriptorProto], google: Mapping[str, FileDescriptorProto]
 ) -> dict[str, FileDescriptorProto]:
-    """Bring descriptors to one form, whoever compiled them: the same interface must give the same bytes."""
+    """Normalize descriptors, so that the same interface gives the same bytes, whatever compiled it."""
     from google.protobuf.descriptor_pool import DescriptorPool
     from google.protobuf.message_factory import GetMessageClass
 
@@ -443,8 +453,8 @@ def normalised(
             pool.AddSerializedFile(file.SerializeToString())
     except TypeError as error:
         raise Failure(f"{file.name} does not fit its imports: {error}") from error
-    # A message class of this pool knows the interface's own options, so it writes them in the order of their numbers;
-    # text keeps them in the order they were written in.
+    # A message class of this pool knows the options of the interface, so it serializes them in the order of their
+    # numbers. Descriptors that are compiled from text have them in the order of the text.
     knowing = GetMessageClass(pool.FindMessageTypeByName("google.protobuf.FileDescriptorProto"))
     result = {}
     for name, file in files.items():
@@ -454,7 +464,7 @@ def normalised(
         for message in messages_in(plain.message_type):
             fields += [*message.field, *message.extension]
         for each in fields:
-            # protoc spells out in a descriptor set what it leaves out in generated code.
+            # protoc writes default JSON names to descriptor sets, and omits them in generated code.
             if each.json_name == re.sub("_+(.?)", lambda found: found[1].upper(), each.name):
                 each.ClearField("json_name")
         result[name] = plain
@@ -480,16 +490,16 @@ def require_digests(pin: Pin, interface: Interface) -> None:
             raise Failure(f"the digest of {name} in {interface.origin} differs from the pin")
 
 
-# Steps 3 and 4: stubs in a package and a descriptor pool of their own.
+# Steps 3 and 4: stubs in a separate package and descriptor pool.
 
 
 def module_of(proto: str) -> str:
-    """Return the module that protoc makes of a file."""
+    """Return the name of the module that protoc generates for a file."""
     return proto.removesuffix(".proto").replace("-", "_").replace("/", ".") + "_pb2"
 
 
 def generate(interface: Interface, work: Path) -> Path:
-    """Generate the stubs from the descriptors; return the directory that holds them."""
+    """Generate the stubs from the descriptors; return their directory."""
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
     top = work / "staged"
@@ -526,13 +536,13 @@ def generate(interface: Interface, work: Path) -> Path:
 def relocated(source: str, module: str) -> str:
     """Move a generated module under PACKAGE, and its descriptors and classes out of the default pool."""
     source = re.sub(r"^from (?=yandex[. ])", f"from {PACKAGE}.", source, flags=re.MULTILINE)
-    source = source.replace(f"'{module}'", f"'{PACKAGE}.{module}'")  # the name that pickle looks classes up by
+    source = source.replace(f"'{module}'", f"'{PACKAGE}.{module}'")  # the module name that pickle uses
     if "_descriptor_pool.Default()" in source:
         source = source.replace("_descriptor_pool.Default()", "_POOL")
         unneeded = (
             r"^from google\.protobuf import (?:descriptor_pool|symbol_database) as .*\n"
             r"|^_sym_db = .*\n"
-            r"|^from google\.[\w.]+ import \w+ as google_dot_.*\n"  # in the pool already
+            r"|^from google\.[\w.]+ import \w+ as google_dot_.*\n"  # already in the pool
         )
         source = re.sub(unneeded, "", source, flags=re.MULTILINE)
         builder = "from google.protobuf.internal import builder as _builder\n"
@@ -541,7 +551,7 @@ def relocated(source: str, module: str) -> str:
 
 
 def strict(types: str) -> str:
-    """Mend what a strict type checker finds in the generator's `.pyi`."""
+    """Correct the generator's `.pyi` for strict type checkers."""
     types = re.sub(r"^(\w+): _ClassVar\[int\]", r"\1: int", types, flags=re.MULTILINE)
     return types.replace("_Mapping]", "_Mapping[str, _Any]]").replace(
         "from typing import ", "from typing import Any as _Any, "
@@ -593,7 +603,7 @@ BUILDER: _types.ModuleType = _private_builder()
 
 
 def package_source(interface: Interface) -> str:
-    """Write the package that owns the pool, filled with the files of Google's that the interface imports."""
+    """Return the source of the package that owns the pool, with the files of Google that the interface imports."""
     imported = {name for file in interface.files.values() for name in file.dependency if name in interface.google}
     modules = [module_of(name).rpartition(".") for name in sorted(imported)]
     return PACKAGE_SOURCE.format(
@@ -603,7 +613,7 @@ def package_source(interface: Interface) -> str:
 
 
 def message_homes(files: Iterable[FileDescriptorProto]) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield each message's full name, with the module and the dotted class that stand for it."""
+    """Yield the full name of each message, with the module and the qualified name of its class."""
 
     def visit(messages: Iterable[DescriptorProto], outer: str) -> Iterator[str]:
         for message in messages:
@@ -617,7 +627,7 @@ def message_homes(files: Iterable[FileDescriptorProto]) -> Iterator[tuple[str, t
 
 
 def grpc_types(file: FileDescriptorProto, homes: Mapping[str, tuple[str, str]]) -> str:
-    """Write the types of a `_pb2_grpc` module, which the generator leaves untyped."""
+    """Return the `.pyi` of a `_pb2_grpc` module, for which the generator writes no types."""
     modules: set[str] = set()
 
     def alias(module: str) -> str:
@@ -637,7 +647,7 @@ def grpc_types(file: FileDescriptorProto, homes: Mapping[str, tuple[str, str]]) 
             kind = ("Unary", "Stream")[method.client_streaming] + ("Unary", "Stream")[method.server_streaming]
             for library, attributes in stub.items():
                 attributes.append(f"    {method.name}: {library}.{kind}MultiCallable[{request}, {response}]")
-            # One servicer for both kinds of server, so the answer may be awaitable and the context is either kind's.
+            # The servicer is for both kinds of server, so the answer may be awaitable, and the context has either type.
             given = f"_Iterator[{request}] | _Any" if method.client_streaming else request
             answer = (f"{response} | _Awaitable[{response}]", f"_Iterator[{response}] | _AsyncIterator[{response}]")
             arguments = f"self, {'request_iterator' if method.client_streaming else 'request'}: {given}, context: _Any"
@@ -714,7 +724,7 @@ for path, kind in required.items():
 
 
 def require_methods(staged: Path, interface: Interface, pin: Pin) -> None:
-    """Import every stub in a fresh interpreter, warnings being errors, and look for the methods the client calls."""
+    """Import every stub in a new interpreter, with warnings as errors, and check the methods that the client calls."""
     top = staged.parents[PACKAGE.count(".")]
     facts = json.dumps([str(top), PACKAGE, list(interface.files), pin.required])
     settings = {name: value for name, value in os.environ.items() if name != IMPLEMENTATION}
@@ -740,10 +750,10 @@ def contents(directory: Path) -> dict[str, bytes]:
 
 
 class Swap:
-    """Put new stubs and their pin in place together, or neither.
+    """Replaces the stubs and their pin together, or neither.
 
-    The new pin lies beside the old one for as long as the swap is unfinished: whoever finds it there puts the old
-    stubs back.
+    The new pin exists next to the old one until the swap is finished. If a later run finds it, it restores the old
+    stubs.
     """
 
     def __init__(self, target: Path, config: Path) -> None:
@@ -752,7 +762,7 @@ class Swap:
         self.journal = config.with_name(f".{config.name}.new")
 
     def recover(self) -> None:
-        """Undo a swap that was cut short, and clear up after one that was not."""
+        """Undo an unfinished swap, and remove the temporary files of a swap."""
         if self.journal.exists() and self.old.exists():
             shutil.rmtree(self.target, ignore_errors=True)
             self.old.rename(self.target)
@@ -761,7 +771,7 @@ class Swap:
         self.journal.unlink(missing_ok=True)
 
     def commit(self, staged: Path, pin: Pin) -> None:
-        """Swap; signals wait until it is over."""
+        """Swap. Signals are blocked meanwhile."""
         signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         try:
@@ -782,7 +792,7 @@ class Swap:
 
 
 def run(command: Iterable[object], limit: float, **settings: Any) -> subprocess.CompletedProcess[str]:
-    """Run a command without input, end it and its children after `limit` seconds or when interrupted."""
+    """Run a command without input. After `limit` seconds, or on an interrupt, kill it and its children."""
     arguments = [str(word) for word in command]
     try:
         process = subprocess.Popen(
@@ -810,17 +820,17 @@ def run(command: Iterable[object], limit: float, **settings: Any) -> subprocess.
 
 
 def last_error(output: str) -> str:
-    """Pick the line of a program's output that says what went wrong."""
+    """Return the line of a program's output that describes the error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "fatal"))]
-    # git adds this one after the reason.
+    # git prints this line after the reason.
     errors = [line for line in errors if "Could not read from remote repository" not in line] or errors
     return (errors or lines or ["no reason given"])[-1]
 
 
 @contextlib.contextmanager
 def exclusive(cache: Path) -> Iterator[None]:
-    """Hold the cache for one generator at a time; the lock goes when the process does."""
+    """Lock the cache for one generator at a time. The lock is released when the process ends."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "gen.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -829,7 +839,7 @@ def exclusive(cache: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def emptied(directory: Path) -> Iterator[Path]:
-    """Give an empty directory, gone afterwards."""
+    """Yield an empty directory, which is removed afterwards."""
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir()
     try:

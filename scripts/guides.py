@@ -1,12 +1,12 @@
-"""Run every sample of Yandex Cloud's guides against the emulator, and compare what comes with what is printed there.
+"""Run every sample of Yandex Cloud's guides against the emulator, and compare the output with the printed output.
 
     python scripts/clients.py guides
 
-They are Markdown files, in the folder that the variable GUIDES names, or else beside the repository; if there are none,
-a line says so. Folder, key, token and paths take the place of the guides' placeholders. Hosts stay as they are: two
-proxies lead every connection to the emulator, whose certificate holds the service's names. Ids and times may differ
-from the printed ones; white space inside a text may, too. A sample whose code a guide includes from elsewhere is left
-out.
+The guides are Markdown files in the folder that the environment variable GUIDES names, or in subfolders of the folder
+`shared` next to the repository. If there are none, a line says so. The placeholders of the guides are replaced by
+folder, key, token and paths. Hosts are not replaced: two proxies forward every connection to the emulator, whose
+certificate has the names of the service. Ids, times, and white space inside a text may differ from the guide. Samples
+whose code is not in the guide itself are left out.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation impor
 from yandexgpt.emulator import Emulator
 
 PACKAGES = ("grpcio-tools", "openai", "requests")
-"""What the samples tell their readers to install."""
+"""The packages that the guides tell their readers to install."""
 KEY, FOLDER = "guides-key", "b1gguides"
 HOSTS = {"api-host": "api.cloud.yandex.net", "api-host-operation": "operation.api.cloud.yandex.net"}
-"""Variables of the guides' texts."""
+"""Variables in the texts of the guides."""
 PROTOC_PATHS = "-I . -I third_party/googleapis"
-"""Where protoc looks in a clone of the interface; the pinned descriptors stand in for one."""
+"""The options of protoc for a clone of the interface. Here the pinned descriptors are used instead of a clone."""
 CONTEXT = 30
-"""Characters to show before a difference."""
+"""The number of characters to show before a difference."""
 VARYING = {
     "id": r"[a-z0-9]{20}",
     "createdBy": r"[a-z0-9]{20}",
     "createdAt": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z",
     "modifiedAt": r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z",
 }
-"""Fields of an operation that only have to look alike."""
+"""Fields of an operation whose values may differ, and the patterns that they must match."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of a guide: its language, what it holds, the prose before it, and its line."""
+    """A fenced block of a guide: its language, its text, the prose before it, and its line."""
 
     language: str
     text: str
@@ -61,7 +61,7 @@ class Block:
 
 
 def check(place: Path, requirements: list[str]) -> str:
-    """Run the samples of every guide there is; say how many."""
+    """Run the samples of all guides; return their numbers."""
     folder = os.environ.get("GUIDES")
     found = Path(folder).glob("*") if folder else ROOT.parent.glob("shared/*/[0-9]*_*.txt")
     guides = [guide for guide in sorted(found) if guide.is_file() and "```" in guide.read_text()]
@@ -102,7 +102,7 @@ def _guide(guide: Path, place: Path, python: str) -> Session:
 
 
 def blocks(text: str) -> Iterator[Block]:
-    """The fenced blocks of a Markdown text, in order, without the indentation that they have in it."""
+    """The fenced blocks of a Markdown text, in order, without their indentation."""
     text = re.sub(r"\{\{ ([\w-]+) \}\}", lambda name: HOSTS.get(name[1], name[0]), text)
     end = 0
     for found in re.finditer(r"(?ms)^[ \t]*```(\w+)\n(.*?)^[ \t]*```[ \t]*$", text):
@@ -111,13 +111,13 @@ def blocks(text: str) -> Iterator[Block]:
 
 
 class Session:
-    """A reader who does what a guide says, block by block.
+    """Follows a guide block by block, as a reader would.
 
-    A block is a request's body, a program, a command, or what the commands before it print. Where only a body or a
-    program stands before an output, the last commands are repeated, as the guides ask their readers to.
+    A block is the body of a request, a program, a command, or the output of the commands before it. If there is only a
+    body or a program before an output, the last commands are repeated, as the guides ask their readers to.
 
     Attributes:
-        wrong: lines on what differs.
+        wrong: the differences found, one line each.
     """
 
     def __init__(self, name: str, place: Path, variables: dict[str, str], token: str) -> None:
@@ -137,11 +137,11 @@ class Session:
         self._left_out = False
 
     def __str__(self) -> str:
-        """What was done."""
+        """A summary of the session."""
         return f"{self._name}: {self._ran} runs, {self._compared} outputs as printed{''.join(self._notes)}"
 
     def take(self, block: Block) -> None:
-        """Do what a block says."""
+        """Process a block."""
         if block.language == "json" and "modelUri" in block.text:
             self._place.joinpath("body.json").write_text(self._filled(block.text))
         elif block.language == "python":
@@ -155,12 +155,12 @@ class Session:
             self._compare(block)
 
     def finish(self) -> None:
-        """Note a guide that printed nothing to compare with."""
+        """Report an error if no output was compared."""
         if not self._compared and not self.wrong:
             self.wrong.append(f"{self._name}: no output was compared")
 
     def _filled(self, text: str) -> str:
-        """The text with values in place of placeholders."""
+        """The text with the placeholders replaced by values."""
         values = {
             "каталог": FOLDER,
             "IAM": self._token,
@@ -179,7 +179,7 @@ class Session:
         )
 
     def _indented(self, source: str, line: int) -> str:
-        """The program; lines that are indented where Python allows none are moved back, and a note says so."""
+        """The program. Lines with invalid indentation are moved to the left, and a note reports it."""
         lines = source.splitlines()
         try:
             compile(source, self._name, "exec")
@@ -213,7 +213,7 @@ class Session:
             self._exports += exports
             self._run(text)
             if {"IAM_TOKEN", "API_KEY"} <= {re.split("[ =]", each)[1] for each in self._exports}:
-                self._run(f"unset IAM_TOKEN\n{text}")  # either will do: the one was tried, now the other
+                self._run(f"unset IAM_TOKEN\n{text}")  # either is sufficient: test both
         elif "curl" in text:
             self._exports += exports
             self._run(text)
@@ -223,7 +223,7 @@ class Session:
             self._shell(text)
 
     def _generate(self, text: str, line: int) -> None:
-        """Run protoc on the pinned interface; files that it has come to import since are added, and a note says so."""
+        """Run protoc on the pinned interface. Imported files that the guide does not name are added, with a note."""
         names = re.findall(r"\S+\.proto\b", text)
         interface = _interface(names)
         self._place.joinpath("interface.binpb").write_bytes(interface.SerializeToString())
@@ -241,7 +241,7 @@ class Session:
         self._ran += 1
 
     def _shell(self, text: str) -> str:
-        """What bash prints. A variable is one word, quoted or not, as it is in zsh: the guides rely on it."""
+        """The output of bash. An unquoted variable is one word, as in zsh: the guides rely on it."""
         lines = ["set -e", "IFS=", "unset IAM_TOKEN API_KEY", *self._exports, text]
         return run(["bash", "-c", "\n".join(lines)], self._place, self._variables)
 
@@ -261,7 +261,7 @@ class Session:
 
 
 def _difference(expected: str, output: str) -> str | None:
-    """What differs; None if nothing does but what may."""
+    """The difference between the printed output and the actual one; None if there is none, except allowed ones."""
     if expected.startswith("{'"):
         return _unlike(ast.literal_eval(expected), ast.literal_eval(output))
     if expected.startswith("{"):
@@ -286,7 +286,7 @@ def _unlike(expected: Any, found: Any, path: str = "") -> str | None:
 
 
 def _from_difference(expected: Any, found: Any) -> str:
-    """Both, from shortly before the first character that differs."""
+    """Both values, from shortly before the first different character."""
     texts = str(expected), str(found)
     first = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
     start = max(0, first - CONTEXT)
@@ -295,13 +295,13 @@ def _from_difference(expected: Any, found: Any) -> str:
 
 
 def _messages(text: str) -> list[str]:
-    """Messages in the text format of protobuf, each after an empty line; in one spelling."""
+    """Messages in the text format of protobuf, separated by empty lines, in a normalized form."""
     made = text_generation_service_pb2.CompletionResponse
     return [str(text_format.Parse(part, made())) for part in re.split(r"\n\s*\n", text) if part.strip()]
 
 
 def _interface(names: list[str]) -> FileDescriptorSet:
-    """The pinned interface's files of these names, and what they import: what protoc reads in place of sources."""
+    """The files of the pinned interface with these names, and their imports, as descriptors for protoc."""
     files: dict[str, FileDescriptor] = {}
 
     def add(file: FileDescriptor) -> None:

@@ -1,12 +1,12 @@
-"""Run the clients under what wraps gRPC from outside, and beside what replaces its runtime: `make test-instrumented`.
+"""Run the clients together with packages that wrap gRPC or replace its runtime: `make test-instrumented`.
 
     python scripts/instrumented.py [--pinned] [WORD ...]
 
-Tracing packages, a metrics package, gevent and interceptors of a user's own: each has an environment of its own under
-.cache/instrumented, with the versions in requirements/instrumented.txt, and another with the lowest gRPC that the
-package allows. The programs are in tests/instrumented; each prints a line for every check. They run against an
-emulator in this process, which they script, and ask what it has seen, through a socket (see :class:`Desk`). WORDs
-choose the runs whose names hold one of them; --pinned leaves out those with the lowest gRPC.
+These are tracing packages, a metrics package, gevent, and a user's interceptors. Each has an environment under
+.cache/instrumented with the versions in requirements/instrumented.txt, and another one with the lowest gRPC that the
+package allows. The programs are in tests/instrumented; each prints a line for every check. They run against an emulator
+in this process. They script it, and query the calls that it received, through a socket (see :class:`Desk`). WORDs
+select the runs whose names contain one of them; --pinned leaves out the runs with the lowest gRPC.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ PROGRAMS = ROOT / "tests" / "instrumented"
 CACHE = ROOT / ".cache" / "instrumented"
 RUNTIME = ("googleapis-common-protos", "grpcio", "protobuf")
 FILES = {"": "instrumented.txt", ", lowest gRPC": "lowest.txt"}
-"""By what is added to a run's name, where the versions of the runtime are."""
+"""By suffix of a run's name: the file with the versions of the runtime."""
 AT_ONCE = 2
-"""Programs run at the same time."""
+"""The number of programs that run at the same time."""
 FOREVER = 3600.0
 RULES: tuple[dict[str, Any], ...] = (
     {
@@ -46,7 +46,7 @@ RULES: tuple[dict[str, Any], ...] = (
     {"match": {"text": "silent"}, "fail": {"code": "UNAVAILABLE", "delay": FOREVER}},
     {"match": {"text": "refused"}, "fail": "INVALID_ARGUMENT"},
 )
-"""What prompts with these words get: one message and no other, none at all, an error."""
+"""The answers to prompts with these words: one message and no further one, no message, an error."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Run:
 
     Attributes:
         program: the file in tests/instrumented.
-        packages: what it needs, as named in requirements/instrumented.txt.
-        arguments: of the program.
+        packages: the packages to install, as named in requirements/instrumented.txt.
+        arguments: the arguments of the program.
         launcher: a command of the environment that starts the interpreter, with its arguments.
-        variables: of the environment that it runs in.
+        variables: environment variables of the program.
     """
 
     program: str
@@ -76,7 +76,7 @@ NO_AGENT = (
     ("DD_CRASHTRACKING_ENABLED", "false"),
     ("DD_TRACE_STARTUP_LOGS", "false"),
 )
-"""For ddtrace: nothing is sent anywhere."""
+"""Variables for ddtrace, which then sends nothing."""
 RUNS = {
     "opentelemetry": Run("by_opentelemetry.py", OPENTELEMETRY),
     "opentelemetry-instrument": Run(
@@ -100,7 +100,7 @@ RUNS = {
 
 
 def main() -> int:
-    """Run every program; return 0 if all went well."""
+    """Run every program; return 0 if no check failed."""
     words = [word for word in sys.argv[1:] if word != "--pinned"]
     files = {"": FILES[""]} if "--pinned" in sys.argv[1:] else FILES
     named = {f"{name}{suffix}": (which, file) for name, which in RUNS.items() for suffix, file in files.items()}
@@ -119,9 +119,9 @@ def main() -> int:
 
 
 def kept_environment(packages: tuple[str, ...], file: str) -> str:
-    """The interpreter of an environment with these packages, made when first asked for and when a version has changed.
+    """The interpreter of an environment with these packages. It is created on first use, and if a version has changed.
 
-    The clients are installed in it as they are in the working tree.
+    This package is installed in it in editable mode.
     """
     wanted = [*pins(packages, "instrumented.txt"), *pins(RUNTIME, file), "-e", str(ROOT)]
     recipe = f"{sys.version}\n{wanted}"
@@ -136,7 +136,7 @@ def kept_environment(packages: tuple[str, ...], file: str) -> str:
 
 
 def check(which: Run, python: str) -> str:
-    """Run a program against an emulator of its own; say how many checks it has made."""
+    """Run a program against a new emulator; return the number of its checks."""
     command = [str(Path(python).with_name(name)) if index == 0 else name for index, name in enumerate(which.launcher)]
     with Emulator() as emulator, Desk(emulator) as desk:
         for rule in RULES:
@@ -152,20 +152,20 @@ def check(which: Run, python: str) -> str:
 
 
 class Desk:
-    """Where a program in another process scripts an emulator and asks what it has seen; a context manager.
+    """A server through which a program in another process scripts an emulator and queries its calls; a context manager.
 
-    A line of JSON is a question, and gets a line of JSON as an answer:
+    Each request is a line of JSON, and so is each answer:
 
-    - ``{"clear": true}``: :meth:`Emulator.clear`;
-    - ``{"fail": {...}}``: :meth:`Emulator.fail` with these arguments;
-    - ``{"arrived": id, "seconds": limit}``: whether a call with this ``x-client-request-id`` has come within so many
-      seconds;
-    - ``{"seen": id, "seconds": limit}``: once the calls with this id have ended, a list of how each did, in order of
-      arrival: ``outcome``, ``server_request_id`` and the ``keys`` of its metadata. Null if there is none, or one still
-      runs, after so many seconds.
+    - ``{"clear": true}``: calls :meth:`Emulator.clear`;
+    - ``{"fail": {...}}``: calls :meth:`Emulator.fail` with these arguments;
+    - ``{"arrived": id, "seconds": limit}``: whether a call with this ``x-client-request-id`` has arrived within the
+      limit;
+    - ``{"seen": id, "seconds": limit}``: waits until the calls with this id have ended; returns for each, in order of
+      arrival, its ``outcome``, ``server_request_id`` and the ``keys`` of its metadata. Null if no call has arrived, or
+      a call has not ended, within the limit.
 
     Args:
-        emulator: a running one.
+        emulator: a running emulator.
     """
 
     def __init__(self, emulator: Emulator) -> None:
@@ -174,7 +174,7 @@ class Desk:
         self.address = f"127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Desk:
-        """Serve, in threads."""
+        """Serve in threads."""
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="desk", daemon=True).start()
         return self
 
@@ -208,7 +208,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 def arrived(emulator: Emulator, request_id: str, seconds: float) -> list[RecordedRequest]:
-    """The calls with a request id, once there is one; none if there is none within so many seconds."""
+    """Wait until there is a call with this request id; return all such calls, or none after `seconds`."""
     end = time.monotonic() + seconds
     while True:
         requests = emulator.requests
@@ -221,7 +221,7 @@ def arrived(emulator: Emulator, request_id: str, seconds: float) -> list[Recorde
 
 
 def seen(emulator: Emulator, request_id: str, seconds: float) -> list[dict[str, Any]] | None:
-    """How the calls with a request id have ended; None if they have not in so many seconds."""
+    """Wait until the calls with this request id have ended; return their outcomes, or None after `seconds`."""
     end = time.monotonic() + seconds
     calls = arrived(emulator, request_id, seconds)
     try:

@@ -1,9 +1,9 @@
-"""Break the network and the service in every way the emulator knows, and count what the client does wrong.
+"""Plays every fault of the network and the service that the emulator offers, and counts the errors of the clients.
 
     python scripts/reliability.py [--runs N] [--workers N] [--only WORDS] [--output FILE]
 
-Writes docs/reliability.md: a row for each fault, phase, call and client. Exits with 1 if any count is not zero, or if
-a fault could not be played as often as asked for.
+Writes docs/reliability.md: a row for each fault, phase, call and client. The exit code is 1 if a count is not zero, or
+if a fault was not played in the required number of runs.
 """
 
 from __future__ import annotations
@@ -45,47 +45,47 @@ ANY = "at any moment"
 COLUMNS = ("hung", "wrong text", "leaked calls", "leaked secrets", "other errors")
 HANGS, TEXT, CALLS, SECRETS, ERRORS = COLUMNS
 MANY = 8  # prompts
-FOREVER = 3600.0  # seconds that nobody waits for
-APART_SECONDS = 60.0  # for the runs of a row that has a process of its own; longer is hanging
-TIMEOUT, SHORT = 3.0, 0.6  # seconds for a call; the short one where it is bound to pass
-GRACE = 1.0  # seconds after its deadline at which a call hangs
-LEAK = 2.0  # seconds after its end at which a call that still runs at the server is leaked
-HOLD = 0.15  # seconds before a fault, so that the messages before it surely were read, and an RST is not overlooked
-TRIES = 3  # how often a run is made, at most, until its fault was played
-# A connection is tried again by gRPC after 100 ms and more: attempts made before that fail without having tried.
+FOREVER = 3600.0  # seconds; longer than any timeout
+APART_SECONDS = 60.0  # limit for the runs of a row with a separate process; after it the row counts as hung
+TIMEOUT, SHORT = 3.0, 0.6  # timeouts of calls in seconds; SHORT for calls that are expected to exceed it
+GRACE = 1.0  # seconds after its deadline; a call that has not ended by then counts as hung
+LEAK = 2.0  # seconds after its end at the client; a call that still runs at the server then counts as leaked
+HOLD = 0.15  # seconds before a fault, so that the client reads the messages before it, and gRPC does not miss an RST
+TRIES = 3  # maximum number of runs for each counted run, until the fault is played
+# gRPC reconnects after 100 ms or more: earlier attempts fail without a new connection.
 RETRY = yandexgpt.Retry(initial=0.1, maximum=0.4, jitter=0.1)
-AFTER = 2  # where "mid-stream" is: after the second partial of each of the answers below
+AFTER = 2  # the position of "mid-stream": after the second partial of each of the answers below
 ANSWERS = tuple(
     (f"{n} озеро", f"{n} озёра России", f"{n} озёра России: Байкал\ufffd", f"{n} озёра России: Байкал, Ладога")
     for n in range(10)
 )
-"""The texts of a stream in order, the last one final. Each call, and each attempt of it, gets the next: text of two
-attempts cannot be taken for that of one."""
+"""The answers, each with the texts of its messages in order; the last text is the final one. Each attempt of a call
+gets the next answer, so a mixture of two attempts is detected."""
 HUNG: Any = object()
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A fault in a phase, and what is to come of it."""
+    """A fault in a phase, and the expected outcome."""
 
     fault: str
     phase: str
     expected: type[errors.APIError] | None = None  # None: the whole answer
-    wire: Fault | None = None  # played by the network `times` times, None: until the call has ended
+    wire: Fault | None = None  # a fault of the network
     fail: Mapping[str, Any] | None = None  # arguments of Emulator.fail
-    times: int | None = 1
-    outcome: str | None = None  # what the server has seen if the fault was really played; None: any call
+    times: int | None = 1  # the number of faults; None: until the call has ended
+    outcome: str | None = None  # the status at the server that shows that the fault was played; None: any call shows it
     timeout: float = TIMEOUT
     client: Mapping[str, Any] = field(default_factory=dict)  # arguments of the client
     emulator: Mapping[str, Any] = field(default_factory=dict)  # arguments of the emulator
     token: Callable[[Emulator], Any] | None = None  # makes the credentials; None: an API key
     interceptor: str = ""  # a key of INTERCEPTORS
-    at_once: int = 1  # calls made at the same time
-    big: int = 99  # the message of the answer from which on it is over the size limit
+    at_once: int = 1  # number of concurrent calls
+    big: int = 99  # index of the first message of the answer that exceeds the size limit
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """Where the fault can be played: an answer that is not streamed is one message."""
+        """The calls that the fault applies to: an answer that is not streamed has one message, and no middle."""
         return ("stream",) if self.phase == MIDDLE else ("complete", "stream")
 
     def row(self, call: str, side: Sync | Async, log: list[str]) -> Row:
@@ -93,19 +93,19 @@ class Cell:
         return Row(self, call, side, log)
 
     def sides(self, sides: Sequence[Sync | Async]) -> Sequence[Sync | Async]:
-        """For whom it is."""
+        """The clients that the fault applies to."""
         return sides
 
 
 @dataclass(frozen=True)
 class ClosedCell(Cell):
-    """Something is closed by another thread or task, while its reader is busy with what it has read."""
+    """A stream or client is closed by another thread or task, while its reader processes a message."""
 
-    closed: str = "stream"  # or the client
+    closed: str = "stream"  # or "client"
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """What can be closed."""
+        """The calls that can be closed."""
         return ("stream", "text()", "stream(latest=True)", "complete_many")
 
     def row(self, call: str, side: Sync | Async, log: list[str]) -> Row:
@@ -115,7 +115,7 @@ class ClosedCell(Cell):
 
 @dataclass(frozen=True)
 class ApartCell(Cell):
-    """Something that takes a process of its own: see ``reliability_apart.py``."""
+    """A fault that needs a separate process: see ``reliability_apart.py``."""
 
     what: str = ""
     only_calls: tuple[str, ...] = ("complete", "stream")
@@ -123,7 +123,7 @@ class ApartCell(Cell):
 
     @property
     def calls(self) -> tuple[str, ...]:
-        """What can be done."""
+        """The calls that the fault applies to."""
         return self.only_calls
 
     def row(self, call: str, side: Sync | Async, log: list[str]) -> Row:
@@ -131,18 +131,18 @@ class ApartCell(Cell):
         return ApartRow(self, call, side, log)
 
     def sides(self, sides: Sequence[Sync | Async]) -> Sequence[Sync | Async]:
-        """For whom it is."""
+        """The clients that the fault applies to."""
         return [side for side in sides if isinstance(side, Sync)] if self.only_sync else sides
 
 
 def network() -> Iterator[Cell]:
-    """What TCP and HTTP/2 may do."""
-    hasty = {"retry": yandexgpt.Retry(attempts=2, initial=0.1, jitter=0.1)}  # ends before gRPC stays away for long
+    """Faults of TCP and HTTP/2."""
+    hasty = {"retry": yandexgpt.Retry(attempts=2, initial=0.1, jitter=0.1)}  # ends before gRPC's reconnect delay grows
     broken, late = errors.UnavailableError, errors.DeadlineExceededError
     yield Cell("connection refused, for 0.15 s", CONNECT, None, Fault("refuse", seconds=0.15))
     yield Cell("connection refused, for good", CONNECT, broken, Fault("refuse"), client=hasty)
     yield Cell("accepted, then silent", CONNECT, late, Fault("stall", "connect"), times=None, timeout=SHORT)
-    impatient = {"attempt_timeout": 0.3}  # another connection is tried when the first gives no sign of life
+    impatient = {"attempt_timeout": 0.3}  # the next attempt uses a new connection if the first one is silent
     yield Cell("accepted, then silent, once", CONNECT, None, Fault("stall", "connect"), client=impatient)
     yield Cell("stall, once", FIRST, None, Fault("stall"), client=impatient)
     for name, fin in (("TCP broken by RST", False), ("TCP broken by FIN", True)):
@@ -179,7 +179,14 @@ def network() -> Iterator[Cell]:
 
 
 def everywhere(name: str, error: type[errors.APIError] | None, kind: Any, **how: Any) -> Iterator[Cell]:
-    """A fault of a call in each of its phases: an error only in the middle, None for none there either."""
+    """A fault of a call in each of its phases.
+
+    Args:
+        name: the name of the fault.
+        error: the expected error in the middle of the stream; None: no error. In the other phases there is none.
+        kind: the kind of the fault.
+        how: further arguments of the fault.
+    """
     yield Cell(name, FIRST, None, Fault(kind, **how))
     held = {"seconds": HOLD, **how}
     yield Cell(name, MIDDLE, error, Fault(kind, AFTER, **held))
@@ -187,7 +194,7 @@ def everywhere(name: str, error: type[errors.APIError] | None, kind: Any, **how:
 
 
 def service() -> Iterator[Cell]:
-    """What the service may answer."""
+    """Faults of the service."""
     refused, busy, down = errors.AuthenticationError, errors.QuotaExceededError, errors.UnavailableError
     again: tuple[tuple[str, type[errors.APIError]], ...] = (("UNAVAILABLE", down), ("RESOURCE_EXHAUSTED", busy))
     at_once = ("INTERNAL", errors.InternalServerError), ("UNAUTHENTICATED", refused)
@@ -218,19 +225,19 @@ def service() -> Iterator[Cell]:
 
 
 def tokens(emulator: Emulator, ended: int) -> TokenProvider:
-    """Tokens of which the first seem to live, and have ended."""
+    """A source of tokens. The server regards the first `ended` tokens as expired, although the client does not."""
     lifetimes = iter([0.0] * ended)
     return TokenProvider(lambda: ExpiringToken(emulator.identity.issue(next(lifetimes, None)), lifetime=3600))
 
 
 def exchange_fails(emulator: Emulator) -> OAuthToken:
-    """An OAuth token whose first exchange finds the identity service out of order."""
+    """An OAuth token whose first exchange fails, because the identity service is unavailable."""
     emulator.identity.fail("UNAVAILABLE")
     return OAuthToken(emulator.identity.oauth_token())
 
 
 def process() -> Iterator[Cell]:
-    """What may happen in the process of the client itself."""
+    """Faults in the process of the client."""
     broken, late, closed = errors.UnavailableError, errors.DeadlineExceededError, errors.CancelledError
     down = {"code": "UNAVAILABLE"}
     for name in ("generator", "wrapper", "slow"):
@@ -253,7 +260,7 @@ def process() -> Iterator[Cell]:
 
 
 class Foreign(grpc.UnaryStreamClientInterceptor):
-    """An interceptor of somebody else's, which hands out something else than gRPC's call, or makes trouble."""
+    """A user's interceptor that returns another object than gRPC's call, is slow, or raises an exception."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -270,7 +277,7 @@ class Foreign(grpc.UnaryStreamClientInterceptor):
 
 
 class Wrapped:
-    """A response that can be iterated over, and nothing else."""
+    """A response that can only be iterated over."""
 
     def __init__(self, response: Iterator[Any]) -> None:
         self._response = response
@@ -319,7 +326,7 @@ INTERCEPTORS = {
 
 
 class Shown:
-    """What a reader has been shown."""
+    """The text that a reader has been shown, and whether each chunk was consistent with it."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -327,20 +334,20 @@ class Shown:
         self.states: set[str] = set()
 
     def add(self, chunk: yandexgpt.Chunk) -> None:
-        """Follow a chunk."""
+        """Apply a chunk."""
         self.text = self.text[: chunk.keep] + chunk.delta
         self.lawful = self.lawful and self.text == chunk.text
         self.states.add(self.text)
 
 
 class Sync:
-    """Calls of a `Client`, each in a thread of its own that nobody has to wait for."""
+    """Calls of a `Client`, each in a new daemon thread."""
 
     client = yandexgpt.Client
     foreign = Foreign
 
     def close(self) -> None:
-        """Nothing is left."""
+        """Does nothing: there is nothing to close."""
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Call a function; the future holds what it returns or raises."""
@@ -350,7 +357,7 @@ class Sync:
         def body() -> None:
             try:
                 future.set_result(function(*arguments))
-            except BaseException as error:  # noqa: BLE001 - it is for whoever asks
+            except BaseException as error:  # noqa: BLE001 - the caller gets it from the future
                 future.set_exception(error)
 
         threading.Thread(target=body, daemon=True).start()
@@ -366,7 +373,7 @@ class Sync:
         return stream.completion.text
 
     def read_on(self, client: yandexgpt.Client, call: str, prompt: str, closed: str) -> None:
-        """Read something, have it closed by another thread, and read on."""
+        """Read one item, let another thread close the stream or the client, and continue to read."""
         opened: Any = opening(client, call, prompt)
         reader = opened.text() if call == "text()" else opened
         next(reader)
@@ -376,7 +383,7 @@ class Sync:
 
 
 class Async:
-    """Calls of an `AsyncClient`, as tasks of one loop in a thread of its own."""
+    """Calls of an `AsyncClient`, as tasks of one event loop in a separate thread."""
 
     client = yandexgpt.AsyncClient
     foreign = ForeignAsync
@@ -387,7 +394,7 @@ class Async:
         self._thread.start()
 
     def close(self) -> None:
-        """End the loop."""
+        """Stop the event loop."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -406,7 +413,7 @@ class Async:
         return stream.completion.text
 
     async def read_on(self, client: yandexgpt.AsyncClient, call: str, prompt: str, closed: str) -> None:
-        """Read something, have it closed by another task, and read on."""
+        """Read one item, let another task close the stream or the client, and continue to read."""
         opened: Any = opening(client, call, prompt)
         reader = opened.text() if call == "text()" else opened
         await anext(reader)
@@ -416,7 +423,7 @@ class Async:
 
 
 def opening(client: Any, call: str, prompt: str) -> Any:
-    """What is read, and closed."""
+    """Open the stream or the results that are read and closed."""
     if call == "complete_many":
         return client.complete_many([prompt] * MANY, concurrency=2, ordered=False)
     return client.stream(prompt, latest=call == "stream(latest=True)")
@@ -424,7 +431,7 @@ def opening(client: Any, call: str, prompt: str) -> Any:
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """Turn the package's log on, at level DEBUG; yield its lines as they would be printed."""
+    """Turn on the package's log at level DEBUG; yield the list of its formatted lines."""
     logger, handler, lines = logging.getLogger("yandexgpt"), logging.Handler(), list[str]()
     handler.emit = lambda record: lines.append(handler.format(record))  # type: ignore[method-assign]
     level, propagate = logger.level, logger.propagate
@@ -441,7 +448,7 @@ def logged() -> Iterator[list[str]]:
 
 @dataclass
 class Row:
-    """A row of the table, and the runs it is made of: a cell, for one call and client."""
+    """A row of the table with its runs: a cell, for one call and client."""
 
     cell: Cell
     call: str
@@ -452,10 +459,10 @@ class Row:
     notes: list[str] = field(default_factory=list)
 
     def measure(self, runs: int) -> None:
-        """Make so many runs. One counts if its fault was played, and once in a column however much went wrong."""
+        """Make a number of runs. A run counts if its fault was played, and at most once in each column."""
         with Emulator(**self.cell.emulator) as emulator, FaultProxy(emulator.endpoint) as proxy:
             for _ in range(runs * TRIES):
-                if self.runs == runs or self.counts[HANGS] >= 3:  # what hangs holds threads and time
+                if self.runs == runs or self.counts[HANGS] >= 3:  # each hung call takes a thread and time
                     break
                 played, wrongs = self.one(emulator, proxy)
                 self.runs += played
@@ -463,7 +470,7 @@ class Row:
                 self.notes += [f"{column}: {note}" for column, note in wrongs]
 
     def one(self, emulator: Emulator, proxy: FaultProxy) -> tuple[bool, list[tuple[str, str]]]:
-        """Make one run; return whether the fault was played, and what went wrong: column and words."""
+        """Make one run; return whether the fault was played, and the errors: column and description."""
         cell, side, lines, faults = self.cell, self.side, len(self.log), len(proxy.faults_played)
         key, prompt = secrets.token_hex(20), secrets.token_hex(20)
         texts = [[text + "!" * 4000 * (n >= cell.big) for n, text in enumerate(answer)] for answer in ANSWERS]
@@ -483,7 +490,7 @@ class Row:
         wrongs = [wrong for end, seen in zip(results, shown, strict=True) for wrong in self.judge(end, seen, texts)]
         played = until(lambda: self.was_played(emulator, proxy, faults), 1.0)
         if cell.wire is not None and cell.wire.kind == "stall":
-            proxy.clear()  # the server cannot know before the connection is broken
+            proxy.clear()  # breaks the connection: before that, the server cannot know that the call has ended
         wrongs += leaked(emulator)
         proxy.clear()
         emulator.clear()
@@ -504,7 +511,7 @@ class Row:
         return played, wrongs
 
     def was_played(self, emulator: Emulator, proxy: FaultProxy, before: int) -> bool:
-        """Tell whether the fault has really happened."""
+        """Return whether the fault has happened."""
         if self.cell.wire is not None:
             return any(played.fault is self.cell.wire for played in proxy.faults_played[before:])
         if self.cell.phase == CONNECT and self.cell.interceptor:
@@ -513,7 +520,7 @@ class Row:
         return any(wanted in (None, request.outcome) for request in emulator.requests)
 
     def judge(self, end: Any, shown: Shown, texts: list[list[str]]) -> Iterator[tuple[str, str]]:
-        """Compare what came of a call, and what its reader was shown, with what is to come of it."""
+        """Compare the outcome of a call, and the text shown to its reader, with the expected outcome."""
         expected = self.cell.expected
         if end is HUNG:
             yield HANGS, "the call"
@@ -534,7 +541,7 @@ class Row:
 
 
 class ClosedRow(Row):
-    """A row of something that is closed while its reader is busy."""
+    """A row of a :class:`ClosedCell`."""
 
     cell: ClosedCell
 
@@ -546,7 +553,7 @@ class ClosedRow(Row):
         )
         *partials, final = ANSWERS[0]
         many = self.call == "complete_many"
-        emulator.reply(final, partials=partials)  # of many prompts one is answered, of a stream two partials come
+        emulator.reply(final, partials=partials)  # answers one of many prompts; a stream gets two of the partials
         if many:
             emulator.reply(final, delay=FOREVER, times=MANY)
         else:
@@ -571,12 +578,12 @@ class ClosedRow(Row):
 
 
 class ApartRow(Row):
-    """A row whose runs are made in a process of their own."""
+    """A row whose runs are made in a separate process."""
 
     cell: ApartCell
 
     def measure(self, runs: int) -> None:
-        """Make so many runs."""
+        """Make a number of runs."""
         with Emulator() as emulator:
             name = self.side.client.__name__
             command = [sys.executable, str(APART), self.cell.what, self.call, name, str(runs), emulator.endpoint]
@@ -600,7 +607,7 @@ class ApartRow(Row):
 
 
 def watch(futures: Sequence[Future[Any]], seconds: float) -> list[Any]:
-    """Return results and errors of the futures, HUNG for one that has not ended in so many seconds."""
+    """Return the results and errors of the futures; HUNG for a future that has not ended within `seconds`."""
     wait(futures, seconds)
     for future in futures:
         future.cancel()  # does nothing to one that has ended
@@ -610,7 +617,7 @@ def watch(futures: Sequence[Future[Any]], seconds: float) -> list[Any]:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition that nobody announces; tell whether it came true in time."""
+    """Poll a condition; return whether it became true within `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -620,13 +627,13 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def leaked(emulator: Emulator) -> list[tuple[str, str]]:
-    """Return a complaint if a call still runs at the server long after its end."""
+    """Return an error if a call still runs at the server :data:`LEAK` seconds after its end."""
     ended = until(lambda: not emulator.in_flight and all(request.outcome for request in emulator.requests), LEAK)
     return [] if ended else [(CALLS, f"{emulator.requests}, {emulator.in_flight} in flight")]
 
 
 def words(error: BaseException) -> Iterator[tuple[str, str]]:
-    """Yield what an error may show of itself."""
+    """Yield the texts that an error can be shown as."""
     yield "str", str(error)
     yield "repr", repr(error)
     yield "traceback", "".join(traceback.format_exception(error))
@@ -634,11 +641,11 @@ def words(error: BaseException) -> Iterator[tuple[str, str]]:
 
 
 def measure(cells: Sequence[Cell], runs: int, workers: int) -> list[Row]:
-    """Make all the runs of the cells, many at a time, and return a row for each cell, call and client."""
+    """Make all runs of the cells, several rows at a time; return a row for each cell, call and client."""
     sides = (Sync(), Async())
     with logged() as log, ThreadPoolExecutor(workers) as pool:
         rows = [cell.row(call, side, log) for cell in cells for call in cell.calls for side in cell.sides(sides)]
-        # The longest first, so that none of them is left alone at the end.
+        # The longest rows first, so that none of them runs alone at the end.
         list(pool.map(lambda row: row.measure(runs), sorted(rows, key=lambda row: row.cell.timeout)))
     for side in sides:
         side.close()
@@ -646,7 +653,7 @@ def measure(cells: Sequence[Cell], runs: int, workers: int) -> list[Row]:
 
 
 def document(rows: Sequence[Row], runs: int, seconds: float) -> str:
-    """The table, with what it takes to repeat it."""
+    """The page: the table, its introduction, and the command to repeat it."""
     head = ["fault", "phase", "call", "client", "expected outcome", "runs", *COLUMNS]
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * 5}{'--:|' * (len(head) - 5)}"]
     total = Counter[str]()
@@ -672,36 +679,42 @@ def document(rows: Sequence[Row], runs: int, seconds: float) -> str:
 
 PAGE = f"""# Reliability
 
-What the clients do when the network or the service fails. Each run makes a call through a proxy that breaks the
-connection at an exact point of it, or to a service that fails to order, and counts only if the fault was really
-played. Then the same client makes another call, which has to work. Of all runs, {{total}} in {{rows}} rows: {{sums}}.
+This page shows what the clients do when the network or the service fails. Each run makes a call through a proxy that
+breaks the connection at an exact point of the call, or to a service that returns a chosen error. A run counts only if
+the fault really happened. After such a fault the same client makes another call, which must succeed.
 
-- **hung**: the call had not ended {GRACE:g} s after its deadline, or `close()` did not end.
-- **wrong text**: the answer was not that of one attempt from beginning to end, the reader of the stream was shown
-  anything else than the answer (or, with an error, than its `.partial`), or a message that had come was lost.
+All {{total}} runs, in {{rows}} rows: {{sums}}.
+
+- **hung**: the call did not end within {GRACE:g} s after its deadline, or `close()` did not end.
+- **wrong text**: the answer was not the whole answer of one attempt, or the reader of the stream was shown another text
+  than the answer (with an error: than its `.partial`), or a received message was lost.
 - **leaked calls**: the call still ran at the server {LEAK:g} s after its end at the client, or its memory or connection
-  stayed. (Where the network stalls, the server cannot know, and has to once the connection is broken; only then is the
-  next call made.)
-- **leaked secrets**: the API key, a token or the prompt stood in `str`, `repr`, traceback or pickle of an error, or in
+  was not released. (If the network stalls, the server cannot know that the call has ended. In these rows the connection
+  is broken first, then the server is checked, and only then the next call is made.)
+- **leaked secrets**: the API key, a token or the prompt was in `str`, `repr`, traceback or pickle of an error, or in
   the log at level DEBUG.
-- **other errors**: anything but the expected outcome, or the next call failed.
+- **other errors**: the outcome was not the expected one, or the next call failed.
 
-"{LAST}" is before the status, unless the trailers are named. Before the first message a call is sent again, after it
-never. An RST comes {HOLD:g} s after the last byte before it: grpcio below 1.80 may overlook one that comes
-together with data (epoll tells of both at once, and having read the data gRPC waits to be told again), and that attempt
-then lasts as long as it may. There, give an `attempt_timeout`, or set GRPC_POLL_STRATEGY=poll in the environment.
+"{LAST}" means before the status, unless the row names the trailers. A call is retried only before its
+first message was received.
+
+The proxy sends an RST {HOLD:g} s after the last byte before it. The reason is grpcio below 1.80, which may miss an RST
+that arrives together with data: epoll reports both at once, and after gRPC has read the data, it waits for another
+report. The attempt then lasts until its timeout or deadline. With such a version, set an `attempt_timeout`, or
+GRPC_POLL_STRATEGY=poll in the environment.
 
 {{table}}
 
-"{ANY.capitalize()}" is one allocation, or one line of this package, after the other, in a process of its own.
+"{ANY.capitalize()}": each run interrupts the call at another allocation, or at another line of this package. Such a
+row has a separate process.
 
-To repeat it: `make reliability`, or `python scripts/reliability.py --runs N --only WORDS`. This one: {{date}},
-{{versions}}, Python {{python}}; {{total}} runs, {{runs}} a row, in {{seconds}} s.
+To repeat: `make reliability`, or `python scripts/reliability.py --runs N --only WORDS`. This table: {{date}},
+{{versions}}, Python {{python}}; {{total}} runs, {{runs}} per row, in {{seconds}} s.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write, and tell whether all is well."""
+    """Measure and write the page; return 0 if all counts are zero."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--runs", type=int, default=50, help="runs of each row")
     parser.add_argument("--workers", type=int, default=16, help="rows measured at once")

@@ -1,8 +1,8 @@
-"""Runs of ``reliability.py`` that need a process of their own: collections and signals at any moment, and memory.
+"""Runs of ``reliability.py`` that need a separate process: garbage collection and signals at any moment, and memory.
 
     python scripts/reliability_apart.py WHAT CALL CLIENT RUNS ENDPOINT
 
-Prints, as JSON, how many runs were made, how many went wrong by column, and in what words.
+Prints as JSON: the number of runs, the number of errors by column, and a description of each error.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ HANGS, CALLS, ERRORS = "hung", "leaked calls", "other errors"
 PACKAGE = f"{Path(yandexgpt.__file__).parent}{os.sep}"
 TEXT = "раз два три"
 GIVEN_UP = 100  # streams of a run that measures memory
-WARM = 10  # runs of that kind that are not counted
-GROWN_BYTES = 2048  # that a stream given up may take: gRPC frees what it can, and a page may be left here and there
+WARM = 10  # runs of that kind before the measurement
+GROWN_BYTES = 2048  # maximum growth per closed stream: gRPC frees what it can, and single pages may stay allocated
 KEPT_SOCKETS = 2
 
 
 class GoneError(Exception):
-    """What a reader stumbles over."""
+    """An exception in the loop of a reader."""
 
 
 class Sync:
@@ -68,7 +68,7 @@ class Sync:
 
 
 class Async:
-    """The same of an ``AsyncClient``, in a loop that runs only meanwhile."""
+    """Calls of an ``AsyncClient``. Its event loop runs only during a call."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._loop = asyncio.new_event_loop()
@@ -113,7 +113,7 @@ Notes = list[tuple[str, str]]
 
 
 def collections(make: Callable[[], Any], call: str, runs: int) -> Notes:
-    """A collection at one allocation of a call after the other, which finalizes a stream that was left half-read."""
+    """In each run, the garbage collector finalizes a half-read stream at a later allocation of a call."""
     side, notes = make(), Notes()
     for n in range(runs):
         gc.collect()
@@ -128,7 +128,7 @@ def collections(make: Callable[[], Any], call: str, runs: int) -> Notes:
 
 
 class AtLine:
-    """Calls a signal handler before the n-th line of the package that this thread comes to."""
+    """A trace function that calls a signal handler before the n-th line of the package that the thread executes."""
 
     def __init__(self, n: int, handler: Callable[[], Any]) -> None:
         self.n, self.handler, self.lines, self.where = n, handler, 0, ""
@@ -146,7 +146,7 @@ class AtLine:
 
 
 def signals(make: Callable[[], Any], call: str, runs: int, *, closes: bool) -> Notes:
-    """A signal handler at one line of a call after the other, that makes another call or closes the client."""
+    """In each run, a signal handler runs at another line of a call; it makes another call, or closes the client."""
     notes = Notes()
 
     def run(n: int) -> AtLine:
@@ -171,20 +171,25 @@ def signals(make: Callable[[], Any], call: str, runs: int, *, closes: bool) -> N
 
 
 def judge(call: Callable[[], str], what: str, also: type[errors.APIError] | None = None) -> Notes:
-    """Make a call; it must answer, or fail as it may."""
+    """Make a call; return an error unless it has the right answer.
+
+    Args:
+        what: the description of the run.
+        also: an error that is allowed too, as is ConfigurationError then.
+    """
     try:
         answer = call()
     except (errors.YandexGPTError, StopIteration) as error:
         if also is not None and isinstance(error, (also, errors.ConfigurationError)):
             return []
         return [(ERRORS, f"{what}: {error!r}")]
-    except Exception as error:  # noqa: BLE001  (whatever it is, it is counted)
+    except Exception as error:  # noqa: BLE001  (any exception is counted)
         return [(ERRORS, f"{what}: {error!r}")]
     return [] if answer == TEXT else [("wrong text", f"{what}: {answer!r}")]
 
 
 def given_up(make: Callable[[], Any], _call: str, runs: int, *, endpoint: str) -> Notes:
-    """Streams closed after their first message, by the hundred: memory and sockets stay what they were."""
+    """Close streams after their first message, in hundreds: memory and sockets must not grow."""
     side, notes = make(), Notes()
     for _ in range(WARM * GIVEN_UP):
         side.give_up()
@@ -204,7 +209,7 @@ def given_up(make: Callable[[], Any], _call: str, runs: int, *, endpoint: str) -
 
 
 def memory() -> int:
-    """Bytes of this process in memory; 0 where /proc does not say."""
+    """The memory of this process in bytes; 0 if /proc is not available."""
     gc.collect()
     with contextlib.suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -212,11 +217,11 @@ def memory() -> int:
 
 
 def sockets(endpoint: str) -> int:
-    """Connections of this process to an endpoint; 0 where /proc does not say."""
+    """The number of connections of this process to an endpoint; 0 if /proc is not available."""
     port, own, rows = int(endpoint.rpartition(":")[2]), set[str](), list[list[str]]()
     with contextlib.suppress(OSError):
         for descriptor in Path("/proc/self/fd").iterdir():
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # it was closed in the meantime
                 own.add(str(descriptor.readlink()))
         for name in ("tcp", "tcp6"):
             rows += [line.split() for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]]
@@ -231,7 +236,7 @@ WHAT: dict[str, Callable[..., Notes]] = {
 
 
 def main(what: str, call: str, client: str, runs: str, endpoint: str) -> None:
-    """Make the runs and print what came of them."""
+    """Make the runs and print the results."""
     faulthandler.enable()
     options = {
         "folder_id": "b1g",

@@ -1,14 +1,18 @@
-"""Everything at once, for as long as one likes, against a service that fails at random: nothing may pile up.
+"""Makes calls of all kinds for a long time, against a service that fails at random, and checks that nothing leaks.
 
     python scripts/soak.py [--seconds N] [--seed N] [--only NAMES] [--calm]
 
-One process makes calls of all kinds with both clients, from threads, tasks and short-lived event loops: whole answers,
-streams read to the end, left early, dropped or closed by somebody else, cancelled tasks, tools, ``complete_many``,
-chats, operations, clients opened and closed. An emulator in a process of its own, behind a proxy that breaks
-connections, refuses, breaks off in mid-stream, falls silent and is late. Every so often all calls are let end, the
-faults cease, and the figures are taken. Exits with 1 if at the end they are not what they were after the warm-up
-(memory, threads, descriptors, sockets, calls in flight at the emulator, free places of ``max_concurrency``), if a call
-hung, if an answer was wrong, or if anything was raised that is not documented. Linux only: /proc has the figures.
+One process makes calls of all kinds with both clients, from threads, tasks and short-lived event loops: whole answers;
+streams that are read to the end, left early, dropped, or closed by another thread or task; cancelled tasks; tools,
+``complete_many``, chats and operations; clients that are opened and closed. The emulator runs in a separate process. It
+and a proxy in front of it refuse and break connections, end streams with errors, stall, and delay data. At regular
+intervals the faults are turned off, all calls end, and figures are taken. The exit code is 1
+
+- if at the end a figure is not as it was after the warm-up: memory, threads, descriptors, sockets, calls in flight at
+  the emulator, free slots of ``max_concurrency``;
+- if a call hung, an answer was wrong, or an undocumented exception was raised.
+
+Linux only: the figures are read from /proc.
 """
 
 from __future__ import annotations
@@ -42,19 +46,19 @@ import grpc
 import yandexgpt
 from yandexgpt import errors
 
-TIMEOUT = 2.0  # seconds for a call
+TIMEOUT = 2.0  # timeout of a call in seconds
 PLACES = 3  # max_concurrency of each client
-THREADS, TASKS = 4, 6  # that make calls at the same time
-BETWEEN_LOOPS = 0.5  # seconds from one short-lived event loop to the next, on average
+THREADS, TASKS = 4, 6  # number of threads and tasks that make calls
+BETWEEN_LOOPS = 0.5  # average seconds between two short-lived event loops
 ABANDONED = 0.2  # the share of short-lived event loops that are closed in the middle of a stream
-HANGS = 30.0  # seconds after which a call hangs
-SETTLES = 10.0  # seconds within which sockets are closed and calls have ended at the emulator
-WARM_UP = 0.2  # the share of the time after which memory counts
-GROWN_MB = 8.0  # what memory may grow by, from then to the end
-LOOP_BYTES = 6000  # that grpc.aio keeps of each event loop that has used it, while any of its channels is open
-CANCELLED_BYTES = 1500  # that grpc.aio loses, on average, of a call in the middle of which a task is cancelled
-MORE = 3  # threads and descriptors that there may be at the end, beyond those after the warm-up: gRPC's pools vary
-WINDOWS = 20  # how often figures are taken
+HANGS = 30.0  # seconds after which a call counts as hung
+SETTLES = 10.0  # seconds within which sockets must be closed and calls must have ended at the emulator
+WARM_UP = 0.2  # the share of the time before the memory is compared
+GROWN_MB = 8.0  # maximum growth of the memory from then to the end
+LOOP_BYTES = 6000  # that grpc.aio keeps for each event loop that has used it, while any of its channels is open
+CANCELLED_BYTES = 1500  # that grpc.aio leaks, on average, if a task is cancelled during a call
+MORE = 3  # additional threads and descriptors allowed at the end, because gRPC's thread pools vary
+WINDOWS = 20  # the number of times that figures are taken
 RETRY = yandexgpt.Retry(attempts=3, initial=0.02, maximum=0.1)
 WORDS = ("озеро", "река", "море", "остров", "гора", "лес", "поле", "берег")
 
@@ -63,7 +67,7 @@ WORDS = ("озеро", "река", "море", "остров", "гора", "ле
 
 
 def emulate() -> None:
-    """The emulator's process: prints its addresses, then answers each line of standard input with its figures."""
+    """The emulator's process: prints its address, then answers each line of standard input with its figures."""
     from yandexgpt.emulator import Emulator, FaultProxy
 
     with Emulator(delay=0.002, operation_time=0.02) as emulator, FaultProxy(emulator.endpoint) as proxy:
@@ -96,7 +100,7 @@ def emulate() -> None:
 
 
 def faults(emulator: Any, proxy: Any) -> list[Callable[[], None]]:
-    """What may go wrong with the next calls."""
+    """The faults that may be played in the next calls."""
     from yandexgpt.emulator import ErrorCode, Fault
 
     statuses: list[dict[str, Any]] = [
@@ -106,7 +110,7 @@ def faults(emulator: Any, proxy: Any) -> list[Callable[[], None]]:
         {"code": "INTERNAL", "after": 2},
         {"code": "RESOURCE_EXHAUSTED", "retry_after": 0.02},
         {"code": "UNAUTHENTICATED"},
-        {"code": "UNAVAILABLE", "after": 1, "delay": 5.0},  # silence
+        {"code": "UNAVAILABLE", "after": 1, "delay": 5.0},  # a stalled stream
         {"code": "UNAVAILABLE", "delay": 0.3},
     ]
     wire = [
@@ -131,7 +135,7 @@ def faults(emulator: Any, proxy: Any) -> list[Callable[[], None]]:
 
 
 class Service:
-    """The emulator's process, as seen from here."""
+    """The emulator's process, for the process of the clients."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -139,7 +143,7 @@ class Service:
         self.endpoint: str = json.loads(process.stdout.readline())["endpoint"]
 
     def tell(self, word: str) -> dict[str, int]:
-        """Have it be "bad" or "good", or only ("") say its figures."""
+        """Turn the faults on ("bad") or off ("good"), or neither (""); return the figures of the emulator."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{word}\n")
@@ -150,7 +154,7 @@ class Service:
 
 @contextmanager
 def service(seed: int) -> Iterator[Service]:
-    """The emulator in a process of its own."""
+    """Run the emulator in a separate process."""
     command = [sys.executable, str(Path(__file__).resolve()), "--emulate", "--seed", str(seed)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
@@ -160,16 +164,16 @@ def service(seed: int) -> Iterator[Service]:
         process.communicate()
 
 
-# What is done
+# The actions
 
 
 def question() -> str:
-    """A prompt; the answer is the same text, word by word."""
+    """A prompt. Its answer is the same text, word by word."""
     return " ".join(random.choices(WORDS, k=random.randint(2, 8)))
 
 
 def right(answer: str, text: str) -> None:
-    """An answer must be its own call's, whole."""
+    """Check that an answer is the whole answer of its own call."""
     if answer != text:
         raise AssertionError(f"asked {text!r}, answered {answer!r}")
 
@@ -181,14 +185,14 @@ def depth() -> str:
 
 
 def soon(function: Callable[[], Any]) -> threading.Thread:
-    """Call it in another thread, in a moment."""
+    """Call a function in another thread, after a short random time."""
     thread = threading.Timer(random.uniform(0, 0.02), function)
     thread.start()
     return thread
 
 
 class Sync:
-    """What threads do with a ``Client``."""
+    """The actions of threads with a ``Client``."""
 
     def __init__(self, endpoint: str) -> None:
         self._options = options(endpoint)
@@ -221,7 +225,7 @@ class Sync:
             for _ in stream:
                 raise KeyError
         except KeyError as error:
-            kept = error  # noqa: F841  (it refers to this frame, which refers to it)
+            kept = error  # noqa: F841  (it makes a reference cycle with this frame)
 
     def latest(self) -> None:
         text = question()
@@ -291,7 +295,7 @@ class Sync:
 
 
 class Async:
-    """What tasks do with an ``AsyncClient``."""
+    """The actions of tasks with an ``AsyncClient``."""
 
     def __init__(self, endpoint: str) -> None:
         self._options = options(endpoint)
@@ -390,13 +394,16 @@ class Async:
 
 
 class Roaming:
-    """What short-lived event loops do with one ``AsyncClient``."""
+    """The actions of short-lived event loops with one ``AsyncClient``."""
 
     def __init__(self, endpoint: str) -> None:
         self.client = yandexgpt.AsyncClient(**options(endpoint))
 
     def run(self) -> None:
-        """Not often: grpc.aio keeps some 3 KB of each loop while any of its channels is open."""
+        """Use the client in a new event loop.
+
+        A random time passes before it, because grpc.aio keeps some memory for each loop: see :data:`LOOP_BYTES`.
+        """
         time.sleep(random.uniform(0, 2 * BETWEEN_LOOPS))
         if random.random() < ABANDONED:
             self._abandon()
@@ -408,7 +415,7 @@ class Roaming:
         right((await self.client.complete(text)).text, text)
 
     def _abandon(self) -> None:
-        """A loop that is closed in the middle of a stream, without ``shutdown_asyncgens``."""
+        """Close an event loop in the middle of a stream, without ``shutdown_asyncgens``."""
         loop = asyncio.new_event_loop()
         try:
             stream = loop.run_until_complete(self._half())
@@ -423,7 +430,7 @@ class Roaming:
 
 
 def options(endpoint: str) -> dict[str, Any]:
-    """How the clients are made."""
+    """The arguments of the clients."""
     return {
         "folder_id": "b1g",
         "credentials": "a-key",
@@ -437,17 +444,22 @@ def options(endpoint: str) -> dict[str, Any]:
 
 
 def deeds(of: Any, only: Sequence[str]) -> list[Callable[[], Any]]:
-    """What there is to do, all of it or some."""
+    """The actions of an object.
+
+    Args:
+        of: an instance of one of the classes above.
+        only: names such as ``"Sync.left"``; empty: all actions.
+    """
     found = [getattr(of, name) for name in vars(type(of)) if not name.startswith("_")]
     return [deed for deed in found if not only or deed.__qualname__ in only]
 
 
-# Who does it, and what is counted
+# The workers, and what is counted
 
 
 @dataclass
 class Tally:
-    """What came of it."""
+    """The outcomes of the actions. Thread-safe."""
 
     done: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
@@ -456,7 +468,7 @@ class Tally:
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add(self, what: str, error: BaseException | None) -> None:
-        """Something was done."""
+        """Count an action, and its error if it failed."""
         with self.lock:
             self.done[what] += 1
             if isinstance(error, errors.YandexGPTError) and not isinstance(error, errors.ConfigurationError):
@@ -465,7 +477,7 @@ class Tally:
                 self.wrong(f"{what}: {type(error).__name__}: {error}", error)
 
     def wrong(self, what: str, error: BaseException | None = None) -> None:
-        """Something happened that may not."""
+        """Count an event that must not happen."""
         with self.lock:
             kind = what[:120]
             self.unexpected[kind] += 1
@@ -474,7 +486,7 @@ class Tally:
 
 
 class Workers:
-    """Threads and tasks that do what there is to do, until they are told to rest."""
+    """Threads and tasks that repeat random actions until they are told to rest."""
 
     def __init__(self, endpoint: str, tally: Tally, only: Sequence[str]) -> None:
         self.sync, self.asynchronous, self.roaming = Sync(endpoint), Async(endpoint), Roaming(endpoint)
@@ -507,7 +519,7 @@ class Workers:
             try:
                 if self._go.is_set():
                     deed()
-            except BaseException as caught:  # noqa: BLE001  (whatever it is, it is counted)
+            except BaseException as caught:  # noqa: BLE001  (any exception is counted)
                 error = caught
             self._tally.add(deed.__qualname__, error)
             del self._busy[me], error
@@ -522,17 +534,17 @@ class Workers:
             error: BaseException | None = None
             try:
                 await deed()
-            except BaseException as caught:  # noqa: BLE001  (whatever it is, it is counted)
+            except BaseException as caught:  # noqa: BLE001  (any exception is counted)
                 error = caught
             self._tally.add(deed.__qualname__, error)
             del self._busy[number], error
 
     def work(self) -> None:
-        """Go on."""
+        """Start or resume the actions."""
         self._go.set()
 
     def rest(self) -> bool:
-        """Let what was begun end; tell whether it did."""
+        """Start no further actions, and wait for those running; return whether they ended in time."""
         self._go.clear()
         if until(lambda: not self._busy, HANGS):
             return True
@@ -543,8 +555,8 @@ class Workers:
         return False
 
     def places(self) -> None:
-        """As many streams as there are places run at once, with each of the clients."""
-        gc.collect()  # streams dropped in reference cycles have their places until then
+        """Check that no slot of ``max_concurrency`` is lost: each client must run this number of streams at once."""
+        gc.collect()  # streams that were dropped in reference cycles hold their slots until then
         both, well = threading.Barrier(PLACES, timeout=SETTLES), list[bool]()
 
         def hold() -> None:
@@ -570,7 +582,7 @@ class Workers:
                 self._tally.wrong(f"places: of the {name} are lost", error)
 
     def run(self, coroutine: Any) -> Any:
-        """In the loop."""
+        """Run a coroutine in the event loop of the tasks."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(HANGS)
 
     def end(self) -> None:
@@ -591,7 +603,7 @@ class Workers:
 
 
 async def hold_async(client: yandexgpt.AsyncClient) -> None:
-    """As many streams as there are places, at once."""
+    """Open as many streams at once as there are slots."""
     streams = [client.stream(question(), timeout=SETTLES) for _ in range(PLACES)]
     for stream in streams:
         await anext(stream)
@@ -601,7 +613,7 @@ async def hold_async(client: yandexgpt.AsyncClient) -> None:
 
 @contextmanager
 def overheard(tally: Tally) -> Iterator[None]:
-    """Count what threads, finalizers and event loops complain of."""
+    """Count the errors that threads, finalizers and event loops report."""
     threading.excepthook = lambda given: tally.wrong(f"a thread: {given.exc_type.__name__}", given.exc_value)
     sys.unraisablehook = lambda given: tally.wrong(
         f"{given.err_msg or 'ignored'}: {given.exc_value!r}", given.exc_value
@@ -610,7 +622,7 @@ def overheard(tally: Tally) -> Iterator[None]:
 
     def complain(record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        # Loops are closed here with tasks in them, and what gRPC had to tell one reaches another, which says so.
+        # Loops are closed with tasks in them. gRPC's events for a closed loop reach another loop, which logs them.
         abandoned = "was destroyed but it is pending" in record.getMessage() or "Event loop is closed" in str(error)
         if not (abandoned or isinstance(error, BlockingIOError)):
             tally.wrong(f"asyncio: {record.getMessage()[:60]}: {error!r}", error)
@@ -631,7 +643,7 @@ def overheard(tally: Tally) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Figures:
-    """Of this process at rest."""
+    """The figures of this process at rest."""
 
     seconds: float
     calls: int
@@ -646,7 +658,7 @@ class Figures:
     grpc_keeps: float  # MB, about
 
     def row(self) -> str:
-        """As a line of the table."""
+        """The figures as a line of the table."""
         return (
             f"{self.seconds:7.0f} {self.calls:8d} {self.failed:8d} {self.unexpected:10d} {self.memory:8.1f} "
             f"{self.threads:7d} {self.descriptors:11d} {self.sockets:7d} {self.in_flight:9d} {self.faults:7d}"
@@ -657,7 +669,7 @@ HEAD = "seconds    calls   failed unexpected   MB RSS threads descriptors socket
 
 
 def take(began: float, tally: Tally, its: Service) -> Figures:
-    """The figures, once everything that ends by itself has."""
+    """Take the figures, after all calls have ended at the emulator."""
     gc.collect()
     until(lambda: its.tell("")["in_flight"] == 0, SETTLES)
     gc.collect()
@@ -680,25 +692,25 @@ def take(began: float, tally: Tally, its: Service) -> Figures:
 
 
 def memory() -> int:
-    """Bytes of this process in memory."""
+    """The memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def entries(directory: str) -> int:
-    """How many there are."""
+    """The number of entries of a directory."""
     return sum(1 for _ in Path(directory).iterdir())
 
 
 def threads() -> int:
-    """Threads of this process, gRPC's own included."""
+    """The number of threads of this process, including gRPC's."""
     return entries("/proc/self/task")
 
 
 def sockets(endpoint: str) -> int:
-    """Connections of this process to an endpoint."""
+    """The number of connections of this process to an endpoint."""
     port, own = int(endpoint.rpartition(":")[2]), set[str]()
     for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
+        with contextlib.suppress(OSError):  # it was closed in the meantime
             own.add(str(descriptor.readlink()))
     rows = [
         line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]
@@ -707,7 +719,7 @@ def sockets(endpoint: str) -> int:
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition that nobody announces; tell whether it came true in time."""
+    """Poll a condition; return whether it became true within `seconds`."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
@@ -717,14 +729,14 @@ def until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 def child_works(endpoint: str) -> bool:
-    """Whether a fork of this process can make calls: it is refused where calls are thought to be under way."""
+    """Whether a fork of this process can make calls. It cannot if a call is still registered as in flight."""
     pid = os.fork()
     if not pid:
         signal.alarm(15)
         try:
             with yandexgpt.Client(**options(endpoint)) as client:
                 client.complete(question())
-        except BaseException:  # noqa: BLE001  (it is printed, and the parent told)
+        except BaseException:  # noqa: BLE001  (it is printed, and reported by the exit code)
             traceback.print_exc()
             os._exit(1)
         os._exit(0)
@@ -732,7 +744,7 @@ def child_works(endpoint: str) -> bool:
 
 
 def soak(seconds: float, its: Service, only: Sequence[str], *, calm: bool) -> tuple[list[Figures], Tally, list[str]]:
-    """Work and rest in turn; return the figures, what came of the calls, and what is not as it should be."""
+    """Work and rest in turn; return the figures, the outcomes of the actions, and the errors."""
     tally, figures, wrong = Tally(), list[Figures](), list[str]()
     workers = Workers(its.endpoint, tally, only)
     began = time.monotonic()
@@ -762,7 +774,7 @@ def soak(seconds: float, its: Service, only: Sequence[str], *, calm: bool) -> tu
 
 
 def judge(figures: Sequence[Figures], tally: Tally) -> list[str]:
-    """What is not at the end as it was after the warm-up."""
+    """The errors: figures that differ at the end from those after the warm-up, and unexpected events."""
     *rests, closed = figures
     warm = rests[round(len(rests) * WARM_UP) :]
     third = max(1, len(warm) // 3)
@@ -789,12 +801,14 @@ def judge(figures: Sequence[Figures], tally: Tally) -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Soak, and tell whether all is well."""
+    """Run the test; return 0 if nothing was wrong."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long, about (default: 600)")
-    parser.add_argument("--seed", type=int, default=None, help="of the random choices, which timing influences too")
-    parser.add_argument("--only", default="", metavar="NAMES", help="only these deeds, such as 'Sync.left Async.many'")
-    parser.add_argument("--calm", action="store_true", help="a service that does not fail, to compare with")
+    parser.add_argument("--seconds", type=float, default=600.0, help="the approximate duration (default: 600)")
+    parser.add_argument("--seed", type=int, default=None, help="seed of the random choices; timing affects them too")
+    parser.add_argument(
+        "--only", default="", metavar="NAMES", help="only these actions, such as 'Sync.left Async.many'"
+    )
+    parser.add_argument("--calm", action="store_true", help="without faults, for comparison")
     parser.add_argument("--emulate", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     seed = random.randrange(2**32) if given.seed is None else given.seed

@@ -1,4 +1,4 @@
-"""A proxy that leads every connection to one place: for programs that call the service's hosts and no others."""
+"""A proxy that forwards every connection to one address, for programs whose hosts cannot be changed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ __all__ = ["Tunnel"]
 
 
 class Tunnel:
-    """An HTTP proxy on a free loopback port; a context manager. Whatever host is asked for, `target` answers.
+    """An HTTP proxy on a free loopback port; a context manager. It connects every request to `target`, for any host.
 
     Args:
-        target: ``host:port`` that the connections end at.
+        target: ``host:port`` that all connections are forwarded to.
     """
 
     def __init__(self, target: str) -> None:
@@ -24,7 +24,7 @@ class Tunnel:
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Tunnel:
-        """Serve, in threads."""
+        """Serve in threads."""
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="tunnel", daemon=True).start()
         return self
 
@@ -58,11 +58,11 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
-    """Copy bytes until the end of either side; the other one hears of it."""
+    """Copy bytes until the source ends; then end the sink too."""
     try:
         while piece := source.recv(65536):
             sink.sendall(piece)
         sink.shutdown(socket.SHUT_WR)
-    except OSError:  # one of them has gone: so does the other
+    except OSError:  # one connection was broken: close both
         source.close()
         sink.close()

@@ -1,10 +1,10 @@
-"""Write ``src/yandexgpt/_sync`` from ``src/yandexgpt/_async``, by substitution of words: ``make unasync``.
+"""Write ``src/yandexgpt/_sync`` from ``src/yandexgpt/_async``, by text substitution: ``make unasync``.
 
     python scripts/unasync.py            # write
-    python scripts/unasync.py --check    # fail if what is committed differs: part of `make check`
+    python scripts/unasync.py --check    # fail if the committed files differ: part of `make check`
 
-A line that ends in ``# async only`` is left out; a comment that begins with ``# sync: `` becomes the line of code that
-it holds. The result is formatted by ruff.
+A line that ends in ``# async only`` is omitted. A comment that begins with ``# sync: `` becomes the code that it
+contains. ruff formats the result.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ CODE = [
     (r"\b__a(enter|exit|iter|next)__\b", r"__\1__"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
 ]
-"""Patterns of code, and what stands in their place."""
+"""Patterns of code, and their replacements."""
 
 PROSE = [
     (
@@ -58,17 +58,18 @@ PROSE = [
     (r"cancelling the task (cancel)", r"Ctrl-C \1"),
     (r"Safe to share between tasks", "Safe to share between threads"),
 ]
-"""Sentences of docstrings that are not the same for threads; each must be found."""
+"""Patterns of docstrings that differ for threads, and their replacements. Each pattern must be found."""
 
 ASYNCHRONOUS = (ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith, ast.Await)
 ASYNCHRONOUS_NAME = re.compile(r"Async[A-Z]\w*|\w+_async|asyncio|a(iter|next)|async_\w+")
 
 
 def generate(text: str, found: set[str]) -> str:
-    """The synchronous twin of a module.
+    """The synchronous version of a module.
 
     Args:
-        found: is told which patterns of :data:`PROSE` were found.
+        text: the source of the asynchronous module.
+        found: the patterns of :data:`PROSE` that were found are added to it.
     """
     lines = [line for line in text.splitlines(keepends=True) if not line.endswith("  # async only\n")]
     text = re.sub(r"^( +)# sync: ", r"\1", "".join(lines), flags=re.MULTILINE)
@@ -82,7 +83,7 @@ def generate(text: str, found: set[str]) -> str:
 
 
 def left_over(text: str) -> Iterator[str]:
-    """What is still asynchronous in a module."""
+    """The code of a module that is still asynchronous."""
     for node in ast.walk(ast.parse(text)):
         name = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "name", None)
         if isinstance(node, ASYNCHRONOUS) or (isinstance(name, str) and ASYNCHRONOUS_NAME.fullmatch(name)):
@@ -93,7 +94,7 @@ def write(target: Path) -> None:
     """Write all modules to a directory, formatted.
 
     Raises:
-        SystemExit: something asynchronous is left, or a sentence was not found.
+        SystemExit: asynchronous code is left, or a pattern of :data:`PROSE` was not found.
     """
     found: set[str] = set()
     for source in sorted(SOURCE.glob("*.py")):
