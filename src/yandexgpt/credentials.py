@@ -11,7 +11,6 @@ import contextlib
 import inspect
 import json
 import os
-import socket
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -199,13 +198,11 @@ class MetadataService(Credentials):
     def fetch(self, exchange: Exchange) -> ExpiringToken:  # noqa: ARG002
         import http.client
 
-        class Connection(http.client.HTTPConnection):
-            def connect(self) -> None:
-                self.sock = _connect(self.host, self.port, self.timeout or 0.0)
+        from yandexgpt._deadline_http import DeadlineConnection
 
         host, http_error = f"metadata service at {self._address}", ""
         try:
-            with contextlib.closing(Connection(self._address, timeout=self._timeout)) as connection:
+            with contextlib.closing(DeadlineConnection(self._address, timeout=self._timeout)) as connection:
                 connection.request("GET", _METADATA_PATH, headers={"Metadata-Flavor": "Google"})
                 response = connection.getresponse()
                 body = response.read(_METADATA_ANSWER_LIMIT)
@@ -236,58 +233,6 @@ class MetadataService(Credentials):
 
     def __repr__(self) -> str:
         return f"MetadataService({self._address!r})"
-
-
-class _DeadlineSocket(socket.socket):
-    """A socket with one deadline for all its operations, instead of a timeout for each operation."""
-
-    deadline = 0.0
-    """A time of ``time.monotonic()``."""
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.set_remaining_timeout()
-        return super().recv_into(*args, **kwargs)
-
-    def sendall(self, *args: Any, **kwargs: Any) -> None:
-        self.set_remaining_timeout()
-        super().sendall(*args, **kwargs)
-
-    def set_remaining_timeout(self) -> None:
-        """Set the timeout of the next operation to the time until the deadline.
-
-        Raises:
-            TimeoutError: the deadline has passed.
-        """
-        remaining = self.deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError("timed out")
-        self.settimeout(remaining)
-
-
-def _connect(host: str, port: int, timeout: float) -> _DeadlineSocket:
-    """Connect to the first address of the host that accepts.
-
-    Args:
-        timeout: seconds for all addresses together, and for what is later sent and received (> 0).
-
-    Raises:
-        OSError: no address accepted the connection, or the time is over.
-    """
-    deadline: float | None = None
-    failure = OSError("it has no address")
-    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        deadline = time.monotonic() + timeout if deadline is None else deadline
-        connection = _DeadlineSocket(family, kind, protocol)
-        connection.deadline = deadline
-        try:
-            connection.set_remaining_timeout()
-            connection.connect(address)
-        except OSError as error:
-            connection.close()
-            failure = error
-        else:
-            return connection
-    raise failure
 
 
 class YcCli(Credentials):

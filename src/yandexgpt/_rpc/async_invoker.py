@@ -9,29 +9,25 @@ import time
 import weakref
 from collections.abc import AsyncGenerator
 from concurrent.futures import Future
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import grpc
 from grpc.aio import _call
 
-from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.event_loops import threadsafe_callback, times_cancelled, wait_for_event
 from yandexgpt._models import NO_METADATA, ReceivedMetadata
-from yandexgpt._rpc import failures
 from yandexgpt._rpc.async_registry import AsyncChannelRegistry, cancel_rpc
-from yandexgpt._rpc.call import Answer, CallOptions, new_call
+from yandexgpt._rpc.base_invoker import BaseInvoker
+from yandexgpt._rpc.call import Answer, CallOptions
 from yandexgpt._rpc.channels import open_aio_channel
-from yandexgpt._rpc.client_state import ClientState
 from yandexgpt._rpc.conflate import conflate_async
 from yandexgpt._rpc.failures import code_of
 from yandexgpt._rpc.grpc_call import peer_was_silent
-from yandexgpt._rpc.iam import IamExchange
 from yandexgpt._rpc.interceptors import AttemptRegistry, check_interceptors
 from yandexgpt._rpc.methods import TextGenerationService, TokenizerService
 from yandexgpt._rpc.raw import AsyncRaw
 from yandexgpt._rpc.watch import Watch, drain
-from yandexgpt.errors import APIError, ConfigurationError
+from yandexgpt.errors import APIError
 
 if TYPE_CHECKING:
     from yandexgpt._concurrency.limiter import Limiter
@@ -49,7 +45,7 @@ LIMITER_POLL_INTERVAL = 5.0
 notify the calls that wait. Longer than for threads, because there may be thousands of tasks."""
 
 
-class AsyncInvoker:
+class AsyncInvoker(BaseInvoker[AsyncChannelRegistry]):
     """Makes the calls of one client.
 
     Args:
@@ -60,35 +56,9 @@ class AsyncInvoker:
 
     def __init__(self, settings: Settings, parent: AsyncInvoker | None) -> None:
         check_interceptors(settings.interceptors, for_aio=True)
-        self.settings = settings
-        self.state: ClientState = ClientState(settings, parent.state if parent else None)
-        self.owns_registry = parent is None or parent.settings.connection_key != settings.connection_key
-        self.registry: AsyncChannelRegistry = (
-            AsyncChannelRegistry(settings) if parent is None or self.owns_registry else parent.registry
-        )
-        self.closed = False
+        super().__init__(settings, parent, AsyncChannelRegistry)
         self._raw: tuple[int, asyncio.AbstractEventLoop, AsyncRaw] | None = None
         self.registry.invokers.add(self)
-
-    def check_open(self) -> None:
-        """Refuse to make calls if the client or the process does not allow them.
-
-        Raises:
-            ConfigurationError: the client is closed, or this process was forked while calls were in flight.
-        """
-        fork_safety.check()
-        if self.closed or self.registry.closed:
-            raise ConfigurationError("the client is closed")
-
-    def begin(self, method: Method, subject: str, options: CallOptions) -> Call:
-        """Create a call. Its deadline runs from now.
-
-        Raises:
-            ConfigurationError: as :meth:`check_open`.
-            ValueError: an argument has an impossible value.
-        """
-        self.check_open()
-        return new_call(self.state, method, subject, options)
 
     async def close(self) -> None:
         """Cancel all calls on the connection, and close it.
@@ -114,12 +84,11 @@ class AsyncInvoker:
         wake = threadsafe_callback(event.set)
         self.registry.pauses[wake] = self.state
         try:
-            if not (self.closed or self.registry.closed):
+            if not self.is_closed:
                 await wait_for_event(event, seconds)
         finally:
             self.registry.pauses.pop(wake, None)
-        if self.closed or self.registry.closed:
-            raise failures.client_closed_error(self.settings.operation_endpoint.target)
+        self.check_not_closed_in_pause()
 
     async def connect(self, timeout: float | None) -> None:
         """Open the connection to the service by a health check. Any response means that the connection is open.
@@ -305,20 +274,12 @@ class AsyncInvoker:
         Raises:
             APIError, ConfigurationError: no token could be got.
         """
-        while isinstance(header := self._header_or_future(call), Future):
+        while isinstance(header := self.header_or_future(call), Future):
             failure = await self._wait_for_token(call, header)
             if failure is None:
                 return header.result()
             await self.registry.wait(call, asyncio.Event(), call.token_failed(failure))
         return header
-
-    def _header_or_future(self, call: Call) -> str | Future[str]:
-        """Return the ``authorization`` to send, or a future of it."""
-        credentials = self.settings.credentials
-        if credentials.header is not None:
-            return credentials.header
-        fetch = partial(credentials.fetch, IamExchange(self.settings))
-        return credentials.token_cache.header(fetch, rejected=call.rejected_authorization)
 
     async def _wait_for_token(self, call: Call, token: Future[str]) -> BaseException | None:
         """Wait for a token. Return the exception of a failure, or None if there is a token.
@@ -385,7 +346,7 @@ class AsyncInvoker:
         self.registry.add_call(call)
         try:
             self.check_open()
-            header = self._header_or_future(call)
+            header = self.header_or_future(call)
             if isinstance(header, Future):
                 await self._wait_for_token(call, header)
                 header = header.result()

@@ -6,17 +6,14 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 
-from yandexgpt._concurrency import fork_safety
 from yandexgpt._concurrency.threads import AutoResetEvent
-from yandexgpt._rpc import failures
-from yandexgpt._rpc.call import Answer, CallOptions, new_call
+from yandexgpt._rpc.base_invoker import BaseInvoker
+from yandexgpt._rpc.call import Answer, CallOptions
 from yandexgpt._rpc.channels import SINGLE_THREADED, open_channel
-from yandexgpt._rpc.client_state import ClientState
 from yandexgpt._rpc.conflate import conflate
 from yandexgpt._rpc.failures import code_of
 from yandexgpt._rpc.grpc_call import (
@@ -27,12 +24,11 @@ from yandexgpt._rpc.grpc_call import (
     peer_was_silent,
     received_metadata,
 )
-from yandexgpt._rpc.iam import IamExchange
 from yandexgpt._rpc.interceptors import AttemptRegistry, check_interceptors, replace_details
 from yandexgpt._rpc.methods import TextGenerationService, TokenizerService
 from yandexgpt._rpc.raw import Raw
 from yandexgpt._rpc.registry import ChannelRegistry
-from yandexgpt.errors import APIError, ConfigurationError
+from yandexgpt.errors import APIError
 
 if TYPE_CHECKING:
     from yandexgpt._concurrency.limiter import Limiter
@@ -49,7 +45,7 @@ LIMITER_POLL_INTERVAL = 0.5
 """Seconds between two polls of the limiter: a holder that is garbage-collected does not notify the calls that wait."""
 
 
-class Invoker:
+class Invoker(BaseInvoker[ChannelRegistry]):
     """Makes the calls of one client.
 
     Args:
@@ -60,34 +56,8 @@ class Invoker:
 
     def __init__(self, settings: Settings, parent: Invoker | None) -> None:
         check_interceptors(settings.interceptors, for_aio=False)
-        self.settings = settings
-        self.state: ClientState = ClientState(settings, parent.state if parent else None)
-        self.owns_registry = parent is None or parent.settings.connection_key != settings.connection_key
-        self.registry: ChannelRegistry = (
-            ChannelRegistry(settings) if parent is None or self.owns_registry else parent.registry
-        )
-        self.closed = False
+        super().__init__(settings, parent, ChannelRegistry)
         self._raw: tuple[int, Raw] | None = None
-
-    def check_open(self) -> None:
-        """Refuse to make calls if the client or the process does not allow them.
-
-        Raises:
-            ConfigurationError: the client is closed, or this process was forked while calls were in flight.
-        """
-        fork_safety.check()
-        if self.closed or self.registry.closed:
-            raise ConfigurationError("the client is closed")
-
-    def begin(self, method: Method, subject: str, options: CallOptions) -> Call:
-        """Create a call. Its deadline runs from now.
-
-        Raises:
-            ConfigurationError: as :meth:`check_open`.
-            ValueError: an argument has an impossible value.
-        """
-        self.check_open()
-        return new_call(self.state, method, subject, options)
 
     def close(self) -> None:
         """Cancel all calls on the connection, and close it.
@@ -112,12 +82,11 @@ class Invoker:
         event = AutoResetEvent()
         self.registry.pauses[event] = self.state
         try:
-            if not (self.closed or self.registry.closed):
+            if not self.is_closed:
                 event.wait(seconds)
         finally:
             self.registry.pauses.pop(event, None)
-        if self.closed or self.registry.closed:
-            raise failures.client_closed_error(self.settings.operation_endpoint.target)
+        self.check_not_closed_in_pause()
 
     def connect(self, timeout: float | None) -> None:
         """Open the connection to the service by a health check. Any response means that the connection is open.
@@ -290,20 +259,12 @@ class Invoker:
         Raises:
             APIError, ConfigurationError: no token could be got.
         """
-        while isinstance(header := self._header_or_future(call), Future):
+        while isinstance(header := self.header_or_future(call), Future):
             failure = self._wait_for_token(call, header)
             if failure is None:
                 return header.result()
             self.registry.wait(call, AutoResetEvent(), call.token_failed(failure))
         return header
-
-    def _header_or_future(self, call: Call) -> str | Future[str]:
-        """Return the ``authorization`` to send, or a future of it."""
-        credentials = self.settings.credentials
-        if credentials.header is not None:
-            return credentials.header
-        fetch = partial(credentials.fetch, IamExchange(self.settings))
-        return credentials.token_cache.header(fetch, rejected=call.rejected_authorization)
 
     def _wait_for_token(self, call: Call, token: Future[str]) -> BaseException | None:
         """Wait for a token. Return the exception of a failure, or None if there is a token.
@@ -363,7 +324,7 @@ class Invoker:
         self.registry.in_flight.add(call)
         try:
             self.check_open()
-            header = self._header_or_future(call)
+            header = self.header_or_future(call)
             if isinstance(header, Future):
                 self._wait_for_token(call, header)
                 header = header.result()
