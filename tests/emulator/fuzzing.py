@@ -219,7 +219,7 @@ class GrpcCall(NamedTuple):
 
 
 _authorizations = st.one_of(
-    *[st.just(KEY)] * 4,  # or else little gets any further
+    *[st.just(KEY)] * 4,  # otherwise few calls pass the authorization check
     st.none(),
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
 )
@@ -403,7 +403,7 @@ def check_http(url: str, call: HttpCall) -> int:
     return response.status
 
 
-# A longer run
+# Long runs
 
 
 def fuzz(check: Callable[[Any], object], calls: st.SearchStrategy[Any], seconds: float) -> int:

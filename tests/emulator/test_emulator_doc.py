@@ -89,7 +89,7 @@ class Page:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _serve(self, command: str) -> None:
-        """With free ports, and with an emulator instead of the service."""
+        """Run the command with free ports, and with an emulator in place of the service."""
         self.close()
         arguments = command.split()[2:]
         if REAL_SERVICE in arguments:
@@ -133,7 +133,7 @@ def test_every_block_runs_and_prints_what_the_page_says(page: Page) -> None:
     assert len(found) > 20
     for block in found:
         if block.source.startswith("answers.yaml:"):
-            continue  # a message, which the next test is about
+            continue  # an error message, see the next test
         print(f"docs/emulator.md:{block.line}")
         page.run(block)
 
@@ -156,7 +156,7 @@ def test_every_key_of_a_script_is_on_the_page() -> None:
 
 def test_every_command_flag_on_the_page_exists() -> None:
     printed = subprocess.run([COMMAND, "emulate", "--help"], capture_output=True, text=True, timeout=60).stdout
-    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", PAGE)) - {"--no-ensure-ascii"}  # which is of another program
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", PAGE)) - {"--no-ensure-ascii"}  # an option of another program
     assert len(flags) > 10
     assert flags <= set(re.findall(r"--[\w-]+", printed))
 
