@@ -29,10 +29,10 @@ from driver import (
     calls_of,
     in_threads,
     output_of,
-    own_words,
     program,
     run_loop,
     until,
+    without_fork_messages,
 )
 
 import yandexgpt
@@ -811,7 +811,7 @@ print("well")
 def runs_well(source: str, emulator: Emulator, kind: str, secret: str) -> None:
     code, out, err = output_of(program(FORK + source, emulator, kind, secret))
     # What gRPC itself notes down where a fork meets a call.
-    err = own_words(err)
+    err = without_fork_messages(err)
     assert (code, out, err) == (0, "well\n", ""), err
 
 
@@ -846,7 +846,7 @@ def test_an_exchange_under_way_does_not_keep_the_interpreter(emulator: Emulator,
     emulator.wait_for_requests(1, PATIENCE)
     emulator.identity.delay = FOREVER  # of the next exchange, which is under way when the program ends
     code, out, err = output_of(process)
-    assert (code, out, own_words(err)) == (0, "well\n", ""), err
+    assert (code, out, without_fork_messages(err)) == (0, "well\n", ""), err
 
 
 # What an identity service may answer

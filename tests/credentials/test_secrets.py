@@ -83,11 +83,11 @@ class Said:
 
 
 def said_by(kind: str, folder: Path, *more: str) -> Said:
-    from driver import inherited
+    from driver import subprocess_environment
 
     note = folder / "hidden.json"
     environment = {
-        **inherited(),
+        **subprocess_environment(),
         "PYTHONASYNCIODEBUG": "1",
         "GRPC_VERBOSITY": "DEBUG",
     }
@@ -513,7 +513,7 @@ class Run:
         self.emulator.wait_for_requests(1)
         waiting = Background(lambda: client.complete(self.text()))
         faulthandler.dump_traceback(all_threads=True)
-        waiting.until_it_waits()
+        waiting.until_blocked()
         client.close()
         for call in (running, waiting):
             error = call.error()

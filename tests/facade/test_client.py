@@ -542,7 +542,7 @@ def test_closing_the_client_ends_a_wait_for_the_next_attempt(factory: ClientFact
     emulator.fail("UNAVAILABLE")
     call = Background(client.complete, "Привет")
     assert emulator.wait_for_requests(1)[0].wait() == "UNAVAILABLE"
-    call.until_it_waits()
+    call.until_blocked()
     client.close()
     assert type(call.error()) is yandexgpt.CancelledError
     assert len(emulator.requests) == 1
@@ -553,7 +553,7 @@ def test_closing_the_client_ends_a_wait_in_line(factory: ClientFactory, emulator
     stall_after(emulator, 1)
     stream = client.stream("Привет")
     next(stream)
-    call = Background(client.complete, "Привет").until_it_waits()
+    call = Background(client.complete, "Привет").until_blocked()
     client.close()
     assert type(call.error()) is yandexgpt.CancelledError
     assert len(emulator.requests) == 1
@@ -571,7 +571,7 @@ def test_closing_the_client_ends_a_wait_for_a_token(factory: ClientFactory, emul
     call = Background(client.complete, "Привет")
     try:
         assert asked.wait(PATIENCE)
-        call.until_it_waits()
+        call.until_blocked()
         client.close()
         assert type(call.error()) is yandexgpt.CancelledError
     finally:
@@ -954,7 +954,7 @@ def test_a_server_that_comes_back_is_found_again(factory: ClientFactory, emulato
     client = factory.client(emulator, retry=yandexgpt.Retry(attempts=1000, initial=0.1, maximum=0.1, budget=None))
     client.complete("раз")
     emulator.stop()
-    call = Background(client.complete, "два").until_it_waits()
+    call = Background(client.complete, "два").until_blocked()
     emulator.start()
     assert call.result().text == "два"
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
-from driver import PATIENCE, Background, ClientFactory, inherited
+from driver import PATIENCE, Background, ClientFactory, subprocess_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -656,7 +656,7 @@ threading.Thread(target=late).start()
 def test_tools_are_called_in_a_thread_that_outlives_the_main_one(emulator: Emulator, how: str) -> None:
     script(emulator, ("f", {}), ("g", {}))
     emulator.reply("Ответ")
-    environment = {**inherited(), **emulator.environment()}
+    environment = {**subprocess_environment(), **emulator.environment()}
     ended = subprocess.run(
         [sys.executable, "-c", LATE, how], env=environment, capture_output=True, text=True, timeout=PATIENCE * 2
     )

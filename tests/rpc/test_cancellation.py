@@ -172,7 +172,7 @@ def test_close_ends_a_wait_for_the_next_attempt(factory: ClientFactory, emulator
     stream = client.stream("раз два три")
     reader = Background(next, stream)
     assert emulator.wait_for_requests(1)[0].wait() == "UNAVAILABLE"
-    reader.until_it_waits()
+    reader.until_blocked()
     stream.close()
     assert type(reader.error()) is yandexgpt.CancelledError
 

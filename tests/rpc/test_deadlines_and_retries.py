@@ -700,7 +700,7 @@ def test_waiting_calls_are_served_in_order(factory: ClientFactory, emulator: Emu
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
         next(stream)
-        calls = [Background(client.complete, f"вызов {number}").until_it_waits() for number in range(8)]
+        calls = [Background(client.complete, f"вызов {number}").until_blocked() for number in range(8)]
         assert len(emulator.requests) == 1
     assert [call.result().text for call in calls] == [f"вызов {number}" for number in range(8)]
     assert [request.message.messages[0].text for request in emulator.requests[1:]] == [
@@ -729,7 +729,7 @@ def test_the_wait_for_a_place_shortens_the_deadline_of_the_attempt(factory: Clie
     stall_after(emulator, 1)
     stream = client.stream("первый")
     next(stream)
-    call = Background(client.complete, "второй", timeout=20.0).until_it_waits()
+    call = Background(client.complete, "второй", timeout=20.0).until_blocked()
     until(lambda: len(calls_of(client)) == 2)
     released = time.monotonic() + 0.2
     until(lambda: time.monotonic() > released)
@@ -744,8 +744,8 @@ def test_a_waiting_stream_that_is_closed_leaves_the_queue(factory: ClientFactory
     with client.stream("первый") as stream:
         next(stream)
         impatient = client.stream("второй")
-        second = Background(next, impatient).until_it_waits()
-        third = Background(client.complete, "третий").until_it_waits()
+        second = Background(next, impatient).until_blocked()
+        third = Background(client.complete, "третий").until_blocked()
         impatient.close()
         assert type(second.error()) is yandexgpt.CancelledError
     assert third.result().text == "третий"
@@ -804,7 +804,7 @@ def test_every_end_of_a_call_frees_its_place(factory: ClientFactory, emulator: E
         stall_after(emulator, 1)
     stream = client.stream("раз два", timeout=2.0 if end == "timeout" else 60.0)
     next(stream)
-    waiting = Background(client.complete, "третий").until_it_waits()
+    waiting = Background(client.complete, "третий").until_blocked()
     if end == "close":
         stream.close()
     elif end == "drop":

@@ -16,13 +16,13 @@ from driver import (
     PATIENCE,
     Background,
     ClientFactory,
-    grave,
     in_threads,
     output_of,
-    own_words,
     program,
     run_loop,
+    unexpected,
     until,
+    without_fork_messages,
 )
 
 import yandexgpt
@@ -120,7 +120,7 @@ print("well")
 def runs_well(source: str, emulator: Emulator) -> None:
     code, out, err = output_of(program(source, emulator), 60.0)
     # What gRPC itself notes down where a fork meets a call.
-    err = own_words(err)
+    err = without_fork_messages(err)
     assert (code, out, err) == (0, "well\n", ""), err
 
 
@@ -433,18 +433,18 @@ print("well")
 
 def test_several_loops_in_several_threads(emulator: Emulator) -> None:
     client = emulator.async_client()
-    complaints: list[Any] = []
+    loop_errors: list[Any] = []
 
     def run(number: int) -> list[list[str]]:
         async def main() -> list[list[str]]:
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
             return await asyncio.gather(*(once(client, f"поток {number} вызов {each}") for each in range(10)))
 
         return [answer for _ in range(3) for answer in asyncio.run(main())]
 
     answers = in_threads(4, run)
     assert answers == [[[f"поток {n} вызов {each}"] * 2 for _ in range(3) for each in range(10)] for n in range(4)]
-    assert grave(complaints) == []
+    assert unexpected(loop_errors) == []
     asyncio.run(client.close())
 
 
