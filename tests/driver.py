@@ -42,7 +42,7 @@ FOREVER = 3600.0
 FAST = yandexgpt.Retry(initial=0.01, maximum=0.02)
 OVERLOOKS_RESETS = tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 80)
 """Whether gRPC may not notice a TCP reset that arrives together with data. epoll reports both at once; gRPC reads the
-data and then waits for another report. Such an attempt lasts until its deadline. Whether it happens depends on timing."""
+data and then waits for another report. Such an attempt lasts until its deadline. It depends on timing."""
 WAKES_ALL_LOOPS = OVERLOOKS_RESETS
 """Whether gRPC wakes all event loops of the process for an event of one, and logs an error in the other loops."""
 CALLS_PER_CONNECTION = 100 if tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84) else 10
@@ -504,8 +504,10 @@ def calls_of(client: Any) -> Any:
 
 
 def subprocess_environment() -> dict[str, str]:
-    """The environment for subprocesses, without the variables of coverage. Coverage takes a third of the time of a short
-    program, allocates memory, and its lock stays held after an interrupt."""
+    """The environment for subprocesses, without the variables of coverage.
+
+    Coverage takes a third of the time of a short program, allocates memory, and keeps its lock after an interrupt.
+    """
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 

@@ -1,4 +1,4 @@
-"""Programs that would interrupt the test process or use much memory in it. Each runs in another process with a time limit."""
+"""Runs programs that would disturb the test process, each in another process with a time limit."""
 
 from __future__ import annotations
 
