@@ -316,10 +316,10 @@ def test_revoked_token_is_refreshed_once_for_all_calls(
     emulator.clear()
     completion = client.complete("раз")
     assert completion.text == "раз"
-    refused, good = emulator.requests
+    rejected, accepted = emulator.requests
     assert outcomes(emulator) == ["UNAUTHENTICATED", "OK"]
-    assert [each.metadata["x-client-attempt"] for each in (refused, good)] == ["1", "2"]
-    assert {each.metadata["x-client-request-id"] for each in (refused, good)} == {completion.request_id}
+    assert [each.metadata["x-client-attempt"] for each in (rejected, accepted)] == ["1", "2"]
+    assert {each.metadata["x-client-request-id"] for each in (rejected, accepted)} == {completion.request_id}
     assert origin.fetched == 2
 
     emulator.identity.revoke(tokens_of(emulator)[1])

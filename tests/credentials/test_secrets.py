@@ -67,9 +67,13 @@ def leaks(output: str, hidden: list[str]) -> list[str]:
     """The text around the first three parts of hidden strings in the output."""
     assert all(len(secret) >= PIECE for secret in hidden)
     wanted = {piece for secret in hidden for written in variants(secret) for piece in windows(written)}
-    places = [place for place, piece in enumerate(windows(output)) if piece in wanted]
-    first = [place for place, before in zip(places, [-PIECE, *places], strict=False) if place - before >= PIECE]
-    return [output[max(0, place - 200) : place + 60] for place in first[:3]]
+    positions = [position for position, piece in enumerate(windows(output)) if piece in wanted]
+    first = [
+        position
+        for position, before in zip(positions, [-PIECE, *positions], strict=False)
+        if position - before >= PIECE
+    ]
+    return [output[max(0, position - 200) : position + 60] for position in first[:3]]
 
 
 @dataclasses.dataclass(frozen=True)

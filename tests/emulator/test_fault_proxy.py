@@ -347,10 +347,10 @@ def test_drip_ends_with_its_call(proxy: FaultProxy, channel: grpc.Channel) -> No
 
 
 def test_unreachable_server_closes_the_connection() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
         with (
-            FaultProxy(f"127.0.0.1:{nobody.getsockname()[1]}") as proxy,
+            FaultProxy(f"127.0.0.1:{unused.getsockname()[1]}") as proxy,
             grpc.insecure_channel(proxy.endpoint, options=OPTIONS) as channel,
         ):
             assert ask(channel)[1] == "UNAVAILABLE"

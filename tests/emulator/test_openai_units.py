@@ -175,10 +175,10 @@ RESPONSE = {
 }
 
 
-def places(value: Any) -> list[tuple[Any, ...]]:
+def paths(value: Any) -> list[tuple[Any, ...]]:
     """The paths of all values in a JSON value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [(), *((key, *path) for key, inner in pairs for path in places(inner))]
+    return [(), *((key, *path) for key, inner in pairs for path in paths(inner))]
 
 
 def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
@@ -206,7 +206,7 @@ def test_valid_request_is_answered(api: OpenAiApi, path: str, good: dict[str, An
 @pytest.mark.parametrize(("path", "good"), GOOD)
 @given(st.data())
 def test_any_json_is_answered_or_rejected(api: OpenAiApi, path: str, good: dict[str, Any], data: st.DataObject) -> None:
-    body = replaced(good, data.draw(st.sampled_from(places(good))), data.draw(JSON))
+    body = replaced(good, data.draw(st.sampled_from(paths(good))), data.draw(JSON))
     answer = api.ask("POST", path, body)
     assert answer.status in (200, 400), answer
     assert answer.status == 200 or answer.error["message"]

@@ -147,8 +147,8 @@ def every_kind(channel: grpc.Channel) -> list[Seen]:
         submitted = call(channel, "TextGenerationAsyncService/Completion", completion_request(text))
         seen.append(submitted)
         operation_id = find_method("OperationService/Get").response_type.FromString(submitted.messages[0]).id  # type: ignore[union-attr]
-        asked = operation_service_pb2.GetOperationRequest(operation_id=operation_id)
-        seen.append(call(channel, "OperationService/Get", asked))
+        request = operation_service_pb2.GetOperationRequest(operation_id=operation_id)
+        seen.append(call(channel, "OperationService/Get", request))
         seen.append(
             call(
                 channel,
@@ -156,7 +156,7 @@ def every_kind(channel: grpc.Channel) -> list[Seen]:
                 operation_service_pb2.CancelOperationRequest(operation_id=operation_id),
             )
         )
-        seen.append(call(channel, "OperationService/Get", asked))
+        seen.append(call(channel, "OperationService/Get", request))
     return seen
 
 
@@ -248,8 +248,8 @@ def test_token_in_a_handwritten_recording_is_returned(path: Path) -> None:
     with Emulator(replay=path) as player, channel_to(player) as channel:
         created = call(channel, "IamTokenService/Create", iam.CreateIamTokenRequest(jwt="a.b.c"), metadata=())
         assert [iam.CreateIamTokenResponse.FromString(each).iam_token for each in created.messages] == ["t1.mine"]
-        asked = iam.CreateIamTokenRequest(yandex_passport_oauth_token="y0_a")
-        created = call(channel, "IamTokenService/Create", asked, metadata=())
+        request = iam.CreateIamTokenRequest(yandex_passport_oauth_token="y0_a")
+        created = call(channel, "IamTokenService/Create", request, metadata=())
         (token,) = [iam.CreateIamTokenResponse.FromString(each) for each in created.messages]
         assert [token.iam_token] == player.identity.issued
         assert token.expires_at.ToJsonString() == "2001-02-03T04:05:06Z"
@@ -384,8 +384,8 @@ def test_concurrent_calls_are_written_as_whole_lines(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, recorder.client() as client:
         in_threads(16, lambda number: [client.complete(f"{number} {turn} {text}") for turn in range(5)])
     lines = lines_of(path)
-    asked = sorted(line["request"]["messages"][0]["text"] for line in lines)
-    assert asked == sorted(f"{number} {turn} {text}" for number in range(16) for turn in range(5))
+    texts = sorted(line["request"]["messages"][0]["text"] for line in lines)
+    assert texts == sorted(f"{number} {turn} {text}" for number in range(16) for turn in range(5))
     assert all(line["responses"][0]["message"]["alternatives"] for line in lines)
     with Emulator(replay=path) as player, player.client() as client:
         answers = in_threads(16, lambda number: client.complete(f"{number} 0 {text}").text)
@@ -488,9 +488,9 @@ JSON_REQUEST = '{"modelUri": "gpt://any/yandexgpt", "messages": [{"role": "user"
 
 
 def test_unreachable_upstream_is_named(path: Path) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        free = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{unused.getsockname()[1]}"
         with Emulator(upstream=free, upstream_tls=False, record=path) as recorder, channel_to(recorder) as channel:
             seen = call(channel, "TextGenerationService/Completion", completion_request())
     assert seen.code == "UNAVAILABLE"
