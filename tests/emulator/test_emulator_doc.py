@@ -1,4 +1,4 @@
-"""docs/emulator.md: all code blocks run in the order of the page and print what the page says."""
+"""docs/emulator.md: all code blocks run in the order of the page and print the output on the page."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page calls curl")
-def test_every_block_runs_and_prints_what_the_page_says(page: Page) -> None:
+def test_every_block_runs_and_prints_the_output_on_the_page(page: Page) -> None:
     found = blocks()
     assert len(found) > 20
     for block in found:
@@ -138,7 +138,7 @@ def test_every_block_runs_and_prints_what_the_page_says(page: Page) -> None:
         page.run(block)
 
 
-def test_error_is_reported_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_message_is_the_one_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (message,) = (block.source.strip() for block in blocks() if block.source.startswith("answers.yaml:"))
     Path("answers.yaml").write_text("rules:\n" + "\n" * 4 + "  - match: {}\n    anwser: a\n", encoding="utf-8")

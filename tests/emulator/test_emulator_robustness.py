@@ -228,7 +228,7 @@ def request(text: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_thousand_streams_at_once_through_grpc() -> None:
+def test_a_thousand_concurrent_streams_over_grpc() -> None:
     """All streams run at the same time, and each gets its own answer."""
 
     async def main(emulator: Emulator) -> None:
@@ -257,7 +257,7 @@ def test_a_thousand_streams_at_once_through_grpc() -> None:
         assert {each.wait() for each in emulator.requests} == {"OK"}
 
 
-def test_hundreds_of_streams_at_once_through_http(shared_emulator: Emulator) -> None:
+def test_hundreds_of_concurrent_streams_over_http(shared_emulator: Emulator) -> None:
     before = len(shared_emulator.requests)
     with ThreadPoolExecutor(HTTP_STREAMS) as pool:
         texts = [f"раз два {number}" for number in range(HTTP_STREAMS)]

@@ -423,7 +423,7 @@ def test_conversation_that_is_not_stored_cannot_be_continued(api: OpenAiApi, emu
     assert emulator.requests == []
 
 
-def test_error_names_the_place_in_the_request(api: OpenAiApi) -> None:
+def test_error_names_the_path_in_the_request(api: OpenAiApi) -> None:
     first = api.respond("раз").body["id"]
     answer = api.respond([{"role": "robot", "content": "?"}], previous_response_id=first)
     assert answer.blamed == (400, "invalid_value", "input[0].role")

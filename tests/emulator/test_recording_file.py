@@ -301,7 +301,7 @@ CALL = {"method": "TextGenerationService/Completion", "request": {}, "responses"
     ],
     ids=str,
 )
-def test_invalid_line_is_one_error_with_the_place_and_the_reason(line: Any, says: str, tmp_path: Path) -> None:
+def test_invalid_line_is_one_error_with_the_position_and_the_reason(line: Any, says: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     text = line if isinstance(line, str) else json.dumps(line)
     path.write_bytes(f"{json.dumps(CALL)}\n".encode() + text.encode("latin-1"))

@@ -322,7 +322,7 @@ def test_proto_files_equal_to_the_committed_stubs_give_the_committed_stubs(
 
 
 def as_text(name: str) -> str:
-    """Write a file of the committed interface as a .proto, with comments, and with options last things first."""
+    """Write a file of the committed interface as .proto text, with comments, and with options in reverse order."""
     importlib.import_module("yandexgpt._proto." + gen.module_of(name))
     pool_class = message_factory.GetMessageClass(POOL.FindMessageTypeByName("google.protobuf.FileDescriptorProto"))
     file: Any = pool_class.FromString(POOL.FindFileByName(name).serialized_pb)
