@@ -1,4 +1,4 @@
-"""What the tests have in common: a clean environment, an emulator, and a client of either kind."""
+"""Fixtures for all tests: a clean environment, an emulator, and a client of each kind."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, settings
 from yandexgpt.emulator import Emulator
 from yandexgpt.emulator.call import Call
 
-# Whoever runs the tests in the background of a shell script has them ignore Ctrl-C, and their programs inherit that.
+# A background job of a shell script ignores SIGINT, and subprocesses inherit that. The tests need the default handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long an example takes says more of the machine's other users than of the code. And what was right once stays so:
-# new examples are looked for by `make explore`, not by whoever runs the tests of a change.
+# No deadline: the duration of an example depends on the load of the machine. The examples are the same in each run;
+# `make explore` searches for new ones.
 settings.register_profile("same", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.register_profile("explore", settings.get_profile("same"), derandomize=False, max_examples=3000)
 settings.load_profile("same")
@@ -29,12 +29,12 @@ _MEANINGFUL = re.compile(
     r"(YC|YANDEXGPT|YANDEX_CLOUD)_.*|(API_KEY|IAM_TOKEN|FOLDER_ID)|GRPC_(VERBOSITY|TRACE)|(GRPC|HTTPS?|ALL|NO)_PROXY",
     re.IGNORECASE,
 )
-"""Variables that mean something to the client or to gRPC."""
+"""Environment variables that the client or gRPC reads."""
 
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of the developer's own account or network."""
+    """Remove the settings of the developer's own account and network."""
     for name in list(os.environ):
         if _MEANINGFUL.fullmatch(name):
             monkeypatch.delenv(name)
@@ -48,7 +48,7 @@ def emulator() -> Iterator[Emulator]:
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """While it is not set, emulators send no message."""
+    """Emulators send no message until this event is set."""
     opened, pause = threading.Event(), Call.pause
     monkeypatch.setattr(Call, "pause", lambda call, seconds: opened.wait(PATIENCE) and pause(call, seconds))
     yield opened
@@ -57,7 +57,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.fixture(params=["sync", "async"])
 def factory(request: pytest.FixtureRequest) -> Iterator[ClientFactory]:
-    """Makes clients of either kind; they are used alike, and closed at the end."""
+    """A factory of clients of one kind. Both kinds have the same methods. All clients are closed at the end."""
     made = ClientFactory(request.param)
     yield made
     made.close()

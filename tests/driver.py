@@ -1,7 +1,7 @@
-"""One test body for both clients: an ``AsyncClient`` driven, through a loop in a thread of its own, like a ``Client``.
+"""One test body for both clients: adapters give an ``AsyncClient`` the blocking methods of a ``Client``.
 
-The synchronous client needs no adapter: it is what a test body is written for. The asynchronous one gets one that only
-waits. Calls made from several threads are so many tasks of one loop.
+A test body is written for the synchronous client, which needs no adapter. The adapters run each coroutine in an event
+loop in another thread, and wait for its result. Calls from several threads are tasks of one loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import grpc
 
 import yandexgpt
 
-# Now: pytest parses what it imports, and CPython 3.11 fails if an exception is reported from a finalizer meanwhile.
+# Imported here, not on first use: CPython 3.11 fails if a finalizer reports an exception while pytest parses an import.
 import yandexgpt._async.batch
 import yandexgpt._features.batch
 import yandexgpt._rpc.async_batch
@@ -34,25 +34,25 @@ from yandexgpt._concurrency import threads as background
 from yandexgpt.emulator import Emulator, RecordedRequest
 
 if TYPE_CHECKING:
-    import pytest  # which the programs of tests/instrumented do without
+    import pytest  # not installed for the programs of tests/instrumented
 
 PATIENCE = 30.0
-"""Seconds after which something hangs; nothing here takes a tenth of it."""
+"""Seconds after which an operation counts as hanging. No operation takes a tenth of it."""
 FOREVER = 3600.0
 FAST = yandexgpt.Retry(initial=0.01, maximum=0.02)
 OVERLOOKS_RESETS = tuple(map(int, grpc.__version__.split(".")[:2])) < (1, 80)
-"""Whether gRPC waits in vain after a TCP reset that comes together with data, which is a matter of who runs when: epoll
-tells of both at once, and having read the data it waits to be told again. Such an attempt lasts as long as it may."""
+"""Whether gRPC may not notice a TCP reset that arrives together with data. epoll reports both at once; gRPC reads the
+data and then waits for another report. Such an attempt lasts until its deadline. It depends on timing."""
 WAKES_ALL_LOOPS = OVERLOOKS_RESETS
-"""Whether gRPC wakes every event loop of the process for what comes for one, and logs that the others find nothing."""
+"""Whether gRPC wakes all event loops of the process for an event of one, and logs an error in the other loops."""
 CALLS_PER_CONNECTION = 100 if tuple(map(int, grpc.__version__.split(".")[:2])) >= (1, 84) else 10
-"""How many calls go over one connection before another is opened: see ``_rpc/channels.py``."""
+"""Number of calls on one connection before another is opened, see ``_rpc/channels.py``."""
 _END: Any = object()
 T = TypeVar("T")
 
 
 class Clock:
-    """A clock that stands still unless it is moved by hand."""
+    """A clock whose time changes only when a test sets it."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -62,12 +62,12 @@ class Clock:
 
 
 class Loop:
-    """An event loop in a thread of its own; what it has to complain about is an error at the end."""
+    """An event loop in another thread. `close` fails if the loop reported an error or has tasks left."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._complaints: list[dict[str, Any]] = []
-        self._loop.set_exception_handler(lambda _, context: self._complaints.append(context))
+        self._loop_errors: list[dict[str, Any]] = []
+        self._loop.set_exception_handler(lambda _, context: self._loop_errors.append(context))
         self._thread = threading.Thread(target=self._loop.run_forever, name="test-loop")
         self._thread.start()
 
@@ -91,43 +91,43 @@ class Loop:
         self._thread.join()
         self._loop.close()
         assert not left, left
-        assert not grave(self._complaints), self._complaints
+        assert not unexpected(self._loop_errors), self._loop_errors
 
 
 async def _tasks_left() -> list[str]:
-    """The tasks that do not end although everything was closed."""
+    """The tasks that did not end after everything was closed."""
     tasks = asyncio.all_tasks() - {asyncio.current_task()}
     pending = (await asyncio.wait(tasks, timeout=5.0))[1] if tasks else set()
-    # gRPC hands what comes for a loop that has ended to the next one, which complains.
+    # gRPC passes an event of a loop that has ended to another loop, which then reports an error.
     await asyncio.sleep(0.01)
     return [str(task) for task in pending]
 
 
 def run_loop(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run it; afterwards no task may be left, and the loop may have nothing to complain about."""
-    complaints: list[dict[str, Any]] = []
+    """Run `main` in a new event loop. Fail if a task is left, or if the loop reported an error."""
+    loop_errors: list[dict[str, Any]] = []
 
     async def guarded() -> T:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
         result = await main()
         left = await _tasks_left()
         assert not left, left
         return result
 
     result = asyncio.run(guarded())
-    assert not grave(complaints), complaints
+    assert not unexpected(loop_errors), loop_errors
     return result
 
 
 def details_of(error: grpc.RpcError) -> str:
-    """The message of the status, which every failed call has."""
+    """The message of the status of a failed call. Every failed call has one."""
     details = error.details()
     assert details is not None
     return details
 
 
-def own_words(err: str) -> str:
-    """What a program printed to standard error, without what gRPC notes down where a fork meets a call."""
+def without_fork_messages(err: str) -> str:
+    """The standard error of a program without the lines that gRPC logs when a fork happens during a call."""
     notes = ("skipping fork() handlers\n", "before absl::InitializeLog() is called are written to STDERR\n")
     if WAKES_ALL_LOOPS:
         err = re.sub(
@@ -139,9 +139,9 @@ def own_words(err: str) -> str:
     return "".join(line for line in err.splitlines(keepends=True) if not line.endswith(notes))
 
 
-def grave(complaints: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What event loops complain of, but for what grpcio below 1.80 logs, and survives, when there are several."""
-    return [context for context in complaints if not isinstance(context.get("exception"), BlockingIOError)]
+def unexpected(loop_errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The errors of event loops, without the harmless one that grpcio below 1.80 causes with several loops."""
+    return [context for context in loop_errors if not isinstance(context.get("exception"), BlockingIOError)]
 
 
 class BlockingStream:
@@ -178,7 +178,7 @@ class BlockingStream:
 
 
 class BlockingIterator:
-    """An asynchronous iterator, iterated over from outside of its loop."""
+    """A blocking iterator over an asynchronous iterator."""
 
     def __init__(self, loop: Loop, iterator: Any) -> None:
         self._loop = loop
@@ -216,7 +216,7 @@ def _next(loop: Loop, iterator: AsyncIterator[T]) -> T:
 
 
 class BlockingMethods:
-    """An object of the asynchronous side, whose methods wait here."""
+    """An object of the asynchronous client, with blocking methods."""
 
     def __init__(self, loop: Loop, inner: Any) -> None:
         self._loop = loop
@@ -315,7 +315,7 @@ class BlockingClient:
         return BlockingChat(self._loop, self._client.chat(**options))
 
     def chat_from_dict(self, data: Any) -> BlockingChat:
-        """What ``Chat.from_dict`` is for the other client."""
+        """``AsyncChat.from_dict`` with a blocking result."""
         return BlockingChat(self._loop, yandexgpt.AsyncChat.from_dict(self._client, data))
 
     def run_tools(self, prompt: Any, tools: Any, **options: Any) -> yandexgpt.Completion:
@@ -357,7 +357,7 @@ class BlockingClient:
 
 
 class ClientFactory:
-    """Makes clients of one kind, and closes them."""
+    """Makes clients of one kind and closes them."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -365,7 +365,7 @@ class ClientFactory:
         self._clients: list[Any] = []
 
     def make(self, **arguments: Any) -> Any:
-        """A client with these arguments and no others."""
+        """A client with only these arguments."""
         client: Any
         if self._loop is None:
             client = yandexgpt.Client(**arguments)
@@ -375,7 +375,7 @@ class ClientFactory:
         return client
 
     def client(self, emulator: Emulator, **arguments: Any) -> Any:
-        """A client of the emulator, as ``Emulator.client`` makes it; retries hardly wait."""
+        """A client of the emulator, as ``Emulator.client`` makes it, with short delays between retries."""
         arguments = {"retry": FAST, **arguments}
         client: Any
         if self._loop is None:
@@ -386,7 +386,7 @@ class ClientFactory:
         return client
 
     def result_of(self, call: Callable[[], Any]) -> Any:
-        """What a stub of ``client.raw`` returns, awaited in the loop of the asynchronous client."""
+        """The result of a stub of ``client.raw``, awaited in the loop of an asynchronous client."""
         if self._loop is None:
             return call()
 
@@ -396,7 +396,7 @@ class ClientFactory:
         return self._loop.run(main())
 
     def log_every_step(self) -> None:
-        """Have asyncio, where it is in debug mode, log every step of a task."""
+        """Make asyncio in debug mode log every step of a task."""
         if self._loop is not None:
             self._loop.log_every_step()
 
@@ -411,7 +411,7 @@ class ClientFactory:
 
 
 class Background:
-    """A function in a thread: to be waited for, with its result or its error."""
+    """A function that runs in another thread. Its result or its error can be waited for."""
 
     def __init__(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
         self._future: Future[Any] = Future()
@@ -423,11 +423,11 @@ class Background:
     def _run(self, function: Callable[..., Any], arguments: Any, options: Any) -> None:
         try:
             self._future.set_result(function(*arguments, **options))
-        except BaseException as error:  # noqa: BLE001  (it is for whoever asks)
+        except BaseException as error:  # noqa: BLE001  (`result` and `error` report it)
             self._future.set_exception(error)
 
-    def until_it_waits(self) -> Background:
-        """Return when the thread waits for another one: in line, for a token, for the time to pass."""
+    def until_blocked(self) -> Background:
+        """Return when the thread blocks: in the queue of a limiter, for a token, or in a delay."""
         until(lambda: self._future.done() or _waits(sys._current_frames().get(self._thread.ident or 0)))
         return self
 
@@ -444,7 +444,7 @@ def _waits(frame: Any) -> bool:
 
 
 def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
-    """Return when it holds, for conditions that nobody announces."""
+    """Poll until the condition is true. Fail after `patience` seconds."""
     end = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < end, "it never comes true"
@@ -452,7 +452,7 @@ def until(condition: Callable[[], Any], patience: float = PATIENCE) -> None:
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[], T]) -> T:
-    """What ``make`` returns, called by one of the processes that the tests are shared out to, for all of them."""
+    """The result of ``make``, which only one of the pytest-xdist processes calls."""
     shared = factory.getbasetemp().parent if "PYTEST_XDIST_WORKER" in os.environ else factory.getbasetemp()
     made, begun = shared / f"{name}.made", shared / f"{name}.begun"
     try:
@@ -468,7 +468,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[], T]) -> T
 
 
 def in_threads(number: int, function: Callable[[int], Any]) -> list[Any]:
-    """``function(0)`` to ``function(number - 1)``, each in a thread, all begun at once."""
+    """``function(0)`` to ``function(number - 1)``, each in a thread, all started at the same time."""
     start = threading.Barrier(number)
 
     def one(index: int) -> Any:
@@ -480,40 +480,42 @@ def in_threads(number: int, function: Callable[[int], Any]) -> list[Any]:
 
 
 def stall_after(emulator: Emulator, partials: int, *, times: int = 1) -> None:
-    """Let the next calls send so many partials of "раз два три", and then nothing."""
+    """Let the next calls send this number of partials of "раз два три", and then nothing."""
     if partials:
         emulator.reply("раз два три", partials=["раз", "раз два"], times=times)
     emulator.fail("UNAVAILABLE", after=partials, delay=FOREVER, times=times)
 
 
 def deadline_of(request: RecordedRequest) -> float:
-    """Seconds that remained to the deadline when the request arrived; it has to have one."""
+    """Seconds from the arrival of the request to its deadline. Fail if it has no deadline."""
     assert request.deadline is not None
     return request.deadline
 
 
 def partial_of(error: yandexgpt.APIError) -> yandexgpt.Completion:
-    """What had come of the answer before the error; something has to."""
+    """The part of the answer received before the error. Fail if there is none."""
     assert error.partial is not None
     return error.partial
 
 
 def calls_of(client: Any) -> Any:
-    """The calls under way of a client, and of those that share its connection."""
+    """The calls in flight of a client and of all clients that share its connection."""
     return getattr(client, "_client", client)._invoker.registry.in_flight
 
 
-def inherited() -> dict[str, str]:
-    """What programs inherit of the environment: nothing of coverage, which takes a third of the time of a short one,
-    allocates, and is left locked for ever by an interrupt."""
+def subprocess_environment() -> dict[str, str]:
+    """The environment for subprocesses, without the variables of coverage.
+
+    Coverage takes a third of the time of a short program, allocates memory, and keeps its lock after an interrupt.
+    """
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Popen[str]:
-    """A Python program in a process of its own, with the environment set up for the emulator."""
+    """Start a Python program in another process, with the environment of the emulator."""
     return subprocess.Popen(
         [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", source, *arguments],
-        env={**inherited(), **emulator.environment()},
+        env={**subprocess_environment(), **emulator.environment()},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -522,7 +524,7 @@ def program(source: str, emulator: Emulator, *arguments: str) -> subprocess.Pope
 
 
 def output_of(process: subprocess.Popen[str], timeout: float = PATIENCE) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error; a process that hangs is ended and is a failure."""
+    """Exit code, standard output and standard error. A process that hangs is killed and fails the test."""
     try:
         out, err = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:

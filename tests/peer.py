@@ -1,4 +1,4 @@
-"""A server of HTTP/2 frames in place of gRPC: what a broken service, or something that is no service, may send."""
+"""A server that sends given HTTP/2 frames or bytes, in place of a gRPC service that is broken or is not gRPC."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MAX_FRAME = 16_384
 EMPTY_MESSAGE = struct.pack("!BI", 0, 0)
 
 Answer = Callable[[int], bytes]
-"""From the number of the stream to the bytes to send."""
+"""A function from the stream number to the bytes to send."""
 
 
 def literal(name: str, value: str) -> bytes:
-    """A header in HPACK that refers to no table."""
+    """A literal HPACK header without a reference to a table."""
     return b"\x00" + b"".join(_length(len(text)) + text.encode() for text in (name, value))
 
 
@@ -38,7 +38,7 @@ TRAILERS = literal("grpc-status", "0")
 
 
 def headers(stream: int, block: bytes, *, end: bool = False) -> bytes:
-    """A header block, in as many frames as it takes."""
+    """A header block in one HEADERS frame and, if needed, CONTINUATION frames."""
     parts = [block[start : start + MAX_FRAME] for start in range(0, len(block), MAX_FRAME)]
     frames = []
     for index, part in enumerate(parts):
@@ -56,9 +56,9 @@ class Peer:
     """Reads requests and answers each with the same bytes.
 
     Args:
-        answer: what to send when a request is whole.
-        close: close the connection after it.
-        greet: with HTTP/2's own greeting; if not, `answer` is all that a client that connects is sent.
+        answer: gives the bytes to send after a complete request.
+        close: close the connection after the answer.
+        greet: send HTTP/2 SETTINGS first. If false, a new connection gets only `answer`, with stream number 0.
     """
 
     def __init__(self, answer: Answer, *, close: bool = False, greet: bool = True) -> None:
@@ -66,7 +66,7 @@ class Peer:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.endpoint = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.requests = 0
-        """Requests, or without a greeting connections, that were answered."""
+        """Number of answered requests; without `greet`, of answered connections."""
         self._sockets: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
 
@@ -78,7 +78,7 @@ class Peer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for each in (self._listener, *self._sockets):
-            with contextlib.suppress(OSError):  # the other side was quicker
+            with contextlib.suppress(OSError):  # the client closed it first
                 each.shutdown(socket.SHUT_RDWR)
             each.close()
         for thread in self._threads:
@@ -99,7 +99,7 @@ class Peer:
             self._start(self._serve, accepted)
 
     def _serve(self, accepted: socket.socket) -> None:
-        with contextlib.suppress(OSError):  # the client has gone, or the test is over
+        with contextlib.suppress(OSError):  # the client has disconnected, or the test has ended
             if not self._greet:
                 self.requests += 1
                 accepted.sendall(self._answer(0))

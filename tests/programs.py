@@ -1,4 +1,4 @@
-"""Programs for what would stop or swell the process of the tests: each in a process of its own, with a time limit."""
+"""Runs programs that would disturb the test process, each in another process with a time limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 
-from driver import inherited, own_words, until
+from driver import subprocess_environment, until, without_fork_messages
 
 from yandexgpt.emulator import Emulator
 
@@ -21,15 +21,15 @@ import yandexgpt
 from yandexgpt import errors
 
 def until_quiet():
-    "Return when no call of this process is under way at the emulator."
+    "Return when no call of this process is active at the emulator."
     print("quiet?", flush=True)
-    assert sys.stdin.readline() == "yes\\n", "calls are still under way at the emulator"
+    assert sys.stdin.readline() == "yes\\n", "calls are still active at the emulator"
 
 def in_child(use):
     "Fork, and use the client there."
     pid = os.fork()
     if not pid:
-        signal.alarm(15)  # a child that hangs dies of it
+        signal.alarm(15)  # kills a child that hangs
         try:
             use()
         except BaseException:
@@ -38,35 +38,35 @@ def in_child(use):
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the child of a fork could not use the client"
 """
-"""How each program begins. One that hangs is ended, and prints where each of its threads was."""
+"""The first lines of each program. A program that hangs prints the stack of each thread and exits."""
 
 QUIET_SECONDS = 10.0
-"""How long a call may go on at the emulator after its end in the program."""
+"""Seconds that a call may stay active at the emulator after it has ended in the program."""
 
 
 def run(source: str, emulator: Emulator, *arguments: str, limit: float = 60.0, silent: bool = True) -> str:
     """Run a program to its end and return what it printed.
 
     Args:
-        source: what comes after ``HEAD``.
-        emulator: what its environment leads it to, and what ``until_quiet`` asks.
+        source: the code after ``HEAD``.
+        emulator: the emulator that the environment names and that ``until_quiet`` checks.
         arguments: ``sys.argv[2:]``.
-        limit: seconds; a program that takes longer hangs, and is a failure.
-        silent: whether it may print nothing to standard error.
+        limit: time limit in seconds. A program that takes longer is a failure.
+        silent: fail if the program prints to standard error.
     """
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as stderr:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning"),
                 *("-c", HEAD + source, str(limit), *arguments),
             ],
-            env={**inherited(), **emulator.environment()},
+            env={**subprocess_environment(), **emulator.environment()},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
             text=True,
         )
-        end = threading.Timer(limit + 5.0, process.kill)  # should the program not even do that itself
+        end = threading.Timer(limit + 5.0, process.kill)  # in case the program cannot end itself
         end.start()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -79,15 +79,15 @@ def run(source: str, emulator: Emulator, *arguments: str, limit: float = 60.0, s
                 else:
                     printed.append(line)
         end.cancel()
-        said.seek(0)
-        err = own_words(said.read())
+        stderr.seek(0)
+        err = without_fork_messages(stderr.read())
     assert process.returncode == 0, f"{process.returncode}: {''.join(printed)}\n{err}"
     assert not (silent and err), err
     return "".join(printed)
 
 
 def quiet(emulator: Emulator) -> bool:
-    """Whether all calls have ended at the emulator, or do so soon."""
+    """Whether all calls at the emulator end within `QUIET_SECONDS`."""
     try:
         until(lambda: not emulator.in_flight and all(request.outcome for request in emulator.requests), QUIET_SECONDS)
     except AssertionError:

@@ -1,6 +1,6 @@
-"""curl on the REST face: the requests of the guides to prompt mode, chat mode and asynchronous requests, and errors.
+"""curl with the REST API: the requests of the guides to prompt mode, chat mode and asynchronous requests, and errors.
 
-Needs nothing but Python's standard library, and curl on the path.
+Needs only Python's standard library, and curl on the PATH.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from seen import CA, FOLDER, HTTP_URL, IAM_TOKEN, KEY, OAUTH_TOKEN, seen
 MODELS = f"{HTTP_URL}/foundationModels/v1"
 BY_TOKEN = ("--header", f"Authorization: Bearer {IAM_TOKEN}", "--header", f"x-folder-id: {FOLDER}")
 BY_KEY = ("--header", f"Authorization: Api-Key {KEY}")
-SAID = [
+CHAT = [
     {"role": "system", "text": "Ты знаешь счёт"},
     {"role": "user", "text": "Раз"},
     {"role": "assistant", "text": "Два"},
@@ -30,19 +30,19 @@ ANSWER = {
 
 
 def main() -> None:
-    """Every path that the guides use."""
+    """Call every path that the guides use."""
     with seen("prompt mode"):
         status, answer = post("completion", body([{"role": "user", "text": "раз два"}]), *BY_TOKEN)
         assert status == 200, answer
-        assert told(answer["result"]) == "раз два", answer
+        assert text_of(answer["result"]) == "раз два", answer
         assert answer["result"]["modelVersion"], answer
     with seen("chat mode"):
-        status, answer = post("completion", body(SAID), *BY_KEY)
+        status, answer = post("completion", body(CHAT), *BY_KEY)
         assert (status, without(answer["result"], "modelVersion")) == (200, ANSWER), answer
     with seen("a stream"):
-        lines = curl(f"{MODELS}/completion", "--no-buffer", "--data", json.dumps(body(SAID, stream=True)), *BY_KEY)[1]
+        lines = curl(f"{MODELS}/completion", "--no-buffer", "--data", json.dumps(body(CHAT, stream=True)), *BY_KEY)[1]
         results = [json.loads(line)["result"] for line in lines.splitlines()]
-        assert [told(each) for each in results] == [
+        assert [text_of(each) for each in results] == [
             "три",
             "три  четыре",
             "три  четыре\nпять",
@@ -51,7 +51,7 @@ def main() -> None:
         statuses = [each["alternatives"][0]["status"] for each in results]
         assert statuses == [*["ALTERNATIVE_STATUS_PARTIAL"] * 3, "ALTERNATIVE_STATUS_FINAL"], statuses
     with seen("asynchronous"):
-        status, operation = post("completionAsync", body(SAID), *BY_TOKEN)
+        status, operation = post("completionAsync", body(CHAT), *BY_TOKEN)
         assert (status, operation["done"]) == (200, False), operation
         end = time.monotonic() + 30
         while not operation["done"]:
@@ -63,24 +63,24 @@ def main() -> None:
         assert without(response, "modelVersion") == ANSWER, operation
     with seen("tools"):
         tool = {"name": "sum", "parameters": {"type": "object", "properties": {"a": {"type": "integer"}}}}
-        asked = {**body(SAID), "tools": [{"function": tool}], "toolChoice": {"mode": "REQUIRED"}}
-        status, answer = post("completion", asked, *BY_KEY)
+        request = {**body(CHAT), "tools": [{"function": tool}], "toolChoice": {"mode": "REQUIRED"}}
+        status, answer = post("completion", request, *BY_KEY)
         (call,) = answer["result"]["alternatives"][0]["message"]["toolCallList"]["toolCalls"]
         assert call["functionCall"]["name"] == "sum", answer
     with seen("tokenizer"):
         status, answer = post("tokenize", {"modelUri": f"gpt://{FOLDER}/yandexgpt", "text": "раз два"}, *BY_KEY)
         assert [token["text"] for token in answer["tokens"]] == ["раз", " два"], answer
-        assert len(post("tokenizeCompletion", body(SAID), *BY_KEY)[1]["tokens"]) == 8
+        assert len(post("tokenizeCompletion", body(CHAT), *BY_KEY)[1]["tokens"]) == 8
     with seen("IAM token for an OAuth token"):
         status, answer = json_of(
             f"{HTTP_URL}/iam/v1/tokens", "--data", json.dumps({"yandexPassportOauthToken": OAUTH_TOKEN})
         )
         token = ("--header", f"Authorization: Bearer {answer['iamToken']}")
-        assert post("completion", body(SAID), *token)[0] == 200
+        assert post("completion", body(CHAT), *token)[0] == 200
     with seen("errors"):
         refusals = {
-            (401, 16): post("completion", body(SAID), "--header", "Authorization: Api-Key wrong"),
-            (400, 3): post("completion", {**body(SAID), "modelUri": "gpt"}, *BY_KEY),
+            (401, 16): post("completion", body(CHAT), "--header", "Authorization: Api-Key wrong"),
+            (400, 3): post("completion", {**body(CHAT), "modelUri": "gpt"}, *BY_KEY),
             (404, 5): json_of(f"{HTTP_URL}/operations/nothing", *BY_KEY),
         }
         for expected, (status, answer) in refusals.items():
@@ -89,24 +89,24 @@ def main() -> None:
 
 
 def body(messages: list[dict[str, str]], *, stream: bool = False) -> dict[str, Any]:
-    """A request as the guides write it: numbers of 64 bits are strings."""
+    """A request in the form of the guides: 64-bit numbers are strings."""
     options = {"stream": stream, "temperature": 0.6, "maxTokens": "2000"}
     return {"modelUri": f"gpt://{FOLDER}/yandexgpt-lite", "completionOptions": options, "messages": messages}
 
 
 def post(method: str, request: dict[str, Any], *arguments: str) -> tuple[int, Any]:
-    """Call a method of the models; return HTTP's status and the answer."""
+    """Call a method of the models. Return the HTTP status and the response."""
     return json_of(f"{MODELS}/{method}", "--data", json.dumps(request), *arguments)
 
 
 def json_of(url: str, *arguments: str) -> tuple[int, Any]:
-    """Return HTTP's status and what the JSON says."""
+    """Return the HTTP status and the parsed JSON."""
     status, text = curl(url, *arguments)
     return status, json.loads(text)
 
 
 def curl(url: str, *arguments: str) -> tuple[int, str]:
-    """Return HTTP's status and the body."""
+    """Return the HTTP status and the body."""
     trust = ("--cacert", str(CA)) if CA else ()
     options = ("--silent", "--show-error", "--max-time", "30", "--write-out", "\n%{http_code}")
     headers = ("--header", "Content-Type: application/json")
@@ -115,13 +115,13 @@ def curl(url: str, *arguments: str) -> tuple[int, str]:
     return int(status), text
 
 
-def told(result: dict[str, Any]) -> str:
+def text_of(result: dict[str, Any]) -> str:
     """The text of an answer."""
     return str(result["alternatives"][0]["message"]["text"])
 
 
 def without(data: dict[str, Any], name: str) -> dict[str, Any]:
-    """The rest of an object."""
+    """The object without one key."""
     return {key: value for key, value in data.items() if key != name}
 
 

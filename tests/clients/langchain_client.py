@@ -1,7 +1,7 @@
-"""langchain-community's YandexGPT and ChatYandexGPT. They speak TLS only, to a `url` that may be given.
+"""langchain-community's YandexGPT and ChatYandexGPT. They support only TLS, with a configurable `url`.
 
-Their asynchronous methods ask for operations at operation.api.cloud.yandex.net, whatever the `url`. The proxy in
-``grpc_proxy`` leads them to the emulator, whose certificate holds that name.
+Their asynchronous methods request operations from operation.api.cloud.yandex.net and ignore `url`. The proxy in
+``grpc_proxy`` connects them to the emulator, whose certificate contains that name.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MESSAGES = [
 
 
 def main() -> None:
-    """Invoke, stream and batch, by key and by token; then the asynchronous methods."""
+    """Call invoke, stream and batch, with a key and with a token; then the asynchronous methods."""
     os.environ["GRPC_DEFAULT_SSL_ROOTS_FILE_PATH"] = str(CA)
     model = YandexGPT(api_key=KEY, **SETTINGS)
     chat = ChatYandexGPT(api_key=KEY, disable_request_logging=True, **SETTINGS)
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 async def asynchronous(model: YandexGPT, chat: ChatYandexGPT) -> None:
-    """The same by operations."""
+    """Call the asynchronous methods, which use operations."""
     with seen("YandexGPT: ainvoke, abatch"):
         alone, several = await asyncio.gather(model.ainvoke("раз два три"), model.abatch(["раз", "два"]))
         assert (alone, several) == ("раз два три", ["раз", "два"])

@@ -1,4 +1,4 @@
-"""yandex-ai-studio-sdk, both clients: models by gRPC, found by endpoint discovery, and chats by HTTP."""
+"""yandex-ai-studio-sdk, both clients: models over gRPC with endpoint discovery, and chats over HTTP."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ WEATHER = {
 
 
 class Person(BaseModel):
-    """What the model is to make up."""
+    """The type of a structured answer."""
 
     name: str
     age: int
 
 
 def main() -> None:
-    """The synchronous client, then the asynchronous one, then what both do by HTTP."""
+    """Run the checks of the synchronous client, of the asynchronous one, and of both over HTTP."""
     synchronous()
     asyncio.run(asynchronous())
     chats()
 
 
 def synchronous() -> None:
-    """Every feature of AIStudio that the emulator serves."""
+    """Check every feature of AIStudio that the emulator supports."""
     sdk = AIStudio(auth=APIKeyAuth(KEY), enable_server_data_logging=False, **SETTINGS)
     model = sdk.models.completions("yandexgpt").configure(temperature=0.5, max_tokens=100)
     with seen("run"):
@@ -92,13 +92,13 @@ def synchronous() -> None:
     with seen("IAM token, OAuth token"):
         assert AIStudio(auth=IAMTokenAuth(IAM_TOKEN), **SETTINGS).models.completions("yandexgpt").run("раз").text
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the SDK advises against OAuth tokens
+            warnings.simplefilter("ignore", UserWarning)  # the SDK warns about OAuth tokens
             exchanging = AIStudio(auth=OAuthTokenAuth(OAUTH_TOKEN), **SETTINGS)
         assert exchanging.models.completions("yandexgpt").run("раз").text == "раз"
 
 
 async def asynchronous() -> None:
-    """The same of AsyncAIStudio."""
+    """Check the same features of AsyncAIStudio."""
     sdk = AsyncAIStudio(auth=APIKeyAuth(KEY), **SETTINGS)
     model = sdk.models.completions("yandexgpt").configure(temperature=0.5)
     with seen("async: run"):
@@ -139,7 +139,7 @@ async def asynchronous() -> None:
 
 
 def chats() -> None:
-    """The chat domain of both, which speaks to OpenAI's face."""
+    """Check the chat domain of both clients, which uses the OpenAI API."""
     sdk = AIStudio(auth=APIKeyAuth(KEY), **SETTINGS)
     chat = sdk.chat.completions("yandexgpt").configure(temperature=0.5)
     with seen("chat: run"):

@@ -1,4 +1,4 @@
-"""Generated stubs and nothing else, as the guide to prompt mode uses them; then the SDK that carries them."""
+"""Generated stubs alone, as in the guide to prompt mode; then the SDK that contains them."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ MODEL = f"gpt://{FOLDER}/yandexgpt"
 BY_KEY = (("authorization", f"Api-Key {KEY}"), ("x-folder-id", FOLDER))
 BY_TOKEN = (("authorization", f"Bearer {IAM_TOKEN}"),)
 LIMIT = 30.0
-"""Seconds for a call."""
+"""Timeout of a call in seconds."""
 
 
 def main() -> None:
-    """Every service that the emulator has, on one channel; then those that the SDK finds by itself."""
+    """Call every service of the emulator on one channel; then call services through the SDK."""
     if CA is None:
         channel = grpc.insecure_channel(ENDPOINT)
     else:
         channel = grpc.secure_channel(ENDPOINT, grpc.ssl_channel_credentials(CA.read_bytes()))
     with channel:
         stubs(channel)
-    if CA is not None:  # it knows no plaintext
+    if CA is not None:  # the SDK does not support plaintext
         official(CA.read_bytes())
 
 
@@ -51,7 +51,7 @@ def request(text: str, *, stream: bool = False) -> CompletionRequest:
 
 
 def stubs(channel: grpc.Channel) -> None:
-    """Calls as the generated code makes them."""
+    """Call the methods of the stubs."""
     generation = TextGenerationServiceStub(channel)
     with seen("Completion"):
         (answer,) = generation.Completion(request("раз два"), metadata=BY_TOKEN, timeout=LIMIT)
@@ -92,7 +92,7 @@ def stubs(channel: grpc.Channel) -> None:
 
 
 def official(certificate: bytes) -> None:
-    """yandexcloud.SDK: it discovers, and exchanges the OAuth token by itself."""
+    """Check yandexcloud.SDK: it uses endpoint discovery and exchanges the OAuth token."""
     for name, credential in {"IAM token": {"iam_token": IAM_TOKEN}, "OAuth token": {"token": OAUTH_TOKEN}}.items():
         with seen(f"yandexcloud.SDK, {name}"):
             sdk = yandexcloud.SDK(endpoint=ENDPOINT, root_certificates=certificate, **credential)

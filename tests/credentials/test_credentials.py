@@ -1,4 +1,4 @@
-"""Where the authorization of a call comes from, what is said when there is none, and that no secret is ever shown."""
+"""Sources of the authorization of a call, errors without one, and that no secret is shown."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def exchange(*, jwt: str = "", oauth_token: str = "") -> ExpiringToken:
-    """Plays the token service: gives back the proof it was given."""
+    """A token service that returns the given JWT or OAuth token as the IAM token."""
     return ExpiringToken(jwt or oauth_token, lifetime=60)
 
 
@@ -103,26 +103,26 @@ def key_file(tmp_path: Path, key_data: dict[str, Any]) -> Path:
 
 
 def shown(error: BaseException) -> str:
-    """All that a traceback shows of an error."""
+    """The formatted traceback of an error."""
     return "".join(traceback.format_exception(error))
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and whatever it holds on to."""
+    """An error and its causes and contexts."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def held(error: BaseException) -> str:
-    """All that an error and those behind it hold, shown or not."""
+    """All texts and attributes of an error and of its causes."""
     return "\n".join(
         f"{one} {one!r} {vars(one)} {[getattr(one, name, None) for name in ('doc', 'object', 'output', 'stdout')]}"
         for one in chain(error)
     )
 
 
-# Fixed ones
+# Fixed credentials
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_white_space_around_a_secret_is_stripped(kind: Any, header: str, around:
     assert kind(around.format(SECRET)).header == header
 
 
-def test_no_credentials_send_nothing() -> None:
+def test_no_credentials_send_no_header() -> None:
     assert NoCredentials().header == ""
 
 
-def test_fixed_credentials_have_no_token_to_fetch() -> None:
+def test_fetch_of_fixed_credentials_is_an_error() -> None:
     with pytest.raises(NotImplementedError):
         ApiKey(SECRET).fetch(no_exchange)
 
@@ -159,9 +159,7 @@ def test_fixed_credentials_have_no_token_to_fetch() -> None:
         (f"A\x7f{SECRET}", "only printable ASCII is allowed"),
     ],
 )
-def test_a_secret_that_cannot_be_sent_is_refused_without_being_shown(
-    kind: Any, name: str, value: Any, words: str
-) -> None:
+def test_unsendable_secret_is_rejected_and_not_in_the_error(kind: Any, name: str, value: Any, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         kind(value)
     assert str(caught.value).startswith(f"{name} {words}") or words in str(caught.value)
@@ -169,10 +167,10 @@ def test_a_secret_that_cannot_be_sent_is_refused_without_being_shown(
     assert SECRET not in shown(caught.value)
 
 
-# Exchanged ones
+# Credentials that are exchanged for a token
 
 
-def test_an_oauth_token_is_exchanged() -> None:
+def test_oauth_token_is_exchanged() -> None:
     credentials = OAuthToken(f" {SECRET}\n")
     assert credentials.header is None
     token = credentials.fetch(exchange)
@@ -180,7 +178,7 @@ def test_an_oauth_token_is_exchanged() -> None:
 
 
 @pytest.mark.parametrize("kind", [str, Path, lambda path: json.loads(path.read_text())], ids=["str", "path", "mapping"])
-def test_a_key_of_a_service_account_signs_a_jwt(
+def test_service_account_key_signs_a_jwt(
     kind: Callable[[Path], Any], key_file: Path, rsa_key: rsa.RSAPrivateKey
 ) -> None:
     credentials = ServiceAccountKey(kind(key_file))
@@ -193,7 +191,7 @@ def test_a_key_of_a_service_account_signs_a_jwt(
     assert 0 < claims["exp"] - claims["iat"] <= 3600
 
 
-def test_a_key_may_come_without_the_warning_line(key_data: dict[str, Any], rsa_key: rsa.RSAPrivateKey) -> None:
+def test_private_key_without_the_warning_line_is_accepted(key_data: dict[str, Any], rsa_key: rsa.RSAPrivateKey) -> None:
     before = copy.deepcopy(key_data)
     assert ServiceAccountKey({**key_data, "private_key": pem(rsa_key)}).fetch(exchange).value
     assert key_data == before
@@ -201,7 +199,7 @@ def test_a_key_may_come_without_the_warning_line(key_data: dict[str, Any], rsa_k
 
 @pytest.mark.parametrize("field", ["id", "service_account_id", "private_key"])
 @pytest.mark.parametrize("value", [None, "", 5, ["a"]], ids=["missing", "empty", "number", "list"])
-def test_a_key_file_with_a_field_missing_is_refused_by_file_and_field(key_file: Path, field: str, value: Any) -> None:
+def test_key_file_with_a_missing_field_error_names_file_and_field(key_file: Path, field: str, value: Any) -> None:
     data = json.loads(key_file.read_text())
     if value is None:
         del data[field]
@@ -215,7 +213,7 @@ def test_a_key_file_with_a_field_missing_is_refused_by_file_and_field(key_file: 
     )
 
 
-def test_a_mapping_with_a_field_missing_is_refused_by_the_field(key_data: dict[str, Any]) -> None:
+def test_key_mapping_with_a_missing_field_error_names_the_field(key_data: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="service account key: the field 'id' is missing"):
         ServiceAccountKey({name: value for name, value in key_data.items() if name != "id"})
 
@@ -242,7 +240,7 @@ def unknown_algorithm() -> str:
     ],
     ids=["no PEM", "no BEGIN", "cut", "not base64", "garbage", "surrogate", "encrypted", "EC", "Ed25519", "unknown"],
 )
-def test_a_private_key_that_is_none_is_refused_by_file_and_field(
+def test_invalid_private_key_error_names_file_and_field(
     key_file: Path, rsa_key: rsa.RSAPrivateKey, make: Callable[[rsa.RSAPrivateKey], str], words: str
 ) -> None:
     private_key = make(rsa_key)
@@ -266,7 +264,7 @@ BROKEN_FILES = {
 
 
 @pytest.mark.parametrize(("content", "words"), BROKEN_FILES.values(), ids=BROKEN_FILES)
-def test_a_file_that_is_no_key_is_refused_by_its_name(tmp_path: Path, content: bytes, words: str) -> None:
+def test_invalid_key_file_error_names_the_file(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "key.json"
     file.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
@@ -276,7 +274,7 @@ def test_a_file_that_is_no_key_is_refused_by_its_name(tmp_path: Path, content: b
 
 
 @pytest.mark.parametrize("content", [content for content, _ in BROKEN_FILES.values()], ids=BROKEN_FILES)
-def test_a_file_that_is_no_key_is_not_held_by_the_error(tmp_path: Path, content: bytes) -> None:
+def test_invalid_key_file_error_does_not_contain_the_file(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "key.json"
     file.write_bytes(content)
     with pytest.raises(ConfigurationError) as caught:
@@ -284,13 +282,13 @@ def test_a_file_that_is_no_key_is_not_held_by_the_error(tmp_path: Path, content:
     assert SECRET not in held(caught.value)
 
 
-def test_a_key_file_with_a_byte_order_mark_is_read(key_file: Path) -> None:
+def test_key_file_with_a_byte_order_mark_is_read(key_file: Path) -> None:
     key_file.write_bytes(b"\xef\xbb\xbf" + key_file.read_bytes())
     assert ServiceAccountKey(key_file).fetch(exchange).value
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_key_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path, kind: Any) -> None:
+def test_unreadable_key_file_error_names_the_file(tmp_path: Path, kind: Any) -> None:
     with pytest.raises(ConfigurationError) as caught:
         ServiceAccountKey(kind(tmp_path / "key.json"))
     assert str(caught.value) == (
@@ -303,7 +301,7 @@ def test_a_key_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path, k
 @pytest.mark.parametrize(
     "missing", ["jwt", "cryptography.hazmat.primitives.asymmetric.rsa", "cryptography.hazmat.primitives.serialization"]
 )
-def test_without_the_extra_the_error_names_it(
+def test_error_without_the_extra_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, key_data: dict[str, Any], missing: str
 ) -> None:
     monkeypatch.setitem(sys.modules, missing, None)
@@ -311,7 +309,7 @@ def test_without_the_extra_the_error_names_it(
         ServiceAccountKey(key_data)
 
 
-def test_the_extra_exists() -> None:
+def test_distribution_has_the_extra() -> None:
     from importlib.metadata import metadata
 
     assert "auth" in (metadata("yandexgpt").get_all("Provides-Extra") or [])
@@ -322,7 +320,7 @@ def test_the_extra_exists() -> None:
 
 @pytest.fixture
 def yc(tmp_path: Path) -> Callable[[str], str]:
-    """Makes a tool of the lines of a shell script."""
+    """A factory of ``yc`` replacements from the lines of a shell script."""
 
     def make(lines: str) -> str:
         tool = tmp_path / "yc"
@@ -333,26 +331,26 @@ def yc(tmp_path: Path) -> Callable[[str], str]:
     return make
 
 
-def test_the_tool_prints_a_token(yc: Callable[[str], str]) -> None:
+def test_yc_output_is_the_token(yc: Callable[[str], str]) -> None:
     credentials = YcCli(yc('[ "$*" = "iam create-token" ] && echo; echo " t1.token "'))
     assert credentials.header is None
     token = credentials.fetch(no_exchange)
     assert (token.value, token.lifetime) == ("t1.token", None)
 
 
-def test_the_tool_is_told_the_profile(yc: Callable[[str], str]) -> None:
+def test_profile_is_passed_to_yc(yc: Callable[[str], str]) -> None:
     assert YcCli(yc('echo "$*"'), profile="prod").fetch(no_exchange).value == "iam create-token --profile prod"
 
 
-def test_the_tool_may_be_given_as_a_path(yc: Callable[[str], str]) -> None:
+def test_yc_can_be_given_as_a_path(yc: Callable[[str], str]) -> None:
     assert YcCli(Path(yc("echo t1.token"))).fetch(no_exchange).value == "t1.token"  # type: ignore[arg-type]
 
 
-def test_the_tool_does_not_wait_for_input(yc: Callable[[str], str]) -> None:
+def test_yc_has_no_standard_input(yc: Callable[[str], str]) -> None:
     assert YcCli(yc("read answer; echo t1.token")).fetch(no_exchange).value == "t1.token"
 
 
-def test_the_standard_error_of_a_tool_that_fails_is_shown(yc: Callable[[str], str]) -> None:
+def test_error_of_a_failed_yc_contains_its_standard_error(yc: Callable[[str], str]) -> None:
     tool = yc(f"echo {SECRET}; echo 'ERROR: profile' >&2; echo '  not found' >&2; exit 3")
     with pytest.raises(AuthenticationError) as caught:
         YcCli(tool).fetch(no_exchange)
@@ -361,63 +359,63 @@ def test_the_standard_error_of_a_tool_that_fails_is_shown(yc: Callable[[str], st
     assert SECRET not in held(caught.value)
 
 
-def test_a_tool_that_fails_without_output_is_an_error_that_says_so(yc: Callable[[str], str]) -> None:
+def test_error_of_a_failed_yc_without_output_states_that(yc: Callable[[str], str]) -> None:
     with pytest.raises(AuthenticationError, match="failed with exit code 1: it printed nothing to standard error"):
         YcCli(yc("exit 1")).fetch(no_exchange)
 
 
-def test_a_tool_whose_words_are_not_utf8_is_quoted_all_the_same(yc: Callable[[str], str]) -> None:
+def test_standard_error_that_is_not_utf8_is_in_the_error(yc: Callable[[str], str]) -> None:
     with pytest.raises(AuthenticationError, match="exit code 1: \N{REPLACEMENT CHARACTER} wrong"):
         YcCli(yc(r"printf '\377 wrong' >&2; exit 1")).fetch(no_exchange)
 
 
-def test_a_tool_that_takes_too_long_is_stopped(yc: Callable[[str], str]) -> None:
+def test_yc_is_stopped_after_the_timeout(yc: Callable[[str], str]) -> None:
     tool = yc(f"echo {SECRET}; exec sleep 30")
     with pytest.raises(UnavailableError, match=r"did not finish within 0\.3 s") as caught:
         YcCli(tool, timeout=0.3).fetch(no_exchange)
     assert SECRET not in shown(caught.value)
 
 
-def test_what_a_slow_tool_had_printed_is_not_held_by_the_error(yc: Callable[[str], str]) -> None:
+def test_timeout_error_does_not_contain_the_output_of_yc(yc: Callable[[str], str]) -> None:
     with pytest.raises(UnavailableError) as caught:
         YcCli(yc(f"echo {SECRET}; exec sleep 30"), timeout=0.3).fetch(no_exchange)
     assert SECRET not in held(caught.value)
 
 
-def test_a_tool_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_error_of_a_missing_yc_names_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         YcCli(str(tmp_path / "yc")).fetch(no_exchange)
     assert str(caught.value) == f"`{tmp_path / 'yc'} iam create-token` cannot be run: No such file or directory"
 
 
-def test_a_tool_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+def test_error_of_a_non_executable_yc_names_it(tmp_path: Path) -> None:
     (tmp_path / "yc").write_text("")
     with pytest.raises(ConfigurationError, match="cannot be run: Permission denied"):
         YcCli(str(tmp_path / "yc")).fetch(no_exchange)
 
 
-def test_a_tool_that_prints_nothing_is_an_error_that_says_so(yc: Callable[[str], str]) -> None:
+def test_error_of_yc_with_empty_output_states_that(yc: Callable[[str], str]) -> None:
     with pytest.raises(ConfigurationError, match=r"what `.*yc iam create-token` printed is empty"):
         YcCli(yc("true")).fetch(no_exchange)
 
 
-def test_a_tool_that_prints_more_than_a_token_is_not_quoted(yc: Callable[[str], str]) -> None:
+def test_error_of_yc_with_more_output_does_not_contain_it(yc: Callable[[str], str]) -> None:
     with pytest.raises(ConfigurationError, match="printed holds a character at position 3") as caught:
         YcCli(yc(f"echo new; echo {SECRET}")).fetch(no_exchange)
     assert SECRET not in shown(caught.value)
 
 
-# A function of the user's own
+# A function of the user
 
 
-def test_a_function_may_return_a_string_or_a_token() -> None:
+def test_token_function_may_return_a_string_or_a_token() -> None:
     assert TokenProvider(lambda: f" {SECRET}\n").fetch(no_exchange).value == SECRET
     token = TokenProvider(lambda: ExpiringToken(f"{SECRET}\n", lifetime=5)).fetch(no_exchange)
     assert (token.value, token.lifetime) == (SECRET, 5)
     assert TokenProvider(lambda: "a").header is None
 
 
-def test_a_function_may_be_a_coroutine_function() -> None:
+def test_token_function_may_be_a_coroutine_function() -> None:
     async def token() -> ExpiringToken:
         await asyncio.sleep(0)
         return ExpiringToken(SECRET, lifetime=5)
@@ -430,7 +428,7 @@ def test_a_function_may_be_a_coroutine_function() -> None:
     assert TokenProvider(Provider()).fetch(no_exchange).value == SECRET
 
 
-def test_what_a_function_raises_comes_through() -> None:
+def test_exception_of_a_token_function_is_raised() -> None:
     def fails() -> str:
         raise LookupError("the vault is sealed")
 
@@ -452,7 +450,7 @@ def test_what_a_function_raises_comes_through() -> None:
         (ExpiringToken(None), "the provider's token must be a str, got NoneType"),  # type: ignore[arg-type]
     ],
 )
-def test_what_is_no_token_is_refused_without_being_shown(value: Any, words: str) -> None:
+def test_invalid_token_of_a_function_is_rejected_and_not_in_the_error(value: Any, words: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         TokenProvider(lambda: value).fetch(no_exchange)
     assert words in str(caught.value)
@@ -460,7 +458,7 @@ def test_what_is_no_token_is_refused_without_being_shown(value: Any, words: str)
 
 
 @pytest.mark.parametrize("provider", [SECRET, None, 5])
-def test_what_is_no_function_is_refused_without_being_shown(provider: Any) -> None:
+def test_invalid_token_function_is_rejected_and_not_in_the_error(provider: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"TokenProvider needs a function, got {type(provider).__name__}"):
         TokenProvider(provider)
 
@@ -468,21 +466,21 @@ def test_what_is_no_function_is_refused_without_being_shown(provider: Any) -> No
 # The metadata service
 
 
-class Machine(ThreadingHTTPServer):
-    """The metadata service of a machine."""
+class FakeMetadataService(ThreadingHTTPServer):
+    """A metadata service with a configurable response."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), MachineHandler)
+        super().__init__(("127.0.0.1", 0), MetadataHandler)
         self.status = 200
         self.body = b""
         self.seen: list[tuple[str, str | None]] = []
         self.address = f"127.0.0.1:{self.server_address[1]}"
 
 
-class MachineHandler(BaseHTTPRequestHandler):
-    server: Machine
+class MetadataHandler(BaseHTTPRequestHandler):
+    server: FakeMetadataService
 
     def do_GET(self) -> None:
         self.server.seen.append((self.path, self.headers["Metadata-Flavor"]))
@@ -496,8 +494,8 @@ class MachineHandler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
-    with Machine() as server:
+def machine() -> Iterator[FakeMetadataService]:
+    with FakeMetadataService() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
@@ -516,7 +514,7 @@ def answer(**fields: Any) -> bytes:
     return json.dumps({"access_token": SECRET, "expires_in": 3600, "token_type": "Bearer", **fields}).encode()
 
 
-def test_the_metadata_service_gives_a_token(machine: Machine) -> None:
+def test_metadata_service_response_is_the_token(machine: FakeMetadataService) -> None:
     machine.body = answer(access_token=f"{SECRET}\n")
     credentials = MetadataService(machine.address)
     assert credentials.header is None
@@ -525,8 +523,8 @@ def test_the_metadata_service_gives_a_token(machine: Machine) -> None:
     assert machine.seen == [("/computeMetadata/v1/instance/service-accounts/default/token", "Google")]
 
 
-def test_the_address_of_the_metadata_service_may_come_from_the_environment(
-    machine: Machine, monkeypatch: pytest.MonkeyPatch
+def test_metadata_address_can_come_from_the_environment(
+    machine: FakeMetadataService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("YC_METADATA_ADDR", machine.address)
     machine.body = answer()
@@ -536,7 +534,7 @@ def test_the_address_of_the_metadata_service_may_come_from_the_environment(
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404])
-def test_a_metadata_service_without_an_account_is_an_error_that_says_so(machine: Machine, status: int) -> None:
+def test_error_of_a_metadata_service_without_an_account_states_that(machine: FakeMetadataService, status: int) -> None:
     machine.status = status
     with pytest.raises(AuthenticationError) as caught:
         MetadataService(machine.address).fetch(no_exchange)
@@ -546,7 +544,7 @@ def test_a_metadata_service_without_an_account_is_an_error_that_says_so(machine:
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_metadata_service_that_fails_is_unavailable(machine: Machine, status: int) -> None:
+def test_failure_of_the_metadata_service_is_unavailable(machine: FakeMetadataService, status: int) -> None:
     machine.status = status
     with pytest.raises(UnavailableError, match=f"metadata service at {machine.address} answered {status}"):
         MetadataService(machine.address).fetch(no_exchange)
@@ -570,7 +568,7 @@ GARBAGE = [
 
 
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
-def test_an_answer_that_is_no_token_is_not_shown(machine: Machine, body: bytes) -> None:
+def test_invalid_metadata_response_is_not_in_the_error(machine: FakeMetadataService, body: bytes) -> None:
     machine.body = body
     with pytest.raises(UnavailableError, match="gave an answer that is not a token") as caught:
         MetadataService(machine.address).fetch(no_exchange)
@@ -579,14 +577,14 @@ def test_an_answer_that_is_no_token_is_not_shown(machine: Machine, body: bytes) 
 
 
 @pytest.mark.parametrize("body", GARBAGE, ids=range(len(GARBAGE)))
-def test_an_answer_that_is_no_token_is_not_held_by_the_error(machine: Machine, body: bytes) -> None:
+def test_invalid_metadata_response_is_not_in_the_exception_chain(machine: FakeMetadataService, body: bytes) -> None:
     machine.body = body
     with pytest.raises(UnavailableError) as caught:
         MetadataService(machine.address).fetch(no_exchange)
     assert SECRET not in held(caught.value)
 
 
-def test_an_answer_that_is_too_long_is_refused(machine: Machine) -> None:
+def test_too_long_metadata_response_is_rejected(machine: FakeMetadataService) -> None:
     machine.body = answer(padding="a" * 100_000)
     words = ""
     try:
@@ -597,7 +595,7 @@ def test_an_answer_that_is_too_long_is_refused(machine: Machine) -> None:
     assert SECRET not in words
 
 
-def test_where_no_metadata_service_answers_the_error_names_the_address(closed_port: str) -> None:
+def test_error_of_an_unreachable_metadata_service_names_the_address(closed_port: str) -> None:
     with pytest.raises(UnavailableError) as caught:
         MetadataService(closed_port).fetch(no_exchange)
     assert f"the metadata service at {closed_port} did not answer: " in str(caught.value)
@@ -605,7 +603,7 @@ def test_where_no_metadata_service_answers_the_error_names_the_address(closed_po
     assert caught.value.endpoint == closed_port
 
 
-def test_a_metadata_service_that_sends_nothing_times_out() -> None:
+def test_silent_metadata_service_times_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(UnavailableError, match=r"did not answer: .*timed out"):
@@ -616,13 +614,13 @@ ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 
 
 
 @pytest.mark.parametrize("at_once", [0, ANSWER.index(b"{")], ids=["headers", "body"])
-def test_a_metadata_service_that_sends_byte_by_byte_times_out(at_once: int) -> None:
+def test_slow_metadata_response_times_out(at_once: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         sent = threading.Event()
 
         def drip() -> None:
             connection, _ = server.accept()
-            with connection, contextlib.suppress(OSError):  # until the client has gone
+            with connection, contextlib.suppress(OSError):  # until the client disconnects
                 connection.recv(65536)
                 connection.sendall(ANSWER[:at_once])
                 for byte in ANSWER[at_once:]:
@@ -639,8 +637,8 @@ def test_a_metadata_service_that_sends_byte_by_byte_times_out(at_once: int) -> N
         thread.join()
 
 
-def test_all_addresses_of_a_metadata_service_share_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A socket that listens and whose line is full: it accepts nobody any more.
+def test_all_addresses_of_the_metadata_service_share_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A listening socket with a full backlog: further connections are not accepted.
     with socket.socket() as full, socket.socket() as first, socket.socket() as second:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -655,8 +653,8 @@ def test_all_addresses_of_a_metadata_service_share_the_timeout(monkeypatch: pyte
         assert 0.4 < time.monotonic() - began < 3.0
 
 
-def test_the_next_address_of_a_metadata_service_is_tried(
-    monkeypatch: pytest.MonkeyPatch, machine: Machine, closed_port: str
+def test_next_address_of_the_metadata_service_is_tried(
+    monkeypatch: pytest.MonkeyPatch, machine: FakeMetadataService, closed_port: str
 ) -> None:
     machine.body = answer()
     where = [
@@ -667,7 +665,7 @@ def test_the_next_address_of_a_metadata_service_is_tried(
     assert MetadataService("many.example").fetch(no_exchange).value == SECRET
 
 
-def test_a_metadata_service_that_does_not_speak_http_is_unavailable() -> None:
+def test_metadata_response_that_is_not_http_is_unavailable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def talk() -> None:
@@ -684,7 +682,7 @@ def test_a_metadata_service_that_does_not_speak_http_is_unavailable() -> None:
 
 
 @pytest.mark.parametrize("address", ["http://169.254.169.254", "host:http", "bad host", "a..b", "a\nb"])
-def test_an_impossible_address_is_refused_with_the_documented_error(address: str) -> None:
+def test_invalid_metadata_address_is_a_configuration_error(address: str) -> None:
     with pytest.raises((ConfigurationError, APIError)) as caught:
         MetadataService(address, timeout=0.1).fetch(no_exchange)
     assert address.split("\n")[0] in str(caught.value)
@@ -692,7 +690,7 @@ def test_an_impossible_address_is_refused_with_the_documented_error(address: str
 
 @pytest.mark.parametrize("timeout", [0, -1, "5", float("nan")])
 @pytest.mark.parametrize("kind", [MetadataService, YcCli])
-def test_an_impossible_timeout_is_refused_by_name(kind: Any, timeout: Any) -> None:
+def test_invalid_timeout_error_names_the_timeout(kind: Any, timeout: Any) -> None:
     with pytest.raises(ValueError, match="timeout"):
         kind(timeout=timeout)
 
@@ -700,7 +698,7 @@ def test_an_impossible_timeout_is_refused_by_name(kind: Any, timeout: Any) -> No
 # The environment
 
 
-def test_the_first_variable_that_is_set_wins(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
+def test_first_variable_that_is_set_is_used(monkeypatch: pytest.MonkeyPatch, key_file: Path) -> None:
     expected = [
         (ApiKey, "Api-Key in-YC_API_KEY"),
         (ApiKey, "Api-Key in-YANDEX_CLOUD_API_KEY"),
@@ -723,12 +721,12 @@ def test_the_first_variable_that_is_set_wins(monkeypatch: pytest.MonkeyPatch, ke
     assert isinstance(from_env(), MetadataService)
 
 
-def test_a_mapping_can_stand_for_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mapping_replaces_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YC_API_KEY", "other")
     assert from_env({"IAM_TOKEN": f"{SECRET}\n"}).header == f"Bearer {SECRET}"
 
 
-def test_the_metadata_service_named_in_a_mapping_is_the_one_asked(machine: Machine) -> None:
+def test_metadata_address_can_come_from_a_mapping(machine: FakeMetadataService) -> None:
     machine.body = answer()
     assert repr(from_env({"YC_METADATA_ADDR": machine.address})) == f"MetadataService({machine.address!r})"
 
@@ -736,42 +734,44 @@ def test_the_metadata_service_named_in_a_mapping_is_the_one_asked(machine: Machi
 @pytest.mark.parametrize(
     ("token", "kind"), [("t1.9euelZ", IamToken), (" t1.9euelZ\n", IamToken), ("y0_AgAAAA", OAuthToken)]
 )
-def test_yc_token_may_be_of_either_kind(token: str, kind: type[Credentials]) -> None:
+def test_yc_token_is_an_iam_or_an_oauth_token(token: str, kind: type[Credentials]) -> None:
     assert type(from_env({"YC_TOKEN": token})) is kind
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_a_variable_that_holds_nonsense_is_named(name: str) -> None:
+def test_error_of_an_invalid_variable_names_it(name: str) -> None:
     with pytest.raises(ConfigurationError, match=name) as caught:
         from_env({name: f"{SECRET}\x00ё"} if "FILE" not in name else {name: "/nowhere/key.json"})
     assert SECRET not in shown(caught.value)
 
 
-def test_where_nothing_is_found_the_error_lists_what_was_looked_for(
+def test_error_without_credentials_lists_the_variables_and_the_metadata_address(
     monkeypatch: pytest.MonkeyPatch, closed_port: str
 ) -> None:
     monkeypatch.setenv("YC_METADATA_ADDR", closed_port)
     with pytest.raises(ConfigurationError) as caught:
         from_env().fetch(no_exchange)
-    said = str(caught.value)
-    assert f"no credentials: pass credentials=..., or set one of {', '.join(VARIABLES)}; none of them is set" in said
-    assert f"metadata service at {closed_port}" in said
+    message = str(caught.value)
+    assert f"no credentials: pass credentials=..., or set one of {', '.join(VARIABLES)}; none of them is set" in message
+    assert f"metadata service at {closed_port}" in message
     assert isinstance(caught.value.__cause__, UnavailableError)
 
 
-def test_without_variables_the_metadata_service_is_asked(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+def test_metadata_service_is_used_without_variables(
+    monkeypatch: pytest.MonkeyPatch, machine: FakeMetadataService
+) -> None:
     monkeypatch.setenv("YC_METADATA_ADDR", machine.address)
     machine.body = answer()
     assert from_env().fetch(no_exchange).value == SECRET
 
 
-def test_an_address_that_makes_no_sense_lists_what_was_looked_for_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_of_an_invalid_metadata_address_lists_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("YC_METADATA_ADDR", "http://169.254.169.254")
     with pytest.raises(ConfigurationError, match="YC_API_KEY"):
         from_env().fetch(no_exchange)
 
 
-# Nothing shows a secret
+# Secrets are not shown
 
 KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "ApiKey": lambda key: ApiKey(SECRET),
@@ -787,7 +787,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_no_secret_is_shown_pickled_or_copied(kind: str, key_data: dict[str, Any]) -> None:
+def test_repr_shows_no_secret_and_credentials_cannot_be_pickled_or_copied(kind: str, key_data: dict[str, Any]) -> None:
     made = KINDS[kind](key_data)
     for text in (repr(made), str(made), f"{made}", f"{[made]}"):
         assert kind in text
@@ -799,16 +799,16 @@ def test_no_secret_is_shown_pickled_or_copied(kind: str, key_data: dict[str, Any
         assert SECRET not in shown(caught.value)
 
 
-def test_a_token_shows_how_long_it_lives() -> None:
+def test_repr_of_a_token_shows_its_lifetime() -> None:
     assert repr(ExpiringToken(SECRET, lifetime=5)) == "ExpiringToken(..., lifetime=5)"
     assert ExpiringToken(SECRET).lifetime is None
 
 
 @pytest.mark.parametrize("lifetime", ["3600", [1], object()])
-def test_a_lifetime_that_is_no_number_is_refused(lifetime: Any) -> None:
+def test_non_numeric_lifetime_is_rejected(lifetime: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="lifetime"):
         ExpiringToken(SECRET, lifetime=lifetime)
 
 
-def test_the_tests_run_in_an_environment_without_credentials() -> None:
+def test_test_environment_has_no_credentials() -> None:
     assert not any(name in os.environ for name in VARIABLES)

@@ -1,4 +1,4 @@
-"""Every kind of credentials that is refreshed, over sockets: with IAM, a metadata service, a tool, and real time."""
+"""All credentials with refreshed tokens, over sockets: IAM, a metadata service, the yc tool, and real time."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from driver import (
     calls_of,
     in_threads,
     output_of,
-    own_words,
     program,
     run_loop,
     until,
+    without_fork_messages,
 )
 
 import yandexgpt
@@ -54,40 +54,40 @@ SECRET = "t1.s3cr3t-that-nobody-may-see"
 
 
 class Origin:
-    """A kind of credentials, with the place that its tokens come from."""
+    """One kind of credentials and the source of its tokens."""
 
     def __init__(self, kind: str, emulator: Emulator, folder: Path) -> None:
         self.kind = kind
         self.identity = emulator.identity
         self._folder = folder
         self._metadata = MetadataServer(self.identity)
-        self._asked: list[None] = []
+        self._fetches: list[None] = []
         self._held = folder / "held"
         exchange = self.identity.exchange
 
-        def when_released(request: Any) -> Any:
+        def exchange_after_release(request: Any) -> Any:
             self._until_released()
             return exchange(request)
 
-        self.identity.exchange = when_released  # type: ignore[method-assign]
+        self.identity.exchange = exchange_after_release  # type: ignore[method-assign]
         self.credentials: Credentials = getattr(self, kind)()
 
     @property
     def fetched(self) -> int:
-        """How many tokens were asked for."""
+        """Number of token requests."""
         if self.kind == "metadata":
             return self._metadata.requests
         if self.kind == "yc":
             return len((self._folder / "asked").read_text())
-        return len(self._asked) if self.kind in ("function", "coroutine") else self.identity.exchanges
+        return len(self._fetches) if self.kind in ("function", "coroutine") else self.identity.exchanges
 
     def take(self, seconds: float) -> None:
-        """Let it take so long from now on."""
+        """Delay each following token by this time."""
         self.identity.delay = self._metadata.delay = seconds
         (self._folder / "delay").write_text(str(seconds))
 
     def hold(self) -> None:
-        """Let no token come before :meth:`release`."""
+        """Send no token before :meth:`release`."""
         self._held.touch()
 
     def release(self) -> None:
@@ -117,7 +117,7 @@ class Origin:
         return MetadataService(self._metadata.endpoint)
 
     def yc(self) -> Credentials:
-        """A tool that prints one of a row of tokens after the other."""
+        """A tool that prints the next token of a list in each run."""
         (self._folder / "asked").write_text("")
         (self._folder / "delay").write_text("0")
         (self._folder / "tokens").write_text("\n".join(self.identity.issue() for _ in range(20)))
@@ -132,7 +132,7 @@ class Origin:
 
     def function(self) -> Credentials:
         def provide() -> ExpiringToken:
-            self._asked.append(None)
+            self._fetches.append(None)
             threading.Event().wait(self.identity.delay)
             self._until_released()
             return ExpiringToken(self.identity.issue(), lifetime=self.identity.token_lifetime)
@@ -141,7 +141,7 @@ class Origin:
 
     def coroutine(self) -> Credentials:
         async def provide() -> ExpiringToken:
-            self._asked.append(None)
+            self._fetches.append(None)
             await asyncio.sleep(self.identity.delay)
             await asyncio.to_thread(self._until_released)
             return ExpiringToken(self.identity.issue(), lifetime=self.identity.token_lifetime)
@@ -150,7 +150,7 @@ class Origin:
 
 
 some = pytest.mark.parametrize("origin", ["oauth", "yc", "coroutine"], indirect=True)
-"""For tests in which one kind is like the other, but for how it waits."""
+"""For tests in which the kinds differ only in how they wait."""
 KINDS = ("key_mapping", "key_file", "oauth", "metadata", "yc", "function", "coroutine")
 
 
@@ -167,7 +167,7 @@ def oauth(emulator: Emulator) -> OAuthToken:
 
 
 class Iam:
-    """The IAM service of an emulator, at an address of its own."""
+    """The IAM service of an emulator on a separate port."""
 
     def __init__(self, identity: Identity) -> None:
         self._workers = futures.ThreadPoolExecutor(32)
@@ -193,21 +193,21 @@ def refreshing(credentials: Credentials) -> bool:
 
 
 def tokens_of(emulator: Emulator) -> list[str]:
-    """The tokens that arrived, without repetition, in order."""
+    """The distinct tokens that arrived, in order."""
     sent = [str(request.metadata["authorization"]) for request in emulator.requests]
     assert all(header.startswith("Bearer ") for header in sent)
     return [header.removeprefix("Bearer ") for header in dict.fromkeys(sent)]
 
 
 def outcomes(emulator: Emulator) -> list[str]:
-    """How the calls ended, in the order in which they arrived."""
+    """The outcomes of the calls in order of arrival."""
     return [request.wait() for request in emulator.requests]
 
 
-# The usual life of a token
+# Fetch and refresh
 
 
-def test_one_exchange_for_all_first_callers_and_for_all_later_ones(
+def test_concurrent_and_later_calls_share_one_exchange(
     factory: ClientFactory, emulator: Emulator, origin: Origin
 ) -> None:
     origin.take(0.2)
@@ -225,7 +225,7 @@ def test_one_exchange_for_all_first_callers_and_for_all_later_ones(
 
 
 @some
-def test_clients_of_both_sorts_share_a_token_by_its_credentials(emulator: Emulator, origin: Origin) -> None:
+def test_sync_and_async_clients_with_the_same_credentials_share_a_token(emulator: Emulator, origin: Origin) -> None:
     origin.take(0.2)
     sync, asynchronous = ClientFactory("sync"), ClientFactory("async")
     try:
@@ -238,18 +238,18 @@ def test_clients_of_both_sorts_share_a_token_by_its_credentials(emulator: Emulat
         asynchronous.close()
 
 
-def test_tokens_are_renewed_ahead_of_their_end_while_calls_go_on(
+def test_tokens_are_refreshed_before_they_expire_without_blocking_calls(
     factory: ClientFactory, emulator: Emulator, tmp_path: Path
 ) -> None:
     identity = emulator.identity
     identity.token_lifetime = 1000.0
-    origins = [Origin(kind, emulator, tmp_path) for kind in KINDS if kind != "yc"]  # which does not say when it ends
+    origins = [Origin(kind, emulator, tmp_path) for kind in KINDS if kind != "yc"]  # its tokens have no known lifetime
 
     def call(number: int) -> list[str]:
         clock = Clock()
         origins[number].credentials.token_cache = TokenCache(
             clock, rng=lambda: 1.0
-        )  # as early as it may be: after 700 s
+        )  # the earliest refresh: after 700 s
         used: list[str] = []
         client = factory.client(
             emulator, credentials=origins[number].credentials, retry=Retry.none(), metadata=[("x-number", str(number))]
@@ -258,7 +258,7 @@ def test_tokens_are_renewed_ahead_of_their_end_while_calls_go_on(
         while len(set(used)) < 2:
             assert time.monotonic() < end
             if used:
-                clock.now = 1690.0 if len(used) < 3 else 1990.0  # seconds before a refresh is due, and before the end
+                clock.now = 1690.0 if len(used) < 3 else 1990.0  # 10 s before the refresh, and 10 s before expiry
             assert client.complete("раз два").text == "раз два"
             used += [
                 str(each.metadata["authorization"])
@@ -278,7 +278,7 @@ def test_tokens_are_renewed_ahead_of_their_end_while_calls_go_on(
     assert identity.exchanges == 2 * 3
 
 
-def test_a_tool_that_does_not_say_when_its_tokens_end_is_asked_when_one_has(
+def test_token_without_a_known_lifetime_is_refreshed_after_it_is_rejected(
     factory: ClientFactory, emulator: Emulator
 ) -> None:
     tokens = [emulator.identity.issue(), emulator.identity.issue()]
@@ -290,9 +290,7 @@ def test_a_tool_that_does_not_say_when_its_tokens_end_is_asked_when_one_has(
     assert outcomes(emulator) == ["OK", "UNAUTHENTICATED", "OK"]
 
 
-def test_a_token_that_ended_while_nobody_called_is_not_sent(
-    factory: ClientFactory, emulator: Emulator, oauth: Any
-) -> None:
+def test_token_that_expired_between_calls_is_not_sent(factory: ClientFactory, emulator: Emulator, oauth: Any) -> None:
     emulator.identity.token_lifetime = 100.0
     clock = Clock()
     oauth.token_cache = TokenCache(clock)
@@ -305,10 +303,12 @@ def test_a_token_that_ended_while_nobody_called_is_not_sent(
     assert emulator.identity.exchanges == 2
 
 
-# A token that is refused
+# Rejected tokens
 
 
-def test_a_revoked_token_is_renewed_once_for_all(factory: ClientFactory, emulator: Emulator, origin: Origin) -> None:
+def test_revoked_token_is_refreshed_once_for_all_calls(
+    factory: ClientFactory, emulator: Emulator, origin: Origin
+) -> None:
     client = factory.client(emulator, credentials=origin.credentials, retry=Retry.none())
     client.complete("Привет")
     [token] = tokens_of(emulator)
@@ -316,10 +316,10 @@ def test_a_revoked_token_is_renewed_once_for_all(factory: ClientFactory, emulato
     emulator.clear()
     completion = client.complete("раз")
     assert completion.text == "раз"
-    refused, good = emulator.requests
+    rejected, accepted = emulator.requests
     assert outcomes(emulator) == ["UNAUTHENTICATED", "OK"]
-    assert [each.metadata["x-client-attempt"] for each in (refused, good)] == ["1", "2"]
-    assert {each.metadata["x-client-request-id"] for each in (refused, good)} == {completion.request_id}
+    assert [each.metadata["x-client-attempt"] for each in (rejected, accepted)] == ["1", "2"]
+    assert {each.metadata["x-client-request-id"] for each in (rejected, accepted)} == {completion.request_id}
     assert origin.fetched == 2
 
     emulator.identity.revoke(tokens_of(emulator)[1])
@@ -331,7 +331,7 @@ def test_a_revoked_token_is_renewed_once_for_all(factory: ClientFactory, emulato
     assert len(tokens_of(emulator)) == 2
 
 
-def test_a_token_that_is_refused_after_the_renewal_too(
+def test_token_rejected_again_after_a_refresh_is_an_error(
     factory: ClientFactory, emulator: Emulator, origin: Origin
 ) -> None:
     client = factory.client(emulator, credentials=origin.credentials)
@@ -346,7 +346,7 @@ def test_a_token_that_is_refused_after_the_renewal_too(
     assert client.complete("Привет").text == "Привет"
 
 
-def test_a_revoked_token_for_which_there_is_no_other(
+def test_revoked_token_without_a_replacement_is_an_error(
     factory: ClientFactory, emulator: Emulator, iam: Iam, oauth: OAuthToken
 ) -> None:
     client = factory.client(emulator, credentials=oauth, iam_endpoint=iam.endpoint)
@@ -360,10 +360,10 @@ def test_a_revoked_token_for_which_there_is_no_other(
     assert client.complete("Привет").text == "Привет"
 
 
-# An identity service that fails
+# Failures of the identity service
 
 
-def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
+def test_failed_refresh_is_logged_and_calls_use_the_old_token_until_it_expires(
     factory: ClientFactory, emulator: Emulator, iam: Iam, oauth: OAuthToken, caplog: pytest.LogCaptureFixture
 ) -> None:
     identity = emulator.identity
@@ -373,13 +373,13 @@ def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
     client = factory.client(emulator, credentials=oauth, iam_endpoint=iam.endpoint, retry=Retry.none())
     client.complete("Привет")
     identity.fail("PERMISSION_DENIED", times=100_000, message="the account is blocked")
-    for moment in range(690, 990, 3):  # seconds after the beginning; a refresh is due after 700
+    for moment in range(690, 990, 3):  # seconds since the start; the refresh is due after 700 s
         clock.now = 1000.0 + moment
         client.complete("Привет")
         until(lambda: oauth.token_cache.pending is None)
     assert outcomes(emulator) == ["OK"] * 101
     until(lambda: len(caplog.records) == identity.exchanges - 1)
-    assert 30 <= len(caplog.records) <= 40  # one in 8 s, and more often at the end
+    assert 30 <= len(caplog.records) <= 40  # one per 8 s, more often near expiry
     for record in caplog.records:
         assert (record.name, record.levelno) == ("yandexgpt", logging.WARNING)
         assert "the token could not be refreshed; the old one is used while it lives: PERMISSION_DENIED" in (
@@ -387,7 +387,7 @@ def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
         )
         assert f"from {iam.endpoint}: no IAM token could be got: the account is blocked" in record.getMessage()
 
-    # and after its end:
+    # After expiry:
     clock.now = 1000.0 + 1000.1
     emulator.clear()
     before = identity.exchanges
@@ -415,7 +415,7 @@ def test_while_the_old_token_lives_calls_go_on_and_the_failure_is_logged(
         ("UNKNOWN", yandexgpt.APIError),
     ],
 )
-def test_the_error_says_why_there_is_no_token(
+def test_error_of_a_failed_exchange_gives_the_reason(
     factory: ClientFactory, emulator: Emulator, iam: Iam, oauth: OAuthToken, code: str, kind: type[yandexgpt.APIError]
 ) -> None:
     client = factory.client(emulator, credentials=oauth, iam_endpoint=iam.endpoint)
@@ -434,7 +434,7 @@ def test_the_error_says_why_there_is_no_token(
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"])
-def test_a_passing_failure_of_the_identity_service_is_retried(
+def test_transient_failure_of_the_identity_service_is_retried(
     factory: ClientFactory, emulator: Emulator, oauth: OAuthToken, code: str
 ) -> None:
     client = factory.client(emulator, credentials=oauth, retry=Retry(attempts=3, initial=0.01, maximum=0.02))
@@ -444,7 +444,7 @@ def test_a_passing_failure_of_the_identity_service_is_retried(
     assert [request.metadata["x-client-attempt"] for request in emulator.requests] == ["1"]
 
 
-def test_a_lasting_failure_of_the_identity_service_is_retried_so_often_and_no_more(
+def test_permanent_failure_of_the_identity_service_is_retried_up_to_the_limit(
     factory: ClientFactory, emulator: Emulator, iam: Iam, oauth: OAuthToken
 ) -> None:
     client = factory.client(
@@ -457,7 +457,7 @@ def test_a_lasting_failure_of_the_identity_service_is_retried_so_often_and_no_mo
     assert emulator.identity.exchanges == 3
 
 
-def test_failures_are_shared_by_all_who_wait_and_so_are_retries(
+def test_waiting_calls_share_a_failed_exchange_and_its_retry(
     factory: ClientFactory, emulator: Emulator, oauth: OAuthToken
 ) -> None:
     client = factory.client(emulator, credentials=oauth, retry=FAST)
@@ -467,10 +467,10 @@ def test_failures_are_shared_by_all_who_wait_and_so_are_retries(
     assert emulator.identity.exchanges == 2
 
 
-def test_an_identity_service_that_is_out_of_reach(
+def test_unreachable_identity_service_is_unavailable(
     factory: ClientFactory, emulator: Emulator, oauth: OAuthToken
 ) -> None:
-    with socket.socket() as taken:  # where nobody listens, nor can
+    with socket.socket() as taken:  # reserves a port on which nothing listens
         taken.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
         client = factory.client(emulator, credentials=oauth, iam_endpoint=endpoint, retry=Retry.none())
@@ -479,9 +479,7 @@ def test_an_identity_service_that_is_out_of_reach(
     assert caught.value.endpoint == endpoint
 
 
-def test_a_metadata_service_that_times_out_is_retried_within_the_deadline(
-    factory: ClientFactory, emulator: Emulator
-) -> None:
+def test_metadata_service_timeout_is_retried(factory: ClientFactory, emulator: Emulator) -> None:
     with MetadataServer(emulator.identity) as metadata:
         metadata.delay = FOREVER
         credentials = MetadataService(metadata.endpoint, timeout=0.1)
@@ -498,9 +496,7 @@ def test_a_metadata_service_that_times_out_is_retried_within_the_deadline(
 
 
 @some
-def test_a_slow_exchange_does_not_outlive_the_deadline(
-    factory: ClientFactory, emulator: Emulator, origin: Origin
-) -> None:
+def test_slow_exchange_ends_at_the_deadline(factory: ClientFactory, emulator: Emulator, origin: Origin) -> None:
     origin.hold()
     client = factory.client(emulator, credentials=origin.credentials)
     began = time.monotonic()
@@ -513,7 +509,7 @@ def test_a_slow_exchange_does_not_outlive_the_deadline(
     assert emulator.requests == []
 
 
-def test_a_slow_exchange_after_a_failed_one_does_not_outlive_the_deadline(
+def test_slow_refresh_of_a_rejected_token_ends_at_the_deadline(
     factory: ClientFactory, emulator: Emulator, oauth: OAuthToken
 ) -> None:
     client = factory.client(emulator, credentials=oauth)
@@ -528,24 +524,22 @@ def test_a_slow_exchange_after_a_failed_one_does_not_outlive_the_deadline(
 
 
 @some
-def test_a_caller_whose_deadline_passes_leaves_the_token_to_the_others(
+def test_expired_deadline_of_one_call_does_not_cancel_the_exchange(
     factory: ClientFactory, emulator: Emulator, origin: Origin
 ) -> None:
     origin.hold()
     client = factory.client(emulator, credentials=origin.credentials)
-    impatient = Background(client.complete, "раз", timeout=0.1)
-    patient = Background(client.complete, "два")
-    assert isinstance(impatient.error(), yandexgpt.DeadlineExceededError)
+    short = Background(client.complete, "раз", timeout=0.1)
+    long = Background(client.complete, "два")
+    assert isinstance(short.error(), yandexgpt.DeadlineExceededError)
     origin.release()
-    assert patient.result().text == "два"
+    assert long.result().text == "два"
     assert origin.fetched == 1
     assert client.complete("три").text == "три"
     assert origin.fetched == 1
 
 
-def test_a_loop_that_ends_before_its_token_comes_logs_nothing(
-    emulator: Emulator, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_loop_that_ends_during_an_exchange_logs_nothing(emulator: Emulator, caplog: pytest.LogCaptureFixture) -> None:
     release = threading.Event()
 
     def provide() -> str:
@@ -571,7 +565,7 @@ def test_a_loop_that_ends_before_its_token_comes_logs_nothing(
 
 
 @pytest.mark.parametrize("origin", ["oauth"], indirect=True)
-def test_cancelled_tasks_leave_the_token_to_the_others(emulator: Emulator, origin: Origin) -> None:
+def test_cancelled_tasks_do_not_cancel_the_exchange(emulator: Emulator, origin: Origin) -> None:
     async def main() -> None:
         origin.hold()
         async with emulator.async_client(credentials=origin.credentials) as client:
@@ -589,7 +583,7 @@ def test_cancelled_tasks_leave_the_token_to_the_others(emulator: Emulator, origi
     run_loop(main)
 
 
-def test_two_loops_at_once_wait_for_one_token(emulator: Emulator, oauth: OAuthToken) -> None:
+def test_two_concurrent_loops_share_one_exchange(emulator: Emulator, oauth: OAuthToken) -> None:
     emulator.identity.delay = 0.3
     client = emulator.async_client(credentials=oauth)
 
@@ -603,7 +597,7 @@ def test_two_loops_at_once_wait_for_one_token(emulator: Emulator, oauth: OAuthTo
 
 
 @some
-def test_close_ends_the_wait_for_a_token(factory: ClientFactory, emulator: Emulator, origin: Origin) -> None:
+def test_close_cancels_calls_that_wait_for_a_token(factory: ClientFactory, emulator: Emulator, origin: Origin) -> None:
     origin.hold()
     client = factory.client(emulator, credentials=origin.credentials)
     calls = [
@@ -617,7 +611,7 @@ def test_close_ends_the_wait_for_a_token(factory: ClientFactory, emulator: Emula
         assert isinstance(error, yandexgpt.CancelledError)
         assert "closed during the call" in str(error)
     assert emulator.requests == []
-    # Whoever else has these credentials is served by the token that was on its way.
+    # Another client with these credentials gets the token of the running exchange.
     origin.release()
     other = factory.client(emulator, credentials=origin.credentials)
     assert other.complete("три", timeout=20.0).text == "три"
@@ -662,7 +656,7 @@ else:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_close_ends_the_wait_for_a_token_of_the_stubs(emulator: Emulator, kind: str) -> None:
+def test_close_cancels_stub_calls_that_wait_for_a_token(emulator: Emulator, kind: str) -> None:
     emulator.identity.delay = FOREVER
     process = program(CLOSED_STUBS, emulator, kind, emulator.identity.oauth_token())
     code, out, err = output_of(process)
@@ -676,7 +670,7 @@ from yandexgpt._rpc.call import Call
 attempt = Call.attempt
 
 def closed_before_it(call, authorization):
-    client.close()  # as another thread may do at this very moment
+    client.close()  # as another thread may do at this moment
     return attempt(call, authorization)
 
 Call.attempt = closed_before_it
@@ -688,7 +682,7 @@ except yandexgpt.CancelledError:
 """
 
 
-def test_close_between_the_choice_of_a_connection_and_its_use(emulator: Emulator) -> None:
+def test_close_just_before_an_attempt_cancels_the_call(emulator: Emulator) -> None:
     code, out, err = output_of(program(CLOSED_JUST_NOW, emulator))
     assert (code, out, err) == (0, "well\n", "")
 
@@ -700,16 +694,14 @@ def tokenize_by_stub(factory: ClientFactory, raw: Any, timeout: float | None = N
     return factory.result_of(lambda: raw.tokenizer.Tokenize(request, timeout=timeout))
 
 
-def test_the_stubs_send_a_token_too(factory: ClientFactory, emulator: Emulator, origin: Origin) -> None:
+def test_stubs_send_a_token(factory: ClientFactory, emulator: Emulator, origin: Origin) -> None:
     client = factory.client(emulator, credentials=origin.credentials)
     assert len(tokenize_by_stub(factory, client.raw).tokens) == 1
     assert client.complete("Привет").text == "Привет"
     assert len(tokens_of(emulator)) == origin.fetched == 1
 
 
-def test_a_token_that_does_not_come_is_waited_for_as_long_as_the_call_may_take(
-    factory: ClientFactory, emulator: Emulator
-) -> None:
+def test_stub_call_waits_for_a_token_until_its_timeout(factory: ClientFactory, emulator: Emulator) -> None:
     go = threading.Event()
 
     def provide() -> str:
@@ -727,7 +719,9 @@ def test_a_token_that_does_not_come_is_waited_for_as_long_as_the_call_may_take(
     assert 0.0 < (emulator.requests[0].deadline or 0.0) <= 5.0
 
 
-def test_the_stubs_raise_why_there_is_no_token(factory: ClientFactory, emulator: Emulator, oauth: OAuthToken) -> None:
+def test_stubs_raise_the_reason_of_a_failed_exchange(
+    factory: ClientFactory, emulator: Emulator, oauth: OAuthToken
+) -> None:
     client = factory.client(emulator, credentials=oauth)
     emulator.identity.fail("PERMISSION_DENIED", message="the account is blocked")
     with pytest.raises(yandexgpt.PermissionDeniedError, match="the account is blocked"):
@@ -759,7 +753,7 @@ def fork(in_child):
     pid = os.fork()
     if pid:
         return pid
-    signal.alarm(12)  # a child that hangs dies of it
+    signal.alarm(12)  # kills a child that hangs
     try:
         in_child()
     except BaseException:
@@ -783,7 +777,7 @@ print("well")
 
 DURING_A_REFRESH = """
 for _ in range(2):
-    while credentials.token_cache.pending is None:  # a refresh ahead of the end, which no call waits for
+    while credentials.token_cache.pending is None:  # a background refresh, for which no call waits
         use()
     pid = fork(use)
     use()
@@ -808,52 +802,52 @@ print("well")
 """
 
 
-def runs_well(source: str, emulator: Emulator, kind: str, secret: str) -> None:
+def check_program(source: str, emulator: Emulator, kind: str, secret: str) -> None:
     code, out, err = output_of(program(FORK + source, emulator, kind, secret))
-    # What gRPC itself notes down where a fork meets a call.
-    err = own_words(err)
+    # gRPC logs lines when a fork happens during a call.
+    err = without_fork_messages(err)
     assert (code, out, err) == (0, "well\n", ""), err
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_the_child_of_a_fork_uses_the_token_of_its_parent(emulator: Emulator, kind: str) -> None:
-    runs_well(AFTER_A_TOKEN, emulator, kind, emulator.identity.oauth_token())
+def test_forked_child_uses_the_token_of_the_parent(emulator: Emulator, kind: str) -> None:
+    check_program(AFTER_A_TOKEN, emulator, kind, emulator.identity.oauth_token())
     assert emulator.identity.exchanges == 1
     assert len(tokens_of(emulator)) == 1
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_children_get_tokens_of_their_own_if_their_parent_had_none(emulator: Emulator, kind: str) -> None:
-    runs_well(FIRST_IN_THE_CHILD, emulator, kind, emulator.identity.oauth_token())
+def test_forked_children_fetch_a_token_if_the_parent_has_none(emulator: Emulator, kind: str) -> None:
+    check_program(FIRST_IN_THE_CHILD, emulator, kind, emulator.identity.oauth_token())
     assert emulator.identity.exchanges == 4
 
 
 @pytest.mark.parametrize("source", ["oauth", pytest.param("metadata", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_a_fork_during_a_refresh_that_no_call_waits_for(emulator: Emulator, kind: str, source: str) -> None:
+def test_fork_during_a_background_refresh(emulator: Emulator, kind: str, source: str) -> None:
     emulator.identity.token_lifetime = 2.0
     emulator.identity.delay = 0.4
     with MetadataServer(emulator.identity) as metadata:
         metadata.delay = 0.4
         secret = emulator.identity.oauth_token() if source == "oauth" else metadata.endpoint
-        runs_well(DURING_A_REFRESH, emulator, kind, secret)
+        check_program(DURING_A_REFRESH, emulator, kind, secret)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_an_exchange_under_way_does_not_keep_the_interpreter(emulator: Emulator, kind: str) -> None:
+def test_exchange_in_progress_does_not_delay_interpreter_exit(emulator: Emulator, kind: str) -> None:
     emulator.identity.token_lifetime = 2.0
     process = program(FORK + AT_THE_EXIT, emulator, kind, emulator.identity.oauth_token())
     emulator.wait_for_requests(1, PATIENCE)
-    emulator.identity.delay = FOREVER  # of the next exchange, which is under way when the program ends
+    emulator.identity.delay = FOREVER  # the next exchange is in progress when the program ends
     code, out, err = output_of(process)
-    assert (code, out, own_words(err)) == (0, "well\n", ""), err
+    assert (code, out, without_fork_messages(err)) == (0, "well\n", ""), err
 
 
-# What an identity service may answer
+# Responses of the identity service
 
 
-class OwnIam(iam_token_service_pb2_grpc.IamTokenServiceServicer):
-    """An IAM service whose answers the test chooses."""
+class FakeIam(iam_token_service_pb2_grpc.IamTokenServiceServicer):
+    """An IAM service with responses that the test sets."""
 
     def __init__(self) -> None:
         self.answers: list[iam_token_service_pb2.CreateIamTokenResponse] = []
@@ -874,20 +868,20 @@ class OwnIam(iam_token_service_pb2_grpc.IamTokenServiceServicer):
 
 
 @pytest.fixture
-def own_iam() -> Iterator[OwnIam]:
-    made = OwnIam()
+def fake_iam() -> Iterator[FakeIam]:
+    made = FakeIam()
     yield made
     made.close()
 
 
-def test_an_answer_without_an_end_is_a_token_without_a_known_end(
-    factory: ClientFactory, emulator: Emulator, own_iam: OwnIam
+def test_response_without_an_expiry_is_a_token_without_a_known_lifetime(
+    factory: ClientFactory, emulator: Emulator, fake_iam: FakeIam
 ) -> None:
-    own_iam.answers = [iam_token_service_pb2.CreateIamTokenResponse(iam_token=emulator.identity.issue())]
-    client = factory.client(emulator, credentials=OAuthToken("y0_any"), iam_endpoint=own_iam.endpoint)
+    fake_iam.answers = [iam_token_service_pb2.CreateIamTokenResponse(iam_token=emulator.identity.issue())]
+    client = factory.client(emulator, credentials=OAuthToken("y0_any"), iam_endpoint=fake_iam.endpoint)
     for _ in range(5):
         assert client.complete("Привет").text == "Привет"
-    assert own_iam.count == 1
+    assert fake_iam.count == 1
 
 
 BAD_TOKENS = pytest.mark.parametrize(
@@ -896,7 +890,7 @@ BAD_TOKENS = pytest.mark.parametrize(
 
 
 def refused_token(call: Callable[[], Any]) -> None:
-    """It is refused here, in words that say what is wrong, and that do not show it."""
+    """Check that the call raises an error about the token that does not contain the token."""
     with pytest.raises((yandexgpt.ConfigurationError, yandexgpt.APIError)) as caught:
         call()
     assert "token" in str(caught.value)
@@ -905,19 +899,19 @@ def refused_token(call: Callable[[], Any]) -> None:
 
 
 @BAD_TOKENS
-def test_an_answer_that_is_no_token_is_refused_without_being_shown(
-    factory: ClientFactory, emulator: Emulator, own_iam: OwnIam, token: str
+def test_invalid_token_from_iam_is_rejected_and_not_in_the_error(
+    factory: ClientFactory, emulator: Emulator, fake_iam: FakeIam, token: str
 ) -> None:
     answer = iam_token_service_pb2.CreateIamTokenResponse(iam_token=token)
     answer.expires_at.FromSeconds(int(time.time()) + 3600)
-    own_iam.answers = [answer]
-    client = factory.client(emulator, credentials=OAuthToken("y0_any"), iam_endpoint=own_iam.endpoint)
+    fake_iam.answers = [answer]
+    client = factory.client(emulator, credentials=OAuthToken("y0_any"), iam_endpoint=fake_iam.endpoint)
     refused_token(lambda: client.complete("Привет"))
     assert emulator.requests == []
 
 
-class Own(Credentials):
-    """Credentials of the user's own."""
+class UserCredentials(Credentials):
+    """Credentials defined by the user."""
 
     def __init__(self, token: str) -> None:
         super().__init__()
@@ -927,22 +921,22 @@ class Own(Credentials):
         return ExpiringToken(self._token, lifetime=3600)
 
 
-def test_credentials_of_the_users_own_class(factory: ClientFactory, emulator: Emulator) -> None:
-    client = factory.client(emulator, credentials=Own(emulator.identity.issue()))
+def test_user_defined_credentials(factory: ClientFactory, emulator: Emulator) -> None:
+    client = factory.client(emulator, credentials=UserCredentials(emulator.identity.issue()))
     assert client.complete("Привет").text == "Привет"
 
 
 @BAD_TOKENS
-def test_credentials_of_the_users_own_class_that_cannot_be_sent_are_refused_without_being_shown(
+def test_invalid_token_of_user_defined_credentials_is_rejected_and_not_in_the_error(
     factory: ClientFactory, emulator: Emulator, token: str
 ) -> None:
-    client = factory.client(emulator, credentials=Own(token))
+    client = factory.client(emulator, credentials=UserCredentials(token))
     refused_token(lambda: client.complete("Привет"))
     assert emulator.requests == []
 
 
-class Cut(http.server.BaseHTTPRequestHandler):
-    """A metadata service that breaks off in the middle of a token."""
+class TruncatedResponse(http.server.BaseHTTPRequestHandler):
+    """A metadata service whose response ends in the middle of a token."""
 
     def do_GET(self) -> None:
         body = json.dumps({"access_token": SECRET}).encode()
@@ -955,8 +949,8 @@ class Cut(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_an_answer_that_breaks_off_is_not_held_by_the_error() -> None:
-    with http.server.HTTPServer(("127.0.0.1", 0), Cut) as server:
+def test_error_of_a_truncated_response_does_not_contain_the_token() -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), TruncatedResponse) as server:
         server.timeout = PATIENCE
         thread = threading.Thread(target=server.handle_request)
         thread.start()
@@ -970,25 +964,25 @@ def test_an_answer_that_breaks_off_is_not_held_by_the_error() -> None:
         error = error.__cause__ or error.__context__
 
 
-# Threads that look while a token is put in its place
+# Concurrent access while a token is stored
 
 
-def test_a_caller_who_comes_while_the_token_is_put_in_place_has_one() -> None:
+def test_caller_gets_a_token_while_another_thread_stores_it() -> None:
     refresher = TokenCache()
     seen: list[Any] = []
 
-    class Looked(ExpiringToken):
-        """A token that lets another thread look at the moment at which it is read."""
+    class ObservedToken(ExpiringToken):
+        """A token that starts a call in another thread whenever its value is read."""
 
         def __getattribute__(self, name: str) -> Any:
             if name == "value":
                 call = Background(refresher.header, lambda: ExpiringToken("t1.other", lifetime=60.0))
                 with contextlib.suppress(futures.TimeoutError):
-                    call.error(0.3)  # long enough to come to an end, or to the lock
+                    call.error(0.3)  # time to finish, or to reach the lock
                 seen.append(call)
             return super().__getattribute__(name)
 
-    header = refresher.header(lambda: Looked("t1.abc", lifetime=60.0))
+    header = refresher.header(lambda: ObservedToken("t1.abc", lifetime=60.0))
     assert isinstance(header, futures.Future)
     assert header.result(PATIENCE) == "Bearer t1.abc"
     for call in seen:

@@ -1,8 +1,8 @@
-"""No secret stands in what a run prints, logs, raises, pickles and shows; no prompt and no answer in logs and errors.
+"""No output, log, error, pickle or repr contains a secret; no log and no error contains a prompt or an answer.
 
-Run as a program, this file is such a run: it does all that goes well and all that goes wrong with one kind of
-credentials, shows on standard output every object that a user has in hand, and on standard error all that is logged,
-warned of and raised. The test keeps both and looks for what must not be there.
+This file is also the program that the tests run. With one kind of credentials, it makes calls that succeed and calls
+that fail. It prints every object that a user has to standard output, and all logs, warnings and errors to standard
+error. The tests search both for secrets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from typing import Any
 import pytest
 
 PIECE = 12
-"""Characters of a secret that are a leak."""
+"""Number of consecutive characters of a secret that count as a leak."""
 KINDS = (
     "api_key",
     "iam_token",
@@ -45,16 +45,16 @@ KINDS = (
     "coroutine",
 )
 QUICK = ("key_file",)
-"""What every run of the tests tries; the others, seconds of computing each, are for the slow tests."""
+"""Kinds that are not marked as slow. The other kinds take seconds of CPU time each."""
 HERE = Path(__file__)
 
 
 def variants(secret: str) -> Iterator[str]:
-    """A secret as it may be written."""
+    """The secret in plain text and in several encodings."""
     yield secret
     raw = secret.encode()
     yield raw.hex()
-    for shift in range(3):  # in the middle of something else that is encoded
+    for shift in range(3):  # the secret may start at any offset of the encoded text
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield encode(raw[shift:])[: len(raw[shift:]) // 3 * 4].decode()
 
@@ -64,17 +64,21 @@ def windows(text: str) -> Iterator[str]:
 
 
 def leaks(output: str, hidden: list[str]) -> list[str]:
-    """Where the output holds a piece of what is hidden: what stands around the first few of them."""
+    """The text around the first three parts of hidden strings in the output."""
     assert all(len(secret) >= PIECE for secret in hidden)
     wanted = {piece for secret in hidden for written in variants(secret) for piece in windows(written)}
-    places = [place for place, piece in enumerate(windows(output)) if piece in wanted]
-    first = [place for place, before in zip(places, [-PIECE, *places], strict=False) if place - before >= PIECE]
-    return [output[max(0, place - 200) : place + 60] for place in first[:3]]
+    positions = [position for position, piece in enumerate(windows(output)) if piece in wanted]
+    first = [
+        position
+        for position, before in zip(positions, [-PIECE, *positions], strict=False)
+        if position - before >= PIECE
+    ]
+    return [output[max(0, position - 200) : position + 60] for position in first[:3]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Said:
-    """What a run has said, and what it must not have."""
+class RunOutput:
+    """The output of a run, and the strings that it must not contain."""
 
     out: str
     err: str
@@ -82,12 +86,12 @@ class Said:
     texts: list[str]
 
 
-def said_by(kind: str, folder: Path, *more: str) -> Said:
-    from driver import inherited
+def output_of_run(kind: str, folder: Path, *more: str) -> RunOutput:
+    from driver import subprocess_environment
 
     note = folder / "hidden.json"
     environment = {
-        **inherited(),
+        **subprocess_environment(),
         "PYTHONASYNCIODEBUG": "1",
         "GRPC_VERBOSITY": "DEBUG",
     }
@@ -102,50 +106,50 @@ def said_by(kind: str, folder: Path, *more: str) -> Said:
     )
     assert done.returncode == 0, done.stderr[-1500:]
     hidden = json.loads(note.read_text(encoding="utf-8"))
-    return Said(done.stdout, done.stderr, hidden["secrets"], hidden["texts"])
+    return RunOutput(done.stdout, done.stderr, hidden["secrets"], hidden["texts"])
 
 
 @pytest.mark.parametrize(
     "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
-def test_a_run_shows_no_secret(kind: str, tmp_path: Path) -> None:
-    said = said_by(kind, tmp_path)
-    # It has done what it is for: the log, the errors, the objects are all there.
+def test_run_outputs_no_secret(kind: str, tmp_path: Path) -> None:
+    result = output_of_run(kind, tmp_path)
+    # The run was complete: its output contains the log, the errors and the objects.
     for words in ("call succeeded", "call failed", "attempt 1 failed, the next in", "Traceback (most recent call"):
-        assert words in said.err
+        assert words in result.err
     for words in ("Client(", "Completion(", "Chunk(", "Operation(", "'_invoker'", "cannot be pickled"):
-        assert words in said.out
-    raised = set(re.findall(r"^yandexgpt\.errors\.(\w+)", said.err, re.MULTILINE))
+        assert words in result.out
+    raised = set(re.findall(r"^yandexgpt\.errors\.(\w+)", result.err, re.MULTILINE))
     assert raised >= ERRORS, ERRORS - raised
-    assert len(said.secrets) >= 2
-    assert leaks(said.out + said.err, said.secrets) == []
-    assert leaks(without_others(said.err), said.texts) == []
+    assert len(result.secrets) >= 2
+    assert leaks(result.out + result.err, result.secrets) == []
+    assert leaks(without_foreign_messages(result.err), result.texts) == []
 
 
-def without_others(log: str) -> str:
-    """Without what asyncio, in its debug mode, says of the user's own tasks, and pydantic of a value."""
+def without_foreign_messages(log: str) -> str:
+    """The log without asyncio's debug messages about user tasks, and without the values in pydantic errors."""
     log = re.sub(r"^\w+ asyncio: .*$", "", log, flags=re.MULTILINE)
     return re.sub(r"\[type=\w+, input_value=.*\]$", "", log, flags=re.MULTILINE)
 
 
-def test_a_run_that_shows_one_is_caught(tmp_path: Path) -> None:
-    said = said_by("api_key", tmp_path, "leak")
-    password, printed, logged, raised, cut, encoded = said.secrets
-    assert not leaks(said.out + said.err, [password])
+def test_leaked_secrets_are_detected(tmp_path: Path) -> None:
+    result = output_of_run("api_key", tmp_path, "leak")
+    password, printed, logged, raised, cut, encoded = result.secrets
+    assert not leaks(result.out + result.err, [password])
     for secret, output in (
-        (printed, said.out),
-        (logged, said.err),
-        (raised, said.err),
-        (cut, said.out),
-        (encoded, said.out),
+        (printed, result.out),
+        (logged, result.err),
+        (raised, result.err),
+        (cut, result.out),
+        (encoded, result.out),
     ):
         assert leaks(output, [secret])
-    [text] = said.texts
-    assert leaks(without_others(said.err), [text])
+    [text] = result.texts
+    assert leaks(without_foreign_messages(result.err), [text])
 
 
 @pytest.mark.parametrize("part", [slice(None), slice(5, 17), slice(-12, None)])
-def test_the_search_finds_a_piece(part: slice) -> None:
+def test_search_finds_a_part_of_a_secret(part: slice) -> None:
     secret = secrets.token_urlsafe(40)
     assert leaks(f"a line\n with {secret[part]} in it", [secret])
     assert not leaks("a line\n with something else in it", [secret])
@@ -153,14 +157,14 @@ def test_the_search_finds_a_piece(part: slice) -> None:
 
 
 @pytest.mark.parametrize("lead", ["", "a", "ab"])
-def test_the_search_finds_what_is_encoded(lead: str) -> None:
+def test_search_finds_an_encoded_secret(lead: str) -> None:
     secret = secrets.token_urlsafe(40)
     assert leaks(base64.b64encode(f"{lead}{secret}".encode()).decode(), [secret])
     assert leaks(base64.urlsafe_b64encode(f"{lead}{secret}".encode()).decode(), [secret])
     assert leaks(secret.encode().hex(), [secret])
 
 
-def test_the_settings_of_a_client_show_no_password() -> None:
+def test_client_settings_show_no_password() -> None:
     import yandexgpt
 
     password = secrets.token_urlsafe(20)
@@ -202,7 +206,7 @@ FOREVER = 3600.0
 
 
 class Run:
-    """One run, with both clients."""
+    """One run with both clients."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         from yandexgpt.emulator import Emulator, MetadataServer
@@ -218,7 +222,7 @@ class Run:
         self.keep_proofs()
 
     def keep_proofs(self) -> None:
-        """What is given in exchange for tokens is secret too."""
+        """Treat the JWTs and OAuth tokens of exchanges as secrets."""
         exchange = self.identity.exchange
 
         def kept(request: Any) -> Any:
@@ -232,14 +236,14 @@ class Run:
         return secret
 
     def text(self) -> str:
-        """A prompt, or an answer."""
+        """A new text for a prompt or an answer, which must not be logged."""
         self.texts.append(secrets.token_hex(12))
         return f"раз {self.texts[-1]} два"
 
     # Credentials
 
     def make(self) -> tuple[Any, dict[str, Any]]:
-        """Credentials of the kind, and further options of a client."""
+        """Credentials of the kind, and other client options."""
         from yandexgpt import credentials as kinds
 
         options: dict[str, Any] = {"metadata": [("x-proxy-password", self.password)]}
@@ -303,7 +307,7 @@ class Run:
 
     @contextlib.contextmanager
     def no_token(self, *, slow: bool = False) -> Iterator[None]:
-        """The place that tokens come from fails, or takes long, for a while."""
+        """The source of tokens fails, or is slow, during the block."""
         mark = self.folder / ("slow" if slow else "failing")
         mark.touch()
         if slow:
@@ -325,15 +329,15 @@ class Run:
             if self.identity.is_valid(token) and self.kind != "yc":
                 self.identity.revoke(token)
 
-    # What a user may look at
+    # Objects shown to the user
 
     def show(self, *things: Any) -> None:
-        """Objects, to standard output."""
+        """Print objects to standard output."""
         from yandexgpt.credentials import Credentials
 
         for thing in things:
             print(repr(thing), str(thing), f"{[thing]}")
-            if not isinstance(thing, Credentials):  # who looks into these by `vars` is looking for what is there
+            if not isinstance(thing, Credentials):  # `vars` of credentials contains the secret
                 with contextlib.suppress(TypeError):
                     print(vars(thing))
             for copied in (pickle.dumps, copy.copy, copy.deepcopy):
@@ -343,7 +347,7 @@ class Run:
                     self.raised(result)
 
     def raised(self, error: BaseException) -> None:
-        """An error, to standard error; what it holds, to standard output."""
+        """Print an error to standard error, and its attributes to standard output."""
         traceback.print_exception(error, file=sys.stderr)
         logging.getLogger("app").error("it failed: %s", error, exc_info=error)
         seen: list[BaseException] = []
@@ -370,7 +374,7 @@ class Run:
         else:
             self.show(error)
 
-    # What happens
+    # Scenarios
 
     def __call__(self) -> None:
         from driver import ClientFactory
@@ -444,7 +448,7 @@ class Run:
         self.trying(client, lambda: client.complete(self.text(), attempt_timeout=0.05))
         emulator.clear()
 
-        # Answers that are not what was wanted
+        # Unexpected answers
         emulator.reply(self.text(), partials=[self.text(), self.text()])
         self.trying(client, lambda: list(client.stream(self.text()).text()))
         for status in ("TRUNCATED", "CONTENT_FILTER", "FINAL"):
@@ -463,7 +467,7 @@ class Run:
         emulator.operations.time = 0.0
         self.trying(client, lambda: client.operation("d7q0123456789abcdefg").refresh())
 
-        # What is refused here
+        # Errors raised by the client itself
         self.trying(client, lambda: client.complete(self.text() + "\ud800"))
         self.trying(client, lambda: client.complete(self.text(), temperature=5))
         self.trying(client, lambda: client.complete(self.text(), timeout=-1))
@@ -494,7 +498,7 @@ class Run:
                 self.trying(impatient, lambda: impatient.complete(self.text(), timeout=0.1))
                 self.trying(impatient, lambda: impatient.complete(self.text(), timeout=5.0))
             self.trying(impatient, lambda: impatient.complete(self.text()))
-            # A refresh ahead of the end that fails.
+            # A background refresh that fails.
             refresher = fresh.token_cache
             with self.no_token():
                 refresher._token = refresher._token._replace(refresh_at=-1.0)
@@ -513,7 +517,7 @@ class Run:
         self.emulator.wait_for_requests(1)
         waiting = Background(lambda: client.complete(self.text()))
         faulthandler.dump_traceback(all_threads=True)
-        waiting.until_it_waits()
+        waiting.until_blocked()
         client.close()
         for call in (running, waiting):
             error = call.error()
@@ -524,7 +528,7 @@ class Run:
         self.show(client)
 
     def cannot_begin(self) -> None:
-        """Credentials that are wrong, and places that no credential may be sent to."""
+        """Invalid credentials, and endpoints to which no credential may be sent."""
         import yandexgpt
         from yandexgpt import credentials as kinds
 
@@ -566,16 +570,16 @@ class Run:
 
 
 _INSIDE = re.compile(r"[/\\](yandexgpt|grpc|tests)[/\\]|[/\\]copy[.]py$")
-"""Frames whose locals nobody is shown by this package; others may be, by whatever shows tracebacks in a program."""
+"""Files of frames whose locals the run does not print. Tools that show tracebacks may print those of other frames."""
 
 
 def later(function: Callable[..., Any], *arguments: Any, **options: Any) -> Callable[[], Any]:
-    """A function without arguments whose ``repr`` shows none, unlike that of ``functools.partial``."""
+    """A function without arguments. Unlike ``functools.partial``, its ``repr`` does not show the captured arguments."""
     return lambda: function(*arguments, **options)
 
 
 def attempt(client: Any, call: Callable[[], Any]) -> Any:
-    """What the call returns or raises. A frame of the user's own: tools like Sentry show its locals."""
+    """The result or the error of the call. A frame of the user: tools like Sentry show its locals."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001
@@ -583,7 +587,7 @@ def attempt(client: Any, call: Callable[[], Any]) -> Any:
 
 
 def leak(run: Run) -> None:
-    """What the test has to find."""
+    """Leak secrets that the test must find."""
     printed, logged, raised, cut, encoded = (run.hide(secrets.token_urlsafe(30)) for _ in range(5))
     print(printed)
     logging.getLogger("yandexgpt").debug("metadata: %s %s", logged, run.text())

@@ -1,4 +1,4 @@
-"""One token for everybody: refreshed once, ahead of its end, and used for as long as it lives."""
+"""One token for all callers: refreshed once, before it expires, and used while it is valid."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PATIENCE = 20.0
 
 
 class Issuer:
-    """Gives out tokens a1, a2, ...; can be told to fail, and to wait until it is let go."""
+    """Issues tokens a1, a2, ... A test can make it fail, or wait until `go` is set."""
 
     def __init__(self, lifetime: float | None = 1000.0) -> None:
         self.lifetime = lifetime
@@ -53,13 +53,13 @@ def bearer(number: int) -> str:
 
 
 def use(refresher: TokenCache, fetch: Callable[[], ExpiringToken], **refused: str) -> str:
-    """The header, waited for as a client would."""
+    """The authorization header. Waits for a refresh, as a client does."""
     header = refresher.header(fetch, **refused)
     return header.result(PATIENCE) if isinstance(header, Future) else header
 
 
 def refreshed(refresher: TokenCache, issuer: Issuer) -> None:
-    """Wait until the refresh under way, which nobody waits for, has come to its end."""
+    """Release the issuer and wait until the background refresh has ended."""
     threads = [thread for thread in threading.enumerate() if thread.name == "yandexgpt-token"]
     issuer.go.set()
     for thread in threads:
@@ -77,7 +77,7 @@ def refresher(clock: Clock) -> TokenCache:
     return TokenCache(clock, lambda: 0.0)
 
 
-def test_the_first_caller_waits_and_the_next_has_the_token_at_once(refresher: TokenCache) -> None:
+def test_first_caller_waits_for_the_token_and_later_callers_do_not(refresher: TokenCache) -> None:
     issuer = Issuer()
     first = refresher.header(issuer)
     assert isinstance(first, Future)
@@ -110,20 +110,20 @@ def test_one_refresh_serves_all_threads(refresher: TokenCache) -> None:
     assert issuer.count == 1
 
 
-def test_a_caller_who_gives_up_does_not_end_the_refresh_for_the_others(refresher: TokenCache) -> None:
+def test_caller_that_times_out_does_not_cancel_the_refresh(refresher: TokenCache) -> None:
     issuer = Issuer()
     issuer.go.clear()
-    impatient, patient = refresher.header(issuer), refresher.header(issuer)
-    assert isinstance(impatient, Future)
-    assert isinstance(patient, Future)
+    first, second = refresher.header(issuer), refresher.header(issuer)
+    assert isinstance(first, Future)
+    assert isinstance(second, Future)
     with pytest.raises(futures.TimeoutError):
-        impatient.result(0)
+        first.result(0)
     issuer.go.set()
-    assert patient.result(PATIENCE) == bearer(1)
+    assert second.result(PATIENCE) == bearer(1)
     assert issuer.count == 1
 
 
-def test_a_token_is_refreshed_ahead_of_its_end_while_nobody_waits(refresher: TokenCache, clock: Clock) -> None:
+def test_token_is_refreshed_in_the_background_before_it_expires(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     clock.now += 899
@@ -138,7 +138,7 @@ def test_a_token_is_refreshed_ahead_of_its_end_while_nobody_waits(refresher: Tok
     assert issuer.count == 2
 
 
-def test_a_token_that_has_ended_is_not_used(refresher: TokenCache, clock: Clock) -> None:
+def test_expired_token_is_not_used(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     clock.now += 1000
@@ -148,7 +148,7 @@ def test_a_token_that_has_ended_is_not_used(refresher: TokenCache, clock: Clock)
 
 @given(st.floats(1, 10 * 3600), st.floats(0, 1, exclude_max=True))
 @settings(max_examples=40)
-def test_clients_of_a_fleet_refresh_at_different_times_always_ahead(lifetime: float, share: float) -> None:
+def test_token_is_refreshed_between_70_and_90_percent_of_its_lifetime(lifetime: float, share: float) -> None:
     clock, issuer = Clock(), Issuer(lifetime=lifetime)
     refresher = TokenCache(clock, lambda: share)
     use(refresher, issuer)
@@ -166,7 +166,7 @@ def test_clients_of_a_fleet_refresh_at_different_times_always_ahead(lifetime: fl
 
 
 @pytest.mark.parametrize("lifetime", [None, 12 * 3600])
-def test_a_token_is_refreshed_each_hour_however_long_it_lives(
+def test_token_with_a_long_lifetime_is_refreshed_every_hour(
     refresher: TokenCache, clock: Clock, lifetime: float | None
 ) -> None:
     issuer = Issuer(lifetime=lifetime)
@@ -180,7 +180,7 @@ def test_a_token_is_refreshed_each_hour_however_long_it_lives(
     assert refresher.header(issuer) == bearer(2)
 
 
-def test_a_token_without_a_known_end_is_used_until_there_is_another(refresher: TokenCache, clock: Clock) -> None:
+def test_token_without_a_known_lifetime_is_used_until_it_is_replaced(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=None)
     use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -190,10 +190,10 @@ def test_a_token_without_a_known_end_is_used_until_there_is_another(refresher: T
     assert refresher.header(issuer) == bearer(1)
 
 
-# When a refresh fails
+# Failed refreshes
 
 
-def test_while_a_refresh_fails_and_the_old_token_lives_it_is_used_and_the_failure_logged(
+def test_failed_refresh_is_logged_and_the_old_token_is_used_until_it_expires(
     refresher: TokenCache, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer = Issuer(lifetime=1000)
@@ -210,7 +210,7 @@ def test_while_a_refresh_fails_and_the_old_token_lives_it_is_used_and_the_failur
     assert SECRET not in caplog.text
 
 
-def test_a_refresh_that_failed_is_not_tried_again_by_every_caller(refresher: TokenCache, clock: Clock) -> None:
+def test_failed_refresh_is_not_repeated_by_every_caller(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -228,7 +228,7 @@ def test_a_refresh_that_failed_is_not_tried_again_by_every_caller(refresher: Tok
     assert refresher.header(issuer) == bearer(3)
 
 
-def test_a_refresh_is_tried_again_before_the_old_token_ends(refresher: TokenCache, clock: Clock) -> None:
+def test_failed_refresh_is_repeated_before_the_old_token_expires(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=20)
     use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -242,7 +242,7 @@ def test_a_refresh_is_tried_again_before_the_old_token_ends(refresher: TokenCach
     assert refresher.header(issuer) == bearer(3)
 
 
-def test_when_the_old_token_has_ended_the_error_says_why_there_is_no_other(refresher: TokenCache, clock: Clock) -> None:
+def test_error_after_expiry_gives_the_reason_of_the_failed_refresh(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     use(refresher, issuer)
     issuer.failure = LookupError("the vault is sealed")
@@ -253,7 +253,7 @@ def test_when_the_old_token_has_ended_the_error_says_why_there_is_no_other(refre
     assert use(refresher, issuer) == bearer(3)
 
 
-def test_a_first_refresh_that_fails_is_an_error_for_all_who_wait_and_is_not_logged(
+def test_failed_first_refresh_is_raised_for_all_waiting_callers_and_not_logged(
     refresher: TokenCache, caplog: pytest.LogCaptureFixture
 ) -> None:
     issuer = Issuer()
@@ -270,10 +270,10 @@ def test_a_first_refresh_that_fails_is_an_error_for_all_who_wait_and_is_not_logg
     assert use(refresher, issuer) == bearer(2)
 
 
-# When the service refuses a token
+# Tokens rejected by the service
 
 
-def test_a_refused_token_forces_one_refresh_for_all(refresher: TokenCache) -> None:
+def test_rejected_token_causes_one_refresh_for_all_callers(refresher: TokenCache) -> None:
     issuer = Issuer()
     old = use(refresher, issuer)
     issuer.go.clear()
@@ -284,7 +284,7 @@ def test_a_refused_token_forces_one_refresh_for_all(refresher: TokenCache) -> No
     assert issuer.count == 2
 
 
-def test_a_token_refused_late_does_not_force_another_refresh(refresher: TokenCache) -> None:
+def test_rejection_of_an_already_replaced_token_causes_no_refresh(refresher: TokenCache) -> None:
     issuer = Issuer()
     old = use(refresher, issuer)
     assert use(refresher, issuer, rejected=old) == bearer(2)
@@ -293,7 +293,7 @@ def test_a_token_refused_late_does_not_force_another_refresh(refresher: TokenCac
     assert issuer.count == 2
 
 
-def test_a_refused_token_is_not_used_again_while_a_refresh_fails(refresher: TokenCache) -> None:
+def test_rejected_token_is_not_used_while_refreshes_fail(refresher: TokenCache) -> None:
     issuer = Issuer(lifetime=None)
     old = use(refresher, issuer)
     issuer.failure = LookupError("sealed")
@@ -305,7 +305,7 @@ def test_a_refused_token_is_not_used_again_while_a_refresh_fails(refresher: Toke
     assert use(refresher, issuer) == bearer(4)
 
 
-def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: TokenCache, clock: Clock) -> None:
+def test_token_rejected_during_a_refresh_waits_for_that_refresh(refresher: TokenCache, clock: Clock) -> None:
     issuer = Issuer(lifetime=1000)
     old = use(refresher, issuer)
     issuer.go.clear()
@@ -318,7 +318,7 @@ def test_a_token_refused_during_a_refresh_waits_for_that_one(refresher: TokenCac
     assert issuer.count == 2
 
 
-# Nobody waits for ever
+# No call hangs
 
 
 def outcome(refresher: TokenCache, fetch: Any) -> BaseException:
@@ -331,7 +331,7 @@ def outcome(refresher: TokenCache, fetch: Any) -> BaseException:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("failure", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), GeneratorExit()])
-def test_a_provider_that_raises_more_than_an_exception_fails_the_call_and_no_later_one(
+def test_base_exception_of_a_provider_fails_only_the_current_call(
     refresher: TokenCache, failure: BaseException
 ) -> None:
     issuer = Issuer()
@@ -343,19 +343,19 @@ def test_a_provider_that_raises_more_than_an_exception_fails_the_call_and_no_lat
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("lifetime", ["3600", object()], ids=["str", "object"])
-def test_a_lifetime_that_is_no_number_fails_the_call_and_no_later_one(refresher: TokenCache, lifetime: Any) -> None:
+def test_non_numeric_lifetime_fails_only_the_current_call(refresher: TokenCache, lifetime: Any) -> None:
     credentials = TokenProvider(lambda: ExpiringToken(SECRET, lifetime=lifetime))
     assert not isinstance(outcome(refresher, lambda: credentials.fetch(no_exchange)), TimeoutError)
     assert use(refresher, Issuer()) == bearer(1)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_credentials_that_fetch_no_token_fail_the_call_and_no_later_one(refresher: TokenCache) -> None:
+def test_fetch_without_a_token_fails_only_the_current_call(refresher: TokenCache) -> None:
     assert not isinstance(outcome(refresher, lambda: SECRET), TimeoutError)
     assert use(refresher, Issuer()) == bearer(1)
 
 
-def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
+def test_failed_thread_start_fails_only_the_current_call(
     refresher: TokenCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: threading.Thread) -> None:
@@ -373,7 +373,7 @@ def test_a_thread_that_cannot_be_started_fails_the_call_and_no_later_one(
     assert header.result(PATIENCE) == bearer(1)
 
 
-def test_while_the_old_token_lives_a_thread_that_cannot_be_started_fails_no_call(
+def test_failed_thread_start_fails_no_call_while_the_old_token_is_valid(
     refresher: TokenCache, clock: Clock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def full(self: threading.Thread) -> None:
@@ -386,67 +386,69 @@ def test_while_the_old_token_lives_a_thread_that_cannot_be_started_fails_no_call
     assert "can't start new thread" in caplog.text
 
 
-# A refresh that hangs
+# Hanging refreshes
 
 
 @pytest.fixture
-def hung(refresher: TokenCache) -> Iterator[Issuer]:
-    """Its first refresh hangs, to the end of the test."""
+def hanging(refresher: TokenCache) -> Iterator[Issuer]:
+    """An issuer whose first refresh hangs until the end of the test."""
     issuer = Issuer()
     issuer.go.clear()
     yield issuer
     refreshed(refresher, issuer)
 
 
-def test_a_refresh_that_hangs_is_followed_by_another_that_serves_all(
-    refresher: TokenCache, clock: Clock, hung: Issuer
+def test_hanging_refresh_is_followed_by_another_for_all_callers(
+    refresher: TokenCache, clock: Clock, hanging: Issuer
 ) -> None:
-    early = refresher.header(hung)
+    early = refresher.header(hanging)
     clock.now += 49
-    assert refresher.header(hung) is early
+    assert refresher.header(hanging) is early
     clock.now += 2
     assert isinstance(early, Future)
     assert use(refresher, Issuer()) == early.result(PATIENCE) == bearer(1)
-    assert hung.count == 1
+    assert hanging.count == 1
 
 
-def test_refreshes_that_hang_do_not_pile_up(refresher: TokenCache, clock: Clock, hung: Issuer) -> None:
+def test_number_of_hanging_refreshes_is_limited(refresher: TokenCache, clock: Clock, hanging: Issuer) -> None:
     headers = set()
     for _ in range(24 * 3600 // 10):
         clock.now += 10
-        headers.add(refresher.header(hung))
+        headers.add(refresher.header(hanging))
     assert len(headers) == 1
-    assert len(refresher._threads) == 11  # in a day: after 50 s, 150 s, 350 s, ...
-    refreshed(refresher, hung)
+    assert len(refresher._threads) == 11  # refreshes of one day: after 50 s, 150 s, 350 s, ...
+    refreshed(refresher, hanging)
     assert not refresher._threads
-    assert use(refresher, hung) in {bearer(number) for number in range(1, 12)}
+    assert use(refresher, hanging) in {bearer(number) for number in range(1, 12)}
 
 
-def test_a_refresh_that_fails_at_last_harms_nobody(refresher: TokenCache, clock: Clock, hung: Issuer) -> None:
-    early = refresher.header(hung)
+def test_late_failure_of_a_hanging_refresh_has_no_effect(refresher: TokenCache, clock: Clock, hanging: Issuer) -> None:
+    early = refresher.header(hanging)
     clock.now += 60
     assert use(refresher, Issuer(lifetime=None)) == bearer(1)
-    hung.failure = LookupError("sealed")
-    refreshed(refresher, hung)
-    assert refresher.header(hung) == bearer(1)
+    hanging.failure = LookupError("sealed")
+    refreshed(refresher, hanging)
+    assert refresher.header(hanging) == bearer(1)
     assert isinstance(early, Future)
     assert early.result(0) == bearer(1)
 
 
-def test_an_older_token_that_comes_late_does_not_replace_the_newer(
-    refresher: TokenCache, clock: Clock, hung: Issuer
+def test_late_token_of_a_hanging_refresh_does_not_replace_a_newer_one(
+    refresher: TokenCache, clock: Clock, hanging: Issuer
 ) -> None:
-    refresher.header(hung)
+    refresher.header(hanging)
     clock.now += 60
     newer = Issuer()
     newer.count = 7
     assert use(refresher, newer) == bearer(8)
-    refreshed(refresher, hung)
-    assert refresher.header(hung) == bearer(8)
+    refreshed(refresher, hanging)
+    assert refresher.header(hanging) == bearer(8)
 
 
-def test_a_token_that_comes_late_serves_those_who_have_none(refresher: TokenCache, clock: Clock, hung: Issuer) -> None:
-    refresher.header(hung)
+def test_late_token_of_a_hanging_refresh_is_used_if_there_is_no_other(
+    refresher: TokenCache, clock: Clock, hanging: Issuer
+) -> None:
+    refresher.header(hanging)
     clock.now += 60
     failing = Issuer()
     failing.failure = LookupError("sealed")
@@ -456,12 +458,12 @@ def test_a_token_that_comes_late_serves_those_who_have_none(refresher: TokenCach
     others.go.clear()
     waiting = refresher.header(others)
     assert isinstance(waiting, Future)
-    hung.go.set()
+    hanging.go.set()
     assert waiting.result(PATIENCE) == bearer(1)
     refreshed(refresher, others)
 
 
-def test_callers_keep_their_deadline_while_a_refresh_hangs(factory: ClientFactory, emulator: Emulator) -> None:
+def test_calls_end_at_their_deadline_while_a_refresh_hangs(factory: ClientFactory, emulator: Emulator) -> None:
     go, begun = threading.Event(), []
 
     def provider() -> str:
@@ -482,11 +484,11 @@ def test_callers_keep_their_deadline_while_a_refresh_hangs(factory: ClientFactor
     go.set()
 
 
-# Callers in the middle of another: signal handlers and finalizers
+# Reentrancy: signal handlers and finalizers
 
 
 @pytest.mark.parametrize("hangs", [False, True])
-def test_a_caller_may_come_at_any_line_of_another(clock: Clock, hangs: bool) -> None:
+def test_reentrant_call_at_any_line_works(clock: Clock, hangs: bool) -> None:
     refresher, inner, count = TokenCache(clock, lambda: 0.0), Issuer(), 0
 
     def call() -> None:
@@ -526,7 +528,7 @@ def test_a_caller_may_come_at_any_line_of_another(clock: Clock, hangs: bool) -> 
     assert count > 10
 
 
-def test_an_interrupt_at_any_line_leaves_nothing_to_wait_for(refresher: TokenCache, clock: Clock) -> None:
+def test_keyboard_interrupt_at_any_line_leaves_no_pending_refresh(refresher: TokenCache, clock: Clock) -> None:
     interrupts = 0
     for skipped in range(100):
         clock.now += 1e6
@@ -561,7 +563,7 @@ def no_exchange(**_: str) -> ExpiringToken:
 # Forks
 
 
-def test_the_child_of_a_fork_does_not_wait_for_the_refresh_of_its_parent(refresher: TokenCache) -> None:
+def test_forked_child_does_not_wait_for_the_refresh_of_the_parent(refresher: TokenCache) -> None:
     parents, childs = Issuer(), Issuer()
     parents.go.clear()
     waiting = refresher.header(parents)
@@ -573,7 +575,7 @@ def test_the_child_of_a_fork_does_not_wait_for_the_refresh_of_its_parent(refresh
     assert waiting.result(PATIENCE) == bearer(1)
 
 
-def test_the_child_of_a_fork_goes_on_with_the_token_of_its_parent(refresher: TokenCache) -> None:
+def test_forked_child_uses_the_token_of_the_parent(refresher: TokenCache) -> None:
     issuer = Issuer()
     use(refresher, issuer)
     refresher.after_fork()

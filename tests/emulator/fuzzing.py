@@ -219,7 +219,7 @@ class GrpcCall(NamedTuple):
 
 
 _authorizations = st.one_of(
-    *[st.just(KEY)] * 4,  # or else little gets any further
+    *[st.just(KEY)] * 4,  # otherwise few calls pass the authorization check
     st.none(),
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=20),
 )
@@ -256,23 +256,23 @@ class HttpCall(NamedTuple):
 
 def _mangled(body: dict[str, Any]) -> st.SearchStrategy[Any]:
     """The body with one changed value, or with an additional field."""
-    places = [*_places(body), ("more",)]
-    return st.builds(lambda place, value: _with(body, place, value), st.sampled_from(places), json_values)
+    paths = [*_value_paths(body), ("more",)]
+    return st.builds(lambda path, value: _with(body, path, value), st.sampled_from(paths), json_values)
 
 
-def _places(value: Any) -> Iterator[tuple[Any, ...]]:
+def _value_paths(value: Any) -> Iterator[tuple[Any, ...]]:
     """The path of a value: keys and indices."""
     if isinstance(value, dict | list):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             yield (key,)
-            yield from ((key, *rest) for rest in _places(each))
+            yield from ((key, *rest) for rest in _value_paths(each))
 
 
-def _with(value: Any, place: tuple[Any, ...], other: Any) -> Any:
-    if not place:
+def _with(value: Any, path: tuple[Any, ...], other: Any) -> Any:
+    if not path:
         return other
     changed = value.copy()
-    changed[place[0]] = _with(value[place[0]], place[1:], other) if len(place) > 1 else other
+    changed[path[0]] = _with(value[path[0]], path[1:], other) if len(path) > 1 else other
     return changed
 
 
@@ -403,7 +403,7 @@ def check_http(url: str, call: HttpCall) -> int:
     return response.status
 
 
-# A longer run
+# Long runs
 
 
 def fuzz(check: Callable[[Any], object], calls: st.SearchStrategy[Any], seconds: float) -> int:

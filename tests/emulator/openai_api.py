@@ -90,11 +90,11 @@ class OpenAiApi:
         finally:
             connection.close()
 
-    def chat(self, said: Any = "раз два три", headers: dict[str, str] | None = None, **fields: Any) -> Answer:
-        return self.ask("POST", CHAT, chat_body(said, **fields), headers)
+    def chat(self, prompt: Any = "раз два три", headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+        return self.ask("POST", CHAT, chat_body(prompt, **fields), headers)
 
-    def respond(self, said: Any = "раз два три", headers: dict[str, str] | None = None, **fields: Any) -> Answer:
-        return self.ask("POST", RESPONSES, {"model": MODEL, "input": said, **fields}, headers)
+    def respond(self, prompt: Any = "раз два три", headers: dict[str, str] | None = None, **fields: Any) -> Answer:
+        return self.ask("POST", RESPONSES, {"model": MODEL, "input": prompt, **fields}, headers)
 
     @contextmanager
     def stream(self, path: str, body: dict[str, Any]) -> Iterator[Stream]:
@@ -107,24 +107,24 @@ class OpenAiApi:
         finally:
             connection.close()
 
-    def chunks(self, said: Any = "раз два три", **fields: Any) -> list[Any]:
+    def chunks(self, prompt: Any = "раз два три", **fields: Any) -> list[Any]:
         """The data of every event of a streamed chat."""
-        with self.stream(CHAT, chat_body(said, **fields)) as stream:
+        with self.stream(CHAT, chat_body(prompt, **fields)) as stream:
             events = list(stream)
         assert {event.name for event in events} == {None}
         return [event.data for event in events]
 
-    def events(self, said: Any = "раз два три", **fields: Any) -> list[dict[str, Any]]:
+    def events(self, prompt: Any = "раз два три", **fields: Any) -> list[dict[str, Any]]:
         """The data of every event of a streamed response."""
-        with self.stream(RESPONSES, {"model": MODEL, "input": said, **fields}) as stream:
+        with self.stream(RESPONSES, {"model": MODEL, "input": prompt, **fields}) as stream:
             events = list(stream)
         assert [event.name for event in events] == [event.data["type"] for event in events]
         assert [event.data["sequence_number"] for event in events] == list(range(len(events)))
         return [event.data for event in events]
 
 
-def chat_body(said: Any = "раз два три", **fields: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": said}] if isinstance(said, str) else said
+def chat_body(prompt: Any = "раз два три", **fields: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     return {"model": MODEL, "messages": messages, **fields}
 
 

@@ -147,8 +147,8 @@ def test_guide_examples_get_the_answers_printed_in_the_guides(ask: Asker, printe
     assert shape(responses)[-1] == (printed["text"], FINAL)
     assert all(printed["text"].startswith(text_of(response)) for response in responses)
     if "input_tokens" in printed:
-        spent, said = printed["input_tokens"], printed["completion_tokens"]
-        assert tokens(responses[-1]) == (spent, said, spent + said)
+        prompt_count, answer_count = printed["input_tokens"], printed["completion_tokens"]
+        assert tokens(responses[-1]) == (prompt_count, answer_count, prompt_count + answer_count)
         assert responses[-1].model_version == printed["model_version"]
 
 
@@ -199,10 +199,10 @@ def test_guide_chat_works_with_its_own_answers(ask: Asker) -> None:
     assert len(turns) == 3
 
 
-@pytest.mark.parametrize(("model", "said"), [("yandexgpt-lite", " - "), ("yandexgpt", "быть: "), ("other", " - ")])
-def test_model_selects_between_two_guides_with_the_same_prompt(ask: Asker, model: str, said: str) -> None:
+@pytest.mark.parametrize(("model", "words"), [("yandexgpt-lite", " - "), ("yandexgpt", "быть: "), ("other", " - ")])
+def test_model_selects_between_two_guides_with_the_same_prompt(ask: Asker, model: str, words: str) -> None:
     responses = ask(("system", "Переведи текст"), "To be, or not to be: that is the question.", model=model)
-    assert said in text_of(responses[-1])
+    assert words in text_of(responses[-1])
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(10, 9), (9, 8), (5, 4), (1, 1)])

@@ -1,4 +1,4 @@
-"""The emulator as a server: start and stop, recorded requests, validation, the end of calls."""
+"""The emulator as a server: start and stop, recorded requests, validation, cancellation and deadlines."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def emulator() -> Iterator[Emulator]:
 # Start and stop
 
 
-def test_it_starts_once_stops_once_and_starts_again_on_the_same_port() -> None:
+def test_start_and_stop_are_idempotent_and_a_restart_uses_the_same_port() -> None:
     emulator = Emulator()
     with pytest.raises(RuntimeError, match="not started"):
         _ = emulator.endpoint
@@ -145,11 +145,11 @@ def test_port_in_use_is_an_os_error_and_nothing_is_printed(
 
 
 def test_a_failed_start_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def no_room(*_: Any) -> None:
+    def disk_full(*_: Any) -> None:
         raise OSError("no room")
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setattr(Path, "write_bytes", no_room)
+    monkeypatch.setattr(Path, "write_bytes", disk_full)
     with pytest.raises(OSError, match="no room"):
         Emulator(tls=True).start()
     assert list(tmp_path.iterdir()) == []
@@ -168,7 +168,7 @@ def test_a_failed_start_leaves_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path
         ({"authorization": "abc"}, "authorization"),
     ],
 )
-def test_invalid_arguments_are_named(arguments: dict[str, Any], name: str) -> None:
+def test_invalid_argument_is_rejected_by_name(arguments: dict[str, Any], name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Emulator(**arguments)
 
@@ -294,7 +294,7 @@ def test_requests_can_be_waited_for_and_cleared(emulator: Emulator) -> None:
         assert complete(stub)[-1].alternatives[0].message.text == "раз два три"
 
 
-# The end of calls
+# Cancellation and deadlines
 
 
 def test_a_cancelled_call_ends_at_the_server(emulator: Emulator) -> None:
@@ -316,7 +316,7 @@ def test_a_cancelled_call_ends_at_the_server(emulator: Emulator) -> None:
 def test_expired_deadline_ends_the_call_at_the_server(emulator: Emulator, script: dict[str, Any]) -> None:
     emulator.reply("б", times=3, **script)
     with stub_of(emulator) as stub:
-        for timeout in (0.2, 2.0, 20.0):  # up to one that leaves the call the time to arrive
+        for timeout in (0.2, 2.0, 20.0):  # a slow machine needs a longer one for the call to arrive
             with pytest.raises(grpc.RpcError) as caught:
                 complete(stub, timeout=timeout)
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -325,7 +325,7 @@ def test_expired_deadline_ends_the_call_at_the_server(emulator: Emulator, script
     assert {(recorded.wait(), recorded.sent) for recorded in emulator.requests} == {("CANCELLED", 0)}
 
 
-def test_a_cancelled_call_does_not_wait_for_its_scripted_failure(emulator: Emulator) -> None:
+def test_cancelled_call_does_not_wait_for_its_scripted_failure(emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     with stub_of(emulator) as stub:
         call = stub.Completion(a_request(), metadata=AUTHORIZATION)
@@ -334,7 +334,7 @@ def test_a_cancelled_call_does_not_wait_for_its_scripted_failure(emulator: Emula
         assert recorded.wait() == "CANCELLED"
 
 
-class GoneContext:
+class CancelledContext:
     """A gRPC context of a call that was cancelled before its handler ran."""
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
@@ -355,7 +355,7 @@ class GoneContext:
 
 def test_a_call_that_ended_before_its_handler_ran_is_recorded_as_cancelled() -> None:
     recorder = Recorder()
-    context: Any = GoneContext()
+    context: Any = CancelledContext()
     call = Call(recorder, COMPLETION, a_request(), context)
     done: list[str] = []
     call.add_done_callback(lambda: done.append("released"))
@@ -525,7 +525,7 @@ def test_streams_above_the_limit_of_a_connection_are_queued() -> None:
         assert len(list(waiting)) == 4
 
 
-def test_server_options_are_passed_on() -> None:
+def test_server_options_are_passed_to_grpc() -> None:
     with Emulator(options=[("grpc.max_receive_message_length", 1000)]) as emulator, stub_of(emulator) as stub:
         assert len(complete(stub)) == 4
         with pytest.raises(grpc.RpcError) as caught:
@@ -554,7 +554,7 @@ def test_client_arguments_can_be_overridden(emulator: Emulator, name: str) -> No
 
 
 @pytest.mark.parametrize("tls", [False, True])
-def test_own_client_works(tls: bool) -> None:
+def test_client_of_the_emulator_completes_and_streams(tls: bool) -> None:
     with Emulator(tls=tls, authorization="Api-Key abc") as emulator, emulator.client(timeout=30) as client:
         assert client.complete("раз два").text == "раз два"
         with client.stream("раз два три") as stream:
@@ -563,7 +563,7 @@ def test_own_client_works(tls: bool) -> None:
 
 
 @pytest.mark.parametrize("authorization", ["Api-Key abc", "Bearer abc"])
-def test_own_client_sends_the_expected_credential(authorization: str) -> None:
+def test_client_of_the_emulator_sends_the_expected_credential(authorization: str) -> None:
     with Emulator(authorization=authorization) as emulator, emulator.client() as client:
         client.complete("раз")
         assert emulator.requests[-1].metadata["authorization"] == authorization

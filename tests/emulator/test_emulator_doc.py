@@ -1,4 +1,4 @@
-"""docs/emulator.md: all code blocks run in the order of the page and print what the page says."""
+"""docs/emulator.md: all code blocks run in the order of the page and print the output on the page."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Page:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def _serve(self, command: str) -> None:
-        """With free ports, and with an emulator instead of the service."""
+        """Run the command with free ports, and with an emulator in place of the service."""
         self.close()
         arguments = command.split()[2:]
         if REAL_SERVICE in arguments:
@@ -128,17 +128,17 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Page]:
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="the page calls curl")
-def test_every_block_runs_and_prints_what_the_page_says(page: Page) -> None:
+def test_every_block_runs_and_prints_the_output_on_the_page(page: Page) -> None:
     found = blocks()
     assert len(found) > 20
     for block in found:
         if block.source.startswith("answers.yaml:"):
-            continue  # a message, which the next test is about
+            continue  # an error message, see the next test
         print(f"docs/emulator.md:{block.line}")
         page.run(block)
 
 
-def test_error_is_reported_as_the_page_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_message_is_the_one_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (message,) = (block.source.strip() for block in blocks() if block.source.startswith("answers.yaml:"))
     Path("answers.yaml").write_text("rules:\n" + "\n" * 4 + "  - match: {}\n    anwser: a\n", encoding="utf-8")
@@ -156,7 +156,7 @@ def test_every_key_of_a_script_is_on_the_page() -> None:
 
 def test_every_command_flag_on_the_page_exists() -> None:
     printed = subprocess.run([COMMAND, "emulate", "--help"], capture_output=True, text=True, timeout=60).stdout
-    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", PAGE)) - {"--no-ensure-ascii"}  # which is of another program
+    flags = set(re.findall(r"(?<![\w-])--[a-z][\w-]+", PAGE)) - {"--no-ensure-ascii"}  # an option of another program
     assert len(flags) > 10
     assert flags <= set(re.findall(r"--[\w-]+", printed))
 

@@ -47,13 +47,13 @@ def channel(identity: Identity) -> Iterator[grpc.Channel]:
     server.stop(0).wait()
 
 
-def create(channel: grpc.Channel, timeout: float = DEADLINE, /, **asked: str) -> iam.CreateIamTokenResponse:
-    return iam_grpc.IamTokenServiceStub(channel).Create(iam.CreateIamTokenRequest(**asked), timeout=timeout)
+def create(channel: grpc.Channel, timeout: float = DEADLINE, /, **fields: str) -> iam.CreateIamTokenResponse:
+    return iam_grpc.IamTokenServiceStub(channel).Create(iam.CreateIamTokenRequest(**fields), timeout=timeout)
 
 
-def refusal(channel: grpc.Channel, **asked: str) -> tuple[str, str]:
+def refusal(channel: grpc.Channel, **fields: str) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as error:
-        create(channel, **asked)
+        create(channel, **fields)
     return error.value.code().name, details_of(error.value)
 
 
@@ -139,8 +139,8 @@ def test_failed_exchange_names_the_failed_check(identity: Identity, channel: grp
 
 def test_a_malformed_request_is_an_invalid_argument(channel: grpc.Channel, key: dict[str, str]) -> None:
     header = signed(key).split(".")[0]
-    for asked in ({}, {"jwt": ""}, {"jwt": "a.b"}, {"jwt": f"{header}.e30.AA.."}):
-        assert refusal(channel, **asked)[0] == "INVALID_ARGUMENT"
+    for fields in ({}, {"jwt": ""}, {"jwt": "a.b"}, {"jwt": f"{header}.e30.AA.."}):
+        assert refusal(channel, **fields)[0] == "INVALID_ARGUMENT"
     assert "required" in refusal(channel)[1]
     unread = jwt.api_jws.encode(b"not JSON", pem(key), "PS256", {"kid": key["id"]})
     assert refusal(channel, jwt=unread)[0] == "INVALID_ARGUMENT"
@@ -173,7 +173,7 @@ def test_delayed_exchange_ends_with_its_call(identity: Identity, channel: grpc.C
     started = time.monotonic()
     create(channel, yandex_passport_oauth_token=token)
     assert time.monotonic() - started >= 0.1
-    identity.delay = 60.0  # the fixture's server would wait for a thread that sleeps
+    identity.delay = 60.0  # longer than the fixture may wait for the server to stop
     with pytest.raises(grpc.RpcError) as error:
         create(channel, 0.1, yandex_passport_oauth_token=token)
     assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -201,7 +201,7 @@ def test_without_the_extra_the_error_names_it(
 
 
 @pytest.fixture(autouse=True)
-def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_request_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     """A client may be slow between the connection and the request."""
     monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", DEADLINE)
 
@@ -252,15 +252,15 @@ def test_metadata_server_can_be_slow_and_return_garbage(metadata: MetadataServer
     assert time.monotonic() - started >= 0.1
 
 
-class Noticing(MetadataServer):
+class SignallingServer(MetadataServer):
     """Signals a received request."""
 
     def __init__(self, identity: Identity) -> None:
-        self.noticed = threading.Event()
+        self.received = threading.Event()
         super().__init__(identity)
 
     def answer(self, path: str, flavor: str | None) -> tuple[int, bytes]:
-        self.noticed.set()
+        self.received.set()
         return super().answer(path, flavor)
 
 
@@ -276,12 +276,13 @@ def test_closed_metadata_server_leaves_no_thread_and_does_not_wait_for_delays(
     identity: Identity, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = set(threading.enumerate())
-    metadata = Noticing(identity)
+    metadata = SignallingServer(identity)
     metadata.delay = 60.0
     host, port = metadata.endpoint.split(":")
     with asking(metadata) as slow:
-        assert metadata.noticed.wait(DEADLINE)
-        monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", 0.5)  # of one who asks for nothing
+        assert metadata.received.wait(DEADLINE)
+        # The second connection sends no request.
+        monkeypatch.setattr("yandexgpt.emulator.metadata_server._Handler.timeout", 0.5)
         with socket.create_connection((host, int(port)), DEADLINE):
             metadata.close()
             metadata.close()
@@ -293,11 +294,11 @@ def test_closed_metadata_server_leaves_no_thread_and_does_not_wait_for_delays(
 def test_disconnect_is_not_logged_but_an_internal_error_is(
     identity: Identity, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    noticing = Noticing(identity)
-    with noticing:
-        noticing.delay = 60.0
-        gone = asking(noticing)
-        assert noticing.noticed.wait(DEADLINE)
+    server = SignallingServer(identity)
+    with server:
+        server.delay = 60.0
+        gone = asking(server)
+        assert server.received.wait(DEADLINE)
         gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         gone.close()
     assert capfd.readouterr().err == ""

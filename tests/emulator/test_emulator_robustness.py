@@ -39,18 +39,18 @@ FLOOD = 300
 
 
 @pytest.fixture(scope="module")
-def sturdy() -> Iterator[Emulator]:
-    """One emulator for all tests, so that damage by one test is noticed by the next."""
+def shared_emulator() -> Iterator[Emulator]:
+    """One emulator for all tests, so that a test detects damage done by an earlier one."""
     with Emulator(http_port=0) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def still_answers(sturdy: Emulator) -> Iterator[None]:
+def still_answers(shared_emulator: Emulator) -> Iterator[None]:
     """After each test, all APIs work and no call is active."""
     yield
-    check(sturdy)
-    until(lambda: sturdy.in_flight == 0)
+    check(shared_emulator)
+    until(lambda: shared_emulator.in_flight == 0)
 
 
 def check(emulator: Emulator) -> None:
@@ -162,23 +162,23 @@ DELIVERIES = [
 
 
 @pytest.mark.parametrize(("address", "sent"), DELIVERIES)
-def test_invalid_bytes_do_not_affect_other_clients(address: Any, sent: bytes, sturdy: Emulator) -> None:
+def test_invalid_bytes_do_not_affect_other_clients(address: Any, sent: bytes, shared_emulator: Emulator) -> None:
     """Other clients are answered while the connection is open, and after it was reset or closed."""
-    connections = [socket.create_connection(address(sturdy), timeout=PATIENCE) for _ in range(3)]
+    connections = [socket.create_connection(address(shared_emulator), timeout=PATIENCE) for _ in range(3)]
     for connection in connections:
         with contextlib.suppress(ConnectionError):  # the server may close the connection early
             connection.sendall(sent)
-    check(sturdy)
+    check(shared_emulator)
     cut(connections[0])
     connections[1].close()
     with connections[2] as connection, contextlib.suppress(OSError):  # the server may have closed it
         connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65536):  # the server closes its side too
+        while connection.recv(65536):  # until the server closes the connection
             pass
 
 
-def test_a_body_over_the_limit_of_grpc_is_rejected(sturdy: Emulator) -> None:
-    with grpc.insecure_channel(sturdy.endpoint) as channel:
+def test_a_body_over_the_limit_of_grpc_is_rejected(shared_emulator: Emulator) -> None:
+    with grpc.insecure_channel(shared_emulator.endpoint) as channel:
         stub: Any = text_generation_service_pb2_grpc.TextGenerationServiceStub(channel)
         for _ in range(3):
             call = stub.Completion(request("a" * 5 * MEBIBYTE), metadata=METADATA, timeout=PATIENCE)
@@ -189,11 +189,11 @@ def test_a_body_over_the_limit_of_grpc_is_rejected(sturdy: Emulator) -> None:
 
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("mebibytes", [17, 64])
-def test_a_huge_body_over_http_is_rejected(path: str, mebibytes: int, sturdy: Emulator) -> None:
-    """With a content length, and in chunks."""
+def test_a_huge_body_over_http_is_rejected(path: str, mebibytes: int, shared_emulator: Emulator) -> None:
+    """The body has a content length, or is chunked."""
     piece = b" " * MEBIBYTE
     for body in (piece * mebibytes, itertools.repeat(piece, mebibytes)):
-        status, answer = post(sturdy, path, body)
+        status, answer = post(shared_emulator, path, body)
         assert status == 413
         assert "larger than" in str(json.loads(answer))
 
@@ -202,19 +202,19 @@ def test_a_huge_body_over_http_is_rejected(path: str, mebibytes: int, sturdy: Em
     "body", [b"[" * 100_000, b'{"a":' * 100_000, b"1" * 100_000, b'"\\ud800"', b"\xff\xfe", b"nul"]
 )
 @pytest.mark.parametrize("path", PATHS)
-def test_unparsable_body_is_a_client_error(path: str, body: bytes, sturdy: Emulator) -> None:
-    status, answer = post(sturdy, path, body)
+def test_unparsable_body_is_a_client_error(path: str, body: bytes, shared_emulator: Emulator) -> None:
+    status, answer = post(shared_emulator, path, body)
     assert status == 400
     assert json.loads(answer)
 
 
 @pytest.mark.parametrize("address", [grpc_address, http_address])
-def test_many_connections_do_not_affect_other_clients(address: Any, sturdy: Emulator) -> None:
-    connections = [socket.create_connection(address(sturdy), timeout=PATIENCE) for _ in range(FLOOD)]
+def test_many_connections_do_not_affect_other_clients(address: Any, shared_emulator: Emulator) -> None:
+    connections = [socket.create_connection(address(shared_emulator), timeout=PATIENCE) for _ in range(FLOOD)]
     for index, connection in enumerate(connections):
         with contextlib.suppress(ConnectionError):
             connection.sendall(PREFACE if index % 2 else b"GET / HTTP/1.1\r\n")
-    check(sturdy)
+    check(shared_emulator)
     for index, connection in enumerate(connections):
         cut(connection) if index % 3 else connection.close()
 
@@ -228,7 +228,7 @@ def request(text: str) -> Any:
 
 
 @pytest.mark.slow
-def test_a_thousand_streams_at_once_through_grpc() -> None:
+def test_a_thousand_concurrent_streams_over_grpc() -> None:
     """All streams run at the same time, and each gets its own answer."""
 
     async def main(emulator: Emulator) -> None:
@@ -257,26 +257,26 @@ def test_a_thousand_streams_at_once_through_grpc() -> None:
         assert {each.wait() for each in emulator.requests} == {"OK"}
 
 
-def test_hundreds_of_streams_at_once_through_http(sturdy: Emulator) -> None:
-    before = len(sturdy.requests)
+def test_hundreds_of_concurrent_streams_over_http(shared_emulator: Emulator) -> None:
+    before = len(shared_emulator.requests)
     with ThreadPoolExecutor(HTTP_STREAMS) as pool:
         texts = [f"раз два {number}" for number in range(HTTP_STREAMS)]
-        assert list(pool.map(lambda text: ask_rest(sturdy, text, stream=True), texts)) == texts
-    assert len(sturdy.requests) - before == HTTP_STREAMS
+        assert list(pool.map(lambda text: ask_rest(shared_emulator, text, stream=True), texts)) == texts
+    assert len(shared_emulator.requests) - before == HTTP_STREAMS
 
 
-def test_client_that_does_not_read_does_not_block_others(sturdy: Emulator) -> None:
+def test_client_that_does_not_read_does_not_block_others(shared_emulator: Emulator) -> None:
     """A stream of many megabytes is not buffered in memory, and ends when the client disconnects."""
-    sturdy.reply("конец", partials=["а" * 100_000] * 300)
-    before = len(sturdy.requests)
-    connection = socket.create_connection(http_address(sturdy), timeout=PATIENCE)
+    shared_emulator.reply("конец", partials=["а" * 100_000] * 300)
+    before = len(shared_emulator.requests)
+    connection = socket.create_connection(http_address(shared_emulator), timeout=PATIENCE)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     body = rest_body("раз", stream=True)
     fields = f"Host: a\r\nAuthorization: Api-Key a\r\nContent-Length: {len(body)}"
     connection.sendall(f"POST {PATHS[0]} HTTP/1.1\r\n{fields}\r\n\r\n".encode() + body)
-    (recorded,) = sturdy.wait_for_requests(before + 1)[before:]
+    (recorded,) = shared_emulator.wait_for_requests(before + 1)[before:]
     until(lambda: recorded.sent > 0)
-    check(sturdy)
+    check(shared_emulator)
     assert recorded.outcome is None
     cut(connection)
     assert recorded.wait(PATIENCE) == "CANCELLED"

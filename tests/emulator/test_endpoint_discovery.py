@@ -48,7 +48,7 @@ def test_authority_without_a_port_gets_the_own_address(emulator: Emulator, autho
         assert set(listed(channel).values()) == {emulator.endpoint}
 
 
-def test_one_endpoint_may_be_asked_for(emulator: Emulator) -> None:
+def test_one_endpoint_can_be_requested(emulator: Emulator) -> None:
     with grpc.insecure_channel(emulator.endpoint) as channel:
         stub = service_grpc.ApiEndpointServiceStub(channel)
         found = stub.Get(service.GetApiEndpointRequest(api_endpoint_id="operation"), timeout=DEADLINE)

@@ -138,9 +138,9 @@ def recovers(channel: grpc.Channel) -> bool:
 
 
 BROKEN = "reset by peer|[Cc]onnection reset|Socket closed|Broken pipe|Transport closed"
-SILENT = ("DEADLINE_EXCEEDED", "Deadline Exceeded")
+TIMED_OUT = ("DEADLINE_EXCEEDED", "Deadline Exceeded")
 # Each fault, the maximum number of messages, the code and a part of the details.
-SEEN = [
+FAULTS = [
     (Fault("break", "connect"), 0, "UNAVAILABLE", f"failed to connect.*({BROKEN})"),
     (Fault("break", "connect", fin=True), 0, "UNAVAILABLE", f"failed to connect.*({BROKEN})"),
     (Fault("break", "request", seconds=PAUSE), 0, "UNAVAILABLE", BROKEN),
@@ -152,10 +152,10 @@ SEEN = [
     (Fault("break", "end"), MESSAGES, "OK", ""),
     (Fault("break", "end", fin=True), MESSAGES, "OK", ""),
     (Fault("stall", "connect"), 0, "(UNAVAILABLE|DEADLINE_EXCEEDED)", "before receiving SETTINGS|Deadline Exceeded"),
-    (Fault("stall", "request"), 0, *SILENT),
-    (Fault("stall", 0), 0, *SILENT),
-    (Fault("stall", 2), 2, *SILENT),
-    (Fault("stall", "last"), MESSAGES, *SILENT),
+    (Fault("stall", "request"), 0, *TIMED_OUT),
+    (Fault("stall", 0), 0, *TIMED_OUT),
+    (Fault("stall", 2), 2, *TIMED_OUT),
+    (Fault("stall", "last"), MESSAGES, *TIMED_OUT),
     (Fault("goaway", "request"), MESSAGES, "OK", ""),
     (Fault("goaway", 2), MESSAGES, "OK", ""),
     (Fault("goaway", "end"), MESSAGES, "OK", ""),
@@ -191,11 +191,11 @@ def check(seen: Outcome, fault: Fault, most: int, code: str, details: str) -> No
     assert re.fullmatch(code, seen_code), seen
     assert re.search(details, seen_details), seen
     assert received <= most
-    if code in ("OK", "DEADLINE_EXCEEDED"):  # nothing hurries: all that was sent was read
+    if code in ("OK", "DEADLINE_EXCEEDED"):  # no error can discard messages before the client reads them
         assert received == most
 
 
-def seen_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float], Outcome]) -> Outcome:
+def outcome_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float], Outcome]) -> Outcome:
     """The result of a call with the fault. For a stall, the deadline is increased until all earlier messages arrive."""
     for seconds in (SILENCE, 3.0, 3.0, DEADLINE) if fault.kind == "stall" else (DEADLINE,):
         proxy.clear()
@@ -209,26 +209,26 @@ def seen_of(proxy: FaultProxy, fault: Fault, most: int, attempt: Callable[[float
     return seen
 
 
-@pytest.mark.parametrize(("fault", "most", "code", "details"), SEEN, ids=name)
+@pytest.mark.parametrize(("fault", "most", "code", "details"), FAULTS, ids=name)
 def test_a_client_sees_the_fault_and_the_next_call_works(
     service: Service, proxy: FaultProxy, channel: grpc.Channel, fault: Fault, most: int, code: str, details: str
 ) -> None:
-    check(seen_of(proxy, fault, most, lambda seconds: ask(channel, seconds)), fault, most, code, details)
+    check(outcome_of(proxy, fault, most, lambda seconds: ask(channel, seconds)), fault, most, code, details)
     if fault.kind == "stall":
         proxy.clear()
     assert recovers(channel)
     assert service.idle()
 
 
-@pytest.mark.parametrize(("fault", "most", "code", "details"), SEEN, ids=name)
-def test_an_asyncio_client_sees_the_same(
+@pytest.mark.parametrize(("fault", "most", "code", "details"), FAULTS, ids=name)
+def test_an_asyncio_client_sees_the_fault(
     service: Service, proxy: FaultProxy, fault: Fault, most: int, code: str, details: str
 ) -> None:
     async def run(seconds: float) -> Outcome:
         async with grpc.aio.insecure_channel(proxy.endpoint, options=OPTIONS) as channel:
             return await ask_aio(channel, seconds)
 
-    check(seen_of(proxy, fault, most, lambda seconds: asyncio.run(run(seconds))), fault, most, code, details)
+    check(outcome_of(proxy, fault, most, lambda seconds: asyncio.run(run(seconds))), fault, most, code, details)
     proxy.clear()
     assert service.idle()
 
@@ -241,7 +241,7 @@ def test_refused_connections_are_refused_until_accepted_again(proxy: FaultProxy,
     assert "refused" in details
     assert proxy.connections == 0
     assert proxy.faults_played[0] == (Fault("refuse"), 0, 0)
-    proxy.inject(Fault("refuse"))  # once more changes nothing
+    proxy.inject(Fault("refuse"))  # a second injection changes nothing
     proxy.accept()
     proxy.accept()
     assert proxy.endpoint == endpoint
@@ -343,14 +343,14 @@ def test_drip_ends_with_its_call(proxy: FaultProxy, channel: grpc.Channel) -> No
     started = time.monotonic()
     assert len(list(stub.Completion(request(5, 10_000), timeout=DEADLINE))) == 5
     assert time.monotonic() - started >= 0.38  # 40,000 bytes
-    assert len(list(stub.Completion(request(50, 100_000), timeout=DEADLINE))) == 50  # 50 s at the former pace
+    assert len(list(stub.Completion(request(50, 100_000), timeout=DEADLINE))) == 50  # 50 s with the fault
 
 
 def test_unreachable_server_closes_the_connection() -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
         with (
-            FaultProxy(f"127.0.0.1:{nobody.getsockname()[1]}") as proxy,
+            FaultProxy(f"127.0.0.1:{unused.getsockname()[1]}") as proxy,
             grpc.insecure_channel(proxy.endpoint, options=OPTIONS) as channel,
         ):
             assert ask(channel)[1] == "UNAVAILABLE"
@@ -433,12 +433,12 @@ def exactly(end: socket.socket, count: int) -> bytes:
     return data
 
 
-def talk_on(end: socket.socket) -> None:
+def send_until_error(end: socket.socket) -> None:
     while True:
         end.sendall(bytes(1_000_000))
 
 
-def greeted(both: Ends) -> None:
+def send_preface(both: Ends) -> None:
     both.client.sendall(h2.PREFACE)
     assert exactly(both.server, len(h2.PREFACE)) == h2.PREFACE
 
@@ -457,7 +457,7 @@ def headers(stream: int, flags: int = h2.END_HEADERS) -> h2.Frame:
 
 def test_data_frame_is_split_at_the_fault() -> None:
     with ends(lambda proxy: proxy.inject(Fault("stall", after=2))) as (proxy, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1))
         both.read(both.server)
         body = message(b"one") + message(b"") + message(b"three")
@@ -470,7 +470,7 @@ def test_data_frame_is_split_at_the_fault() -> None:
 
 def test_discarded_data_of_a_reset_stream_is_credited_and_headers_are_forwarded() -> None:
     with ends(lambda proxy: proxy.inject(Fault("reset", after=1, code=2))) as (_, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1) + call(3))
         both.read(both.server, 2)
         data = h2.build(h2.DATA, 0, 1, message(b"one") + message(b"two"))
@@ -496,7 +496,7 @@ def test_discarded_data_of_a_reset_stream_is_credited_and_headers_are_forwarded(
 
 def test_calls_above_the_last_stream_of_a_goaway_are_cancelled() -> None:
     with ends(lambda proxy: proxy.inject(Fault("goaway", after=0, last_stream=1, code=2, debug=b"why"))) as (_, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1) + call(3))
         both.read(both.server, 2)
         both.server.sendall(headers(1).raw)
@@ -510,7 +510,7 @@ def test_calls_above_the_last_stream_of_a_goaway_are_cancelled() -> None:
 
 def test_clear_removes_a_scheduled_fault() -> None:
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1))
         both.read(both.server)
         answer = h2.build(h2.DATA, 0, 1, message(b"one"))
@@ -524,7 +524,7 @@ def test_clear_removes_a_scheduled_fault() -> None:
 def test_play_plays_a_scheduled_fault() -> None:
     fault = Fault("reset", after=0, seconds=60.0, code=ErrorCode.INTERNAL_ERROR)
     with ends(lambda proxy: proxy.inject(fault)) as (proxy, both):
-        greeted(both)
+        send_preface(both)
         assert proxy.play() == 0
         for stream in (1, 3):
             both.client.sendall(call(stream))
@@ -534,13 +534,13 @@ def test_play_plays_a_scheduled_fault() -> None:
         assert proxy.play() == 1
         assert proxy.faults_played == ((fault, 1, 1),)
         assert both.read(both.client)[0].raw == h2.rst_stream(1, ErrorCode.INTERNAL_ERROR)
-        assert both.read(both.client)[0] == headers(3)  # the message of the first went with it
+        assert both.read(both.client)[0] == headers(3)  # the message of stream 1 was discarded
         assert proxy.play() == 0
 
 
 def test_play_counts_only_played_faults() -> None:
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1))
         both.read(both.server)
         both.server.sendall(headers(1).raw)
@@ -555,15 +555,15 @@ def test_scheduled_fault_is_not_played_on_an_ended_call(monkeypatch: pytest.Monk
     for module in ("connection", "event_loop"):
         monkeypatch.setattr(f"yandexgpt.emulator.fault_proxy.{module}.time", SimpleNamespace(monotonic=clock))
     with ends(lambda proxy: proxy.inject(Fault("reset", after=0, seconds=60.0))) as (proxy, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1))
         both.read(both.server)
         both.server.sendall(headers(1).raw)
         both.read(both.client)
         both.client.sendall(h2.rst_stream(1, 8))
         assert both.read(both.server)[0].raw == h2.rst_stream(1, 8)
-        clock.now += 60.0  # with which the time of the fault is over
-        proxy.accept()  # which changes nothing, but has the proxy look at its clock
+        clock.now += 60.0  # the delay of the fault has passed
+        proxy.accept()  # only wakes the proxy, so that it reads the clock
         both.server.sendall(headers(3).raw)
         assert both.read(both.client)[0].stream == 3
         assert proxy.faults_played == ()
@@ -572,7 +572,7 @@ def test_scheduled_fault_is_not_played_on_an_ended_call(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("fin", [False, True])
 def test_broken_connection_delivers_earlier_data(fin: bool) -> None:
     with ends(lambda proxy: proxy.inject(Fault("break", after=1, fin=fin))) as (_, both):
-        greeted(both)
+        send_preface(both)
         both.client.sendall(call(1))
         both.read(both.server)
         both.server.sendall(headers(1).raw + h2.build(h2.DATA, 0, 1, message(b"one")).raw)
@@ -587,12 +587,12 @@ def test_broken_connection_delivers_earlier_data(fin: bool) -> None:
 
 def test_peer_that_does_not_close_is_closed_after_a_timeout() -> None:
     with ends() as (proxy, both):
-        greeted(both)
+        send_preface(both)
         proxy.break_all(fin=True)
         both.server.sendall(b"late")
         assert both.client.recv(1) == b""
         with pytest.raises(OSError, match=r"reset|pipe"):
-            talk_on(both.client)
+            send_until_error(both.client)
 
 
 def test_stalled_connection_stays_open_until_the_client_closes() -> None:

@@ -113,7 +113,7 @@ def test_second_start_uses_the_same_ports() -> None:
 
 
 def test_port_in_use_is_named_and_nothing_is_left() -> None:
-    with bind("127.0.0.1", 0) as reserved:  # for this test, whoever listens there
+    with bind("127.0.0.1", 0) as reserved:  # reserves a free port; it does not listen
         port = reserved.getsockname()[1]
         emulator = Emulator(http_port=port)
         with bind("127.0.0.1", port) as taken:
@@ -135,11 +135,11 @@ def test_without_the_extra_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_failed_start_raises_the_reason_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(_: uvicorn.Config) -> None:
+    def disk_full(_: uvicorn.Config) -> None:
         raise OSError("no room")
 
     with monkeypatch.context() as patched:
-        patched.setattr(uvicorn.Config, "load", no_room)
+        patched.setattr(uvicorn.Config, "load", disk_full)
         with pytest.raises(OSError, match="no room"):
             Emulator(http_port=0).start()
     assert no_server_is_left()
@@ -158,12 +158,12 @@ def test_ipv6_url_has_brackets() -> None:
 
 
 @pytest.fixture
-def patient_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stop waits until active requests have sent their end."""
+def long_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stop waits until the last message of each active request was sent."""
     monkeypatch.setattr("yandexgpt.emulator.http_api.server._GRACE", PATIENCE)
 
 
-@pytest.mark.usefixtures("patient_stop")
+@pytest.mark.usefixtures("long_grace_period")
 def test_stop_ends_active_requests_with_unavailable(emulator: Emulator) -> None:
     emulator.fail("INTERNAL", after=1, delay=FOREVER, times=2)
     with connection(emulator) as streaming, connection(emulator) as whole:
@@ -183,11 +183,11 @@ def test_stop_ends_active_requests_with_unavailable(emulator: Emulator) -> None:
 def test_stop_does_not_wait_for_idle_connections(emulator: Emulator) -> None:
     emulator.reply("x" * 1_000_000, partials=["x" * 1_000_000] * 50)
     address = address_of(emulator)
-    with connection(emulator) as idle, connection(emulator) as deaf, socket.create_connection(address) as half:
-        assert text_of(ask(idle)) != ""  # and it is kept alive
+    with connection(emulator) as idle, connection(emulator) as unread, socket.create_connection(address) as half:
+        assert text_of(ask(idle)) != ""  # the connection is kept alive
         emulator.reply("x" * 1_000_000, partials=["x" * 1_000_000] * 50)
         half.sendall(f"POST {COMPLETION} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n".encode())
-        ask(deaf, stream=True)  # and nothing of it is read
+        ask(unread, stream=True)  # the response is not read
         began = time.monotonic()
         emulator.stop()
         assert time.monotonic() - began < PATIENCE / 3
@@ -274,7 +274,7 @@ def test_with_tls_grpc_and_http_have_the_same_authority(secure: Emulator) -> Non
         ask(stranger)
 
 
-@pytest.mark.usefixtures("patient_stop")
+@pytest.mark.usefixtures("long_grace_period")
 def test_stop_with_tls_leaves_nothing(secure: Emulator) -> None:
     secure.fail("INTERNAL", after=1, delay=FOREVER)
     with connection(secure, ssl.create_default_context(cafile=str(secure.tls))) as made:
@@ -310,9 +310,9 @@ def emulator() -> Iterator[Emulator]:
         yield running
 
 
-@pytest.mark.parametrize("turns", range(6))
-def test_a_connection_accepted_as_the_server_stops_is_closed(emulator: Emulator, turns: int) -> None:
-    async def stop_while_somebody_connects() -> bytes:
+@pytest.mark.parametrize("iterations", range(6))
+def test_a_connection_accepted_as_the_server_stops_is_closed(emulator: Emulator, iterations: int) -> None:
+    async def stop_during_a_connect() -> bytes:
         started: Future[None] = Future()
         config = uvicorn.Config(Starlette(), ws="none", lifespan="off", log_config=None)
         server = _Server(config, lambda: GrpcClient(emulator.endpoint, None), started)
@@ -320,16 +320,16 @@ def test_a_connection_accepted_as_the_server_stops_is_closed(emulator: Emulator,
             serving = asyncio.ensure_future(server.serve([listener]))
             await asyncio.wait_for(asyncio.wrap_future(started), PATIENCE)
             with socket.create_connection(listener.getsockname(), PATIENCE) as client:
-                for _ in range(turns):  # of the loop, in one of which the connection is accepted
+                for _ in range(iterations):  # the connection is accepted in one of these iterations of the loop
                     await asyncio.sleep(0)
-                await server.shutdown()  # which ends whatever else the loop does
+                await server.shutdown()  # also ends all other work of the server
                 await asyncio.wait([serving], timeout=PATIENCE)
                 assert serving.done()
-                listener.close()  # and with it whatever nobody has accepted
+                listener.close()  # also closes a connection that was not accepted
                 try:
                     return client.recv(1)
                 except ConnectionResetError:
                     return b""
 
-    assert asyncio.run(stop_while_somebody_connects()) == b""
-    gc.collect()  # a connection that was lost would be a ResourceWarning
+    assert asyncio.run(stop_during_a_connect()) == b""
+    gc.collect()  # a connection that is not closed causes a ResourceWarning

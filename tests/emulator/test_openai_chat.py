@@ -140,8 +140,8 @@ def test_tool_calls_and_results_work(api: OpenAiApi, emulator: Emulator) -> None
     emulator.reply(tool_calls=calls)
     message = api.chat(tools=[WEATHER]).body["choices"][0]["message"]
     assert message["content"] is None
-    told = [(call["type"], call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
-    assert told == [("function", "weather", '{"city": "Москва", "days": 3}'), ("function", "time", "{}")]
+    called = [(call["type"], call["function"]["name"], call["function"]["arguments"]) for call in message["tool_calls"]]
+    assert called == [("function", "weather", '{"city": "Москва", "days": 3}'), ("function", "time", "{}")]
     first, second = (call["id"] for call in message["tool_calls"])
     assert first != second
 
@@ -211,9 +211,9 @@ def test_tool_calls_are_streamed(api: OpenAiApi, emulator: Emulator) -> None:
     emulator.reply(partials=["Смотрю", "Смотрю"], tool_calls=calls)
     chunks = api.chunks(tools=[WEATHER])
     assert deltas(chunks) == ["Смотрю"]
-    told = [call for chunk in chunks if choice_of(chunk) for call in choice_of(chunk)["delta"].get("tool_calls", ())]
-    assert [(call["index"], call["function"]["name"]) for call in told] == [(0, "weather"), (1, "time")]
-    assert json.loads(told[0]["function"]["arguments"]) == {"city": "Москва"}
+    called = [call for chunk in chunks if choice_of(chunk) for call in choice_of(chunk)["delta"].get("tool_calls", ())]
+    assert [(call["index"], call["function"]["name"]) for call in called] == [(0, "weather"), (1, "time")]
+    assert json.loads(called[0]["function"]["arguments"]) == {"city": "Москва"}
     assert choice_of(chunks[-2])["finish_reason"] == "tool_calls"
 
 

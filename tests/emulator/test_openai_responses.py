@@ -137,7 +137,7 @@ def test_every_option_is_forwarded(api: OpenAiApi, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "told", "details"),
+    ("status", "reported", "details"),
     [
         ("FINAL", "completed", None),
         ("TRUNCATED_FINAL", "incomplete", {"reason": "max_output_tokens"}),
@@ -145,12 +145,12 @@ def test_every_option_is_forwarded(api: OpenAiApi, emulator: Emulator) -> None:
         ("PARTIAL", "incomplete", {"reason": None}),
     ],
 )
-def test_status_is_returned(api: OpenAiApi, emulator: Emulator, status: str, told: str, details: Any) -> None:
+def test_status_is_returned(api: OpenAiApi, emulator: Emulator, status: str, reported: str, details: Any) -> None:
     emulator.reply("Ответ", status=status, times=2)
     body = api.respond().body
-    assert (body["status"], body["incomplete_details"], text_of(body)) == (told, details, "Ответ")
+    assert (body["status"], body["incomplete_details"], text_of(body)) == (reported, details, "Ответ")
     last = api.events()[-1]
-    assert last["type"] == f"response.{told}"
+    assert last["type"] == f"response.{reported}"
     assert (last["response"]["incomplete_details"], text_of(last["response"])) == (details, "Ответ")
 
 
@@ -225,10 +225,10 @@ def test_tool_calls_are_streamed(api: OpenAiApi, emulator: Emulator) -> None:
     calls = [{"name": "weather", "arguments": {"city": "Москва"}}, {"name": "time", "arguments": {}}]
     emulator.reply(partials=["Смотрю", "Смотрю"], tool_calls=calls)
     events = api.events(tools=[WEATHER])
-    told = [event for event in events if "function_call" in event["type"]]
-    assert [event["type"].rpartition(".")[2] for event in told] == ["delta", "done"] * 2
-    assert [event["output_index"] for event in told] == [1, 1, 2, 2]
-    assert [json.loads(event["arguments"]) for event in told[1::2]] == [{"city": "Москва"}, {}]
+    reported = [event for event in events if "function_call" in event["type"]]
+    assert [event["type"].rpartition(".")[2] for event in reported] == ["delta", "done"] * 2
+    assert [event["output_index"] for event in reported] == [1, 1, 2, 2]
+    assert [json.loads(event["arguments"]) for event in reported[1::2]] == [{"city": "Москва"}, {}]
     added = [event["item"] for event in events if event["type"] == "response.output_item.added"]
     done = [event["item"] for event in events if event["type"] == "response.output_item.done"]
     assert [item["type"] for item in added] == ["message", "function_call", "function_call"]
@@ -261,15 +261,15 @@ def test_answer_that_contradicts_sent_text_fails(api: OpenAiApi, emulator: Emula
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reported"),
     [("UNAVAILABLE", "server_error"), ("RESOURCE_EXHAUSTED", "rate_limit_exceeded")],
 )
-def test_failure_during_the_stream_is_reported(api: OpenAiApi, emulator: Emulator, code: str, told: str) -> None:
+def test_failure_during_the_stream_is_reported(api: OpenAiApi, emulator: Emulator, code: str, reported: str) -> None:
     emulator.reply("раз два три", partials=["раз", "раз два"])
     emulator.fail(code, "слова", after=2)
     last = api.events()[-1]
     assert last["type"] == "response.failed"
-    assert last["response"]["error"] == {"code": told, "message": "слова"}
+    assert last["response"]["error"] == {"code": reported, "message": "слова"}
     assert text_of(last["response"]) == "раз два", "what was held back comes before the error"
 
 
@@ -423,7 +423,7 @@ def test_conversation_that_is_not_stored_cannot_be_continued(api: OpenAiApi, emu
     assert emulator.requests == []
 
 
-def test_error_names_the_place_in_the_request(api: OpenAiApi) -> None:
+def test_error_names_the_path_in_the_request(api: OpenAiApi) -> None:
     first = api.respond("раз").body["id"]
     answer = api.respond([{"role": "robot", "content": "?"}], previous_response_id=first)
     assert answer.blamed == (400, "invalid_value", "input[0].role")

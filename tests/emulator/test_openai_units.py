@@ -38,30 +38,30 @@ def test_growing_partials_are_sent_completely(pieces: list[str], rest: str) -> N
     texts = ["".join(pieces[: end + 1]) for end in range(len(pieces))]
     final = "".join(pieces) + rest
     appended = AppendOnlyText()
-    said = "".join(appended.push(message(text)) for text in texts)
-    said += appended.push(message(final, Status.FINAL)) + appended.end()
-    assert said == appended.sent_text == final
+    sent = "".join(appended.push(message(text)) for text in texts)
+    sent += appended.push(message(final, Status.FINAL)) + appended.end()
+    assert sent == appended.sent_text == final
 
 
 @given(st.lists(TEXT, max_size=6), TEXT, st.sampled_from([Status.FINAL, Status.PARTIAL]))
 def test_only_text_confirmed_by_two_messages_is_sent(texts: list[str], final: str, status: Status) -> None:
     appended = AppendOnlyText()
     messages = [*(message(text) for text in texts), message(final, status)]
-    said, previous = "", ""
+    sent, previous = "", ""
     for each in messages:
         piece = appended.push(each)
         text = each.alternatives[0].message.text
         if piece:
-            said += piece
-            assert text.startswith(said)
-            assert previous.startswith(said)
+            sent += piece
+            assert text.startswith(sent)
+            assert previous.startswith(sent)
         previous = text
     try:
-        said += appended.end()
+        sent += appended.end()
     except TextRetracted:
-        assert not final.startswith(said)
+        assert not final.startswith(sent)
     else:
-        assert said == final
+        assert sent == final
 
 
 @given(st.text(st.sampled_from("ab я👍")), st.data())
@@ -69,13 +69,13 @@ def test_incomplete_character_is_never_sent(text: str, data: st.DataObject) -> N
     raw = text.encode()
     cuts = sorted(data.draw(st.lists(st.integers(0, len(raw)), max_size=6)))
     appended = AppendOnlyText()
-    said = "".join(appended.push(message(raw[:cut].decode(errors="replace"))) for cut in cuts)
+    sent = "".join(appended.push(message(raw[:cut].decode(errors="replace"))) for cut in cuts)
     if data.draw(st.booleans()):
-        said += appended.flush()
-        assert text.startswith(said)
+        sent += appended.flush()
+        assert text.startswith(sent)
     else:
-        said += appended.push(message(text, Status.FINAL)) + appended.end()
-        assert said == text
+        sent += appended.push(message(text, Status.FINAL)) + appended.end()
+        assert sent == text
 
 
 def test_tool_calls_may_follow_text() -> None:
@@ -90,7 +90,7 @@ def test_tool_calls_may_follow_text() -> None:
 
 
 @given(st.recursive(st.none() | st.text() | st.integers(), st.lists, max_leaves=5))
-def test_event_is_one_block(value: Any) -> None:
+def test_event_is_one_sse_block(value: Any) -> None:
     frame = event({"value": value}, "name").decode()
     assert frame.endswith("\n\n")
     name, data = frame.removesuffix("\n\n").split("\n")
@@ -101,15 +101,15 @@ def test_event_is_one_block(value: Any) -> None:
 # Messages
 
 
-SAID = st.tuples(st.sampled_from(["system", "developer", "user", "assistant"]), TEXT)
+ROLES_AND_TEXTS = st.tuples(st.sampled_from(["system", "developer", "user", "assistant"]), TEXT)
 
 
-@given(st.lists(SAID, min_size=1, max_size=6), st.booleans())
-def test_messages_are_converted_unchanged(said: list[tuple[str, str]], parts: bool) -> None:
-    messages = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in said]
+@given(st.lists(ROLES_AND_TEXTS, min_size=1, max_size=6), st.booleans())
+def test_messages_are_converted_unchanged(pairs: list[tuple[str, str]], parts: bool) -> None:
+    messages = [{"role": role, "content": [{"type": "text", "text": text}] if parts else text} for role, text in pairs]
     request = completion_request(ChatMessages(messages).items, model_uri=MODEL, stream=False)
     assert [(message.role, message.text) for message in request.messages] == [
-        ("system" if role == "developer" else role, text) for role, text in said
+        ("system" if role == "developer" else role, text) for role, text in pairs
     ]
 
 
@@ -122,8 +122,8 @@ def test_tool_results_have_the_order_of_their_calls(data: st.DataObject) -> None
         for index, name in enumerate(names)
     ]
     results = [{"role": "tool", "tool_call_id": str(index), "content": str(index)} for index in order]
-    asked: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}]
-    request = completion_request(ChatMessages([*asked, *results]).items, model_uri=MODEL, stream=False)
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "?"}, {"role": "assistant", "tool_calls": calls}]
+    request = completion_request(ChatMessages([*messages, *results]).items, model_uri=MODEL, stream=False)
     _, called, answered = request.messages
     assert [
         (call.function_call.name, call.function_call.arguments["n"]) for call in called.tool_call_list.tool_calls
@@ -175,10 +175,10 @@ RESPONSE = {
 }
 
 
-def places(value: Any) -> list[tuple[Any, ...]]:
+def paths(value: Any) -> list[tuple[Any, ...]]:
     """The paths of all values in a JSON value."""
     pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [(), *((key, *path) for key, inner in pairs for path in places(inner))]
+    return [(), *((key, *path) for key, inner in pairs for path in paths(inner))]
 
 
 def replaced(value: Any, path: tuple[Any, ...], by: Any) -> Any:
@@ -206,7 +206,7 @@ def test_valid_request_is_answered(api: OpenAiApi, path: str, good: dict[str, An
 @pytest.mark.parametrize(("path", "good"), GOOD)
 @given(st.data())
 def test_any_json_is_answered_or_rejected(api: OpenAiApi, path: str, good: dict[str, Any], data: st.DataObject) -> None:
-    body = replaced(good, data.draw(st.sampled_from(places(good))), data.draw(JSON))
+    body = replaced(good, data.draw(st.sampled_from(paths(good))), data.draw(JSON))
     answer = api.ask("POST", path, body)
     assert answer.status in (200, 400), answer
     assert answer.status == 200 or answer.error["message"]
@@ -229,10 +229,10 @@ def test_newest_responses_are_stored_up_to_the_size_limit(puts: list[tuple[int, 
         store.put(each)
         newest.pop(number, None)
         newest[number] = each
-        room = largest
+        remaining = largest
         for known, value in reversed(list(newest.items())):
-            room -= len(json.dumps([value.response, *value.conversation]).encode())
-            assert store.get(str(known), "key", None) == (value if room >= 0 else None)
-            if room < 0:
+            remaining -= len(json.dumps([value.response, *value.conversation]).encode())
+            assert store.get(str(known), "key", None) == (value if remaining >= 0 else None)
+            if remaining < 0:
                 del newest[known]
         assert len(store) == len(newest)

@@ -37,10 +37,10 @@ def test_fixture_provides_an_emulator_for_the_test(pytester: pytest.Pytester, mo
         """
         import asyncio, os, sys
 
-        def test_nothing_heavy_is_loaded_before_it_is_asked_for():
+        def test_plugin_imports_no_large_dependency():
             assert not {"grpc", "google.protobuf", "yandexgpt.emulator", "yaml", "starlette"} & set(sys.modules)
 
-        def test_the_environment_points_at_it(yandexgpt_emulator):
+        def test_environment_configures_a_client(yandexgpt_emulator):
             import yandexgpt
             yandexgpt_emulator.reply("Ответ")
             with yandexgpt.Client() as client:
@@ -54,7 +54,7 @@ def test_fixture_provides_an_emulator_for_the_test(pytester: pytest.Pytester, mo
             }
             assert "secret" not in os.environ.values() and "own" not in os.environ.values()
 
-        def test_the_next_one_finds_a_new_one(yandexgpt_emulator):
+        def test_each_test_gets_a_new_emulator(yandexgpt_emulator):
             import yandexgpt
             async def ask():
                 async with yandexgpt.AsyncClient() as client:
@@ -62,12 +62,12 @@ def test_fixture_provides_an_emulator_for_the_test(pytester: pytest.Pytester, mo
             assert yandexgpt_emulator.requests == []
             assert asyncio.run(ask()) == "раз"
 
-        def test_the_environment_survives_what_a_test_undoes(monkeypatch, yandexgpt_emulator):
+        def test_monkeypatch_undo_keeps_the_environment_of_the_fixture(monkeypatch, yandexgpt_emulator):
             monkeypatch.setenv("FOLDER_ID", "other")
             monkeypatch.undo()
             assert os.environ["YANDEXGPT_ENDPOINT"] == yandexgpt_emulator.endpoint
 
-        def test_afterwards_all_is_as_it_was():
+        def test_environment_is_restored_after_the_test():
             assert os.environ["API_KEY"] == "secret"
             assert os.environ["FOLDER_ID"] == "own"
             assert os.environ["YANDEXGPT_ENDPOINT"] == "gpt.example:443"
@@ -96,39 +96,39 @@ def test_marker_configures_the_emulator(pytester: pytest.Pytester) -> None:
                 return client.complete("раз", **options).text
 
         @pytest.mark.yandexgpt(fail="INTERNAL")
-        def test_a_code():
+        def test_fail_with_a_code():
             with pytest.raises(errors.InternalServerError, match="scripted INTERNAL"):
                 ask()
             assert ask() == "раз"
 
         @pytest.mark.yandexgpt(fail=["INTERNAL", {"code": "UNAVAILABLE", "message": "нет", "times": 2}])
-        def test_a_list():
+        def test_fail_with_a_list():
             for error in (errors.InternalServerError, errors.UnavailableError, errors.UnavailableError):
                 with pytest.raises(error):
                     ask()
             assert ask() == "раз"
 
         @pytest.mark.yandexgpt(fail={"code": "INTERNAL", "message": "слова"}, authorization="Bearer t1.abc")
-        def test_a_mapping_and_an_argument(yandexgpt_emulator):
+        def test_fail_with_a_mapping_and_an_emulator_argument(yandexgpt_emulator):
             with pytest.raises(errors.InternalServerError, match="слова"):
                 ask()
             assert os.environ["IAM_TOKEN"] == "t1.abc"
             assert yandexgpt_emulator.requests[0].metadata["authorization"] == "Bearer t1.abc"
 
         @pytest.mark.yandexgpt(script="answers.yaml", rate=0.001)
-        def test_a_script_beside_the_test():
+        def test_script_path_is_relative_to_the_test_file():
             assert ask() == "из файла"
             with pytest.raises(errors.QuotaExceededError):
                 ask()
 
         @pytest.mark.yandexgpt(replay="calls.jsonl", match="order", fail="INTERNAL")
-        def test_a_recording_beside_the_test():
+        def test_recording_path_is_relative_to_the_test_file():
             with pytest.raises(errors.InternalServerError):
                 ask()
             assert ask() == "из записи"
 
         @pytest.mark.yandexgpt(replay="calls.jsonl")
-        def test_a_recording_without_such_a_call():
+        def test_recording_without_a_matching_call():
             assert ask() == "из записи"
             with pytest.raises(errors.FailedPreconditionError):
                 ask(max_tokens=5)
@@ -148,18 +148,18 @@ def test_marker_configures_the_emulator(pytester: pytest.Pytester) -> None:
 
         @pytest.mark.yandexgpt(script="answers.yaml", fail="INTERNAL")
         class TestClass:
-            def test_of_the_class(self):
+            def test_marker_of_the_class_applies(self):
                 with pytest.raises(errors.InternalServerError):
                     ask()
                 assert ask() == "из файла"
 
             @pytest.mark.yandexgpt(fail=[])
-            def test_the_nearest_wins(self):
+            def test_closest_marker_takes_precedence(self):
                 assert ask() == "из файла"
 
         @pytest.mark.yandexgpt(script="answers.yaml")
         class TestCase(unittest.TestCase):
-            def test_of_unittest(self):
+            def test_unittest_test_case(self):
                 self.assertEqual(ask(), "из файла")
         """
         }

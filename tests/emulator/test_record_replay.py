@@ -81,7 +81,7 @@ def call(channel: grpc.Channel, name: str, request: Any, **options: Any) -> Seen
         messages.extend(running)
     response_type = find_method(name).response_type  # type: ignore[union-attr]
     return Seen(
-        # A map has no order; everything else has to be the same byte for byte.
+        # The order of map entries is not fixed. All other bytes must be equal.
         [response_type.FromString(each).SerializeToString(deterministic=True) for each in messages],
         running.code().name,
         running.details() or "",
@@ -90,7 +90,7 @@ def call(channel: grpc.Channel, name: str, request: Any, **options: Any) -> Seen
     )
 
 
-def asking(text: str = "раз два три", *, stream: bool = False, **fields: Any) -> Any:
+def completion_request(text: str = "раз два три", *, stream: bool = False, **fields: Any) -> Any:
     return generation.CompletionRequest(
         model_uri="gpt://folder/yandexgpt",
         messages=[{"role": "user", "text": text}],
@@ -122,29 +122,33 @@ def every_kind(channel: grpc.Channel) -> list[Seen]:
     """Calls of every kind."""
     tool = {"function": {"name": "weather", "parameters": SCHEMA}}
     seen = [
-        call(channel, "TextGenerationService/Completion", asking()),
-        call(channel, "TextGenerationService/Completion", asking("Привет", stream=True)),
-        call(channel, "TextGenerationService/Completion", asking("Пересмотри", stream=True)),
+        call(channel, "TextGenerationService/Completion", completion_request()),
+        call(channel, "TextGenerationService/Completion", completion_request("Привет", stream=True)),
+        call(channel, "TextGenerationService/Completion", completion_request("Пересмотри", stream=True)),
         call(
             channel,
             "TextGenerationService/Completion",
-            asking("Погода?", tools=[tool], tool_choice={"mode": "REQUIRED"}),
+            completion_request("Погода?", tools=[tool], tool_choice={"mode": "REQUIRED"}),
         ),
-        call(channel, "TextGenerationService/Completion", asking("Анна", json_schema={"schema": SCHEMA}, stream=True)),
-        call(channel, "TextGenerationService/Completion", asking("Сломайся", stream=True)),
-        call(channel, "TextGenerationService/Completion", asking("Сломайся", stream=True)),
+        call(
+            channel,
+            "TextGenerationService/Completion",
+            completion_request("Анна", json_schema={"schema": SCHEMA}, stream=True),
+        ),
+        call(channel, "TextGenerationService/Completion", completion_request("Сломайся", stream=True)),
+        call(channel, "TextGenerationService/Completion", completion_request("Сломайся", stream=True)),
         call(channel, "TextGenerationService/Completion", generation.CompletionRequest(model_uri="wrong")),
         call(channel, "TextGenerationBatchService/Completion", generation.BatchCompletionRequest()),
         call(channel, "TokenizerService/Tokenize", generation.TokenizeRequest(model_uri="gpt://f/m", text="раз два")),
-        call(channel, "TokenizerService/TokenizeCompletion", asking()),
+        call(channel, "TokenizerService/TokenizeCompletion", completion_request()),
         call(channel, "OperationService/Get", operation_service_pb2.GetOperationRequest(operation_id="nope")),
     ]
     for text in ("операция", "неудача"):
-        submitted = call(channel, "TextGenerationAsyncService/Completion", asking(text))
+        submitted = call(channel, "TextGenerationAsyncService/Completion", completion_request(text))
         seen.append(submitted)
         operation_id = find_method("OperationService/Get").response_type.FromString(submitted.messages[0]).id  # type: ignore[union-attr]
-        asked = operation_service_pb2.GetOperationRequest(operation_id=operation_id)
-        seen.append(call(channel, "OperationService/Get", asked))
+        request = operation_service_pb2.GetOperationRequest(operation_id=operation_id)
+        seen.append(call(channel, "OperationService/Get", request))
         seen.append(
             call(
                 channel,
@@ -152,7 +156,7 @@ def every_kind(channel: grpc.Channel) -> list[Seen]:
                 operation_service_pb2.CancelOperationRequest(operation_id=operation_id),
             )
         )
-        seen.append(call(channel, "OperationService/Get", asked))
+        seen.append(call(channel, "OperationService/Get", request))
     return seen
 
 
@@ -181,10 +185,10 @@ def test_replay_equals_the_recorded_calls(tls: bool, path: Path) -> None:
             recorded = every_kind(channel)
             for request in (*recorder.requests, *service.requests):
                 request.wait()
-            # The service does not know the method of batches, and so has not noted its call.
+            # The service does not have the batch method and does not record its call.
             batches = find_method("TextGenerationBatchService/Completion").path  # type: ignore[union-attr]
-            assert [what_of(each) for each in recorder.requests if each.method != batches] == [
-                what_of(each) for each in service.requests
+            assert [fields_of(each) for each in recorder.requests if each.method != batches] == [
+                fields_of(each) for each in service.requests
             ]
     assert {seen.code for seen in recorded} == {"OK", "UNAVAILABLE", "INVALID_ARGUMENT", "UNIMPLEMENTED", "NOT_FOUND"}
     assert [len(seen.messages) for seen in recorded[:7]] == [1, 3, 4, 1, 1, 1, 1]
@@ -197,7 +201,7 @@ def test_replay_equals_the_recorded_calls(tls: bool, path: Path) -> None:
             ]
 
 
-def what_of(request: Any) -> tuple[Any, ...]:
+def fields_of(request: Any) -> tuple[Any, ...]:
     return (request.method, request.message, request.outcome, request.sent, request.server_request_id, request.trace_id)
 
 
@@ -220,7 +224,7 @@ def test_token_exchange_is_replayed_with_new_tokens(path: Path) -> None:
     for secret in (*issued, "y0_", "eyJ"):
         assert secret not in path.read_text()
         assert secret not in kept
-    # Another day, with other credentials.
+    # The replay accepts other credentials.
     with Emulator(replay=path) as player:
         other = Emulator().identity.service_account_key()
         for credentials in (OAuthToken("y0_another"), ServiceAccountKey(other)):
@@ -244,8 +248,8 @@ def test_token_in_a_handwritten_recording_is_returned(path: Path) -> None:
     with Emulator(replay=path) as player, channel_to(player) as channel:
         created = call(channel, "IamTokenService/Create", iam.CreateIamTokenRequest(jwt="a.b.c"), metadata=())
         assert [iam.CreateIamTokenResponse.FromString(each).iam_token for each in created.messages] == ["t1.mine"]
-        asked = iam.CreateIamTokenRequest(yandex_passport_oauth_token="y0_a")
-        created = call(channel, "IamTokenService/Create", asked, metadata=())
+        request = iam.CreateIamTokenRequest(yandex_passport_oauth_token="y0_a")
+        created = call(channel, "IamTokenService/Create", request, metadata=())
         (token,) = [iam.CreateIamTokenResponse.FromString(each) for each in created.messages]
         assert [token.iam_token] == player.identity.issued
         assert token.expires_at.ToJsonString() == "2001-02-03T04:05:06Z"
@@ -274,7 +278,7 @@ def test_recording_without_texts_replays_masked_texts(path: Path) -> None:
 def test_stream_is_forwarded_message_by_message_and_recorded_until_cancellation(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, channel_to(recorder) as channel:
         stall_after(service, 2)
-        running = start(channel, "TextGenerationService/Completion", asking(stream=True), timeout=None)
+        running = start(channel, "TextGenerationService/Completion", completion_request(stream=True), timeout=None)
         (request,) = service.wait_for_requests(1)
         assert dict(running.initial_metadata())["x-request-id"] == request.server_request_id
         assert len([next(running), next(running)]) == 2
@@ -284,9 +288,9 @@ def test_stream_is_forwarded_message_by_message_and_recorded_until_cancellation(
         (line,) = lines_of(path)
         assert (len(line["responses"]), line["unfinished"], "status" in line) == (2, True, False)
         assert recorder.in_flight == 0
-    # The service had not ended it when the client did; nor does the replay.
+    # The service did not end the call before the client cancelled it. The replay does not end it either.
     with Emulator(replay=path) as player, channel_to(player) as channel:
-        running = start(channel, "TextGenerationService/Completion", asking(stream=True), timeout=None)
+        running = start(channel, "TextGenerationService/Completion", completion_request(stream=True), timeout=None)
         assert len([next(running), next(running)]) == 2
         reader = Background(next, running, None)
         assert player.requests[0].outcome is None
@@ -319,21 +323,21 @@ def test_call_without_a_response_can_be_cancelled_and_does_not_block_others(path
     service.start()
     try:
         with Emulator(upstream=target, upstream_tls=False, record=path) as recorder, channel_to(recorder) as channel:
-            running = start(channel, "TextGenerationService/Completion", asking(stream=True), timeout=None)
+            running = start(channel, "TextGenerationService/Completion", completion_request(stream=True), timeout=None)
             assert silent.called.wait(PATIENCE)
             running.cancel()
             assert recorder.requests[0].wait() == "CANCELLED"
             assert silent.over.wait(PATIENCE)
-            assert call(channel, "TextGenerationService/Completion", asking()).code == "OK"
+            assert call(channel, "TextGenerationService/Completion", completion_request()).code == "OK"
     finally:
         service.stop(None).wait()
 
 
 def test_deadline_is_forwarded_and_ends_the_replay_too(path: Path) -> None:
-    def cut_off(channel: grpc.Channel) -> tuple[Seen, float]:
+    def call_with_deadline(channel: grpc.Channel) -> tuple[Seen, float]:
         """A call whose deadline is increased until one message arrives."""
         for timeout in (0.5, 5.0, PATIENCE):
-            seen = call(channel, "TextGenerationService/Completion", asking(stream=True), timeout=timeout)
+            seen = call(channel, "TextGenerationService/Completion", completion_request(stream=True), timeout=timeout)
             if seen.messages:
                 break
         return seen, timeout
@@ -341,7 +345,7 @@ def test_deadline_is_forwarded_and_ends_the_replay_too(path: Path) -> None:
     with Emulator() as service:
         stall_after(service, 1, times=3)
         with recording(service, path) as recorder, channel_to(recorder) as channel:
-            recorded, timeout = cut_off(channel)
+            recorded, timeout = call_with_deadline(channel)
             deadlines = [each.requests[-1].deadline for each in (service, recorder)]
             assert all(deadline is not None and deadline < timeout + 0.1 for deadline in deadlines)
             assert [each.requests[-1].wait() for each in (service, recorder)] == ["CANCELLED"] * 2
@@ -349,7 +353,7 @@ def test_deadline_is_forwarded_and_ends_the_replay_too(path: Path) -> None:
     assert last["unfinished"]
     path.write_text(json.dumps(last))
     with Emulator(replay=path) as player, channel_to(player) as channel:
-        replayed, _ = cut_off(channel)
+        replayed, _ = call_with_deadline(channel)
     assert (replayed.messages, replayed.code) == (recorded.messages, recorded.code)
     assert recorded.code == "DEADLINE_EXCEEDED"
 
@@ -357,7 +361,7 @@ def test_deadline_is_forwarded_and_ends_the_replay_too(path: Path) -> None:
 def test_deadline_exceeded_from_the_service_is_recorded_as_a_status(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, channel_to(recorder) as channel:
         service.fail("DEADLINE_EXCEEDED", "its own")
-        assert call(channel, "TokenizerService/TokenizeCompletion", asking()).words == "its own"
+        assert call(channel, "TokenizerService/TokenizeCompletion", completion_request()).words == "its own"
     assert lines_of(path)[0]["status"]["code"] == "DEADLINE_EXCEEDED"
 
 
@@ -365,7 +369,7 @@ def test_metadata_is_forwarded_and_only_ids_are_recorded(path: Path) -> None:
     sent = (*KEY, ("x-client-request-id", "mine"), ("x-folder-id", "b1g"), ("test-bin", b"\0"), ("test", "1"))
     with Emulator() as service, recording(service, path) as recorder, channel_to(recorder) as channel:
         marked = (*sent, ("x-emulator-face", "rest"))
-        seen = call(channel, "TextGenerationService/Completion", asking(), metadata=marked)
+        seen = call(channel, "TextGenerationService/Completion", completion_request(), metadata=marked)
         at_the_service, at_the_recorder = service.requests[0].metadata, recorder.requests[0].metadata
         assert [at_the_service[key] for key, _ in sent] == [value for _, value in sent]
         assert "x-emulator-face" not in at_the_service
@@ -380,8 +384,8 @@ def test_concurrent_calls_are_written_as_whole_lines(path: Path) -> None:
     with Emulator() as service, recording(service, path) as recorder, recorder.client() as client:
         in_threads(16, lambda number: [client.complete(f"{number} {turn} {text}") for turn in range(5)])
     lines = lines_of(path)
-    asked = sorted(line["request"]["messages"][0]["text"] for line in lines)
-    assert asked == sorted(f"{number} {turn} {text}" for number in range(16) for turn in range(5))
+    texts = sorted(line["request"]["messages"][0]["text"] for line in lines)
+    assert texts == sorted(f"{number} {turn} {text}" for number in range(16) for turn in range(5))
     assert all(line["responses"][0]["message"]["alternatives"] for line in lines)
     with Emulator(replay=path) as player, player.client() as client:
         answers = in_threads(16, lambda number: client.complete(f"{number} 0 {text}").text)
@@ -406,7 +410,7 @@ def test_slow_replay_ends_when_the_client_cancels(ending: str, path: Path) -> No
     late = {"responses": [{"after": FOREVER, "message": {}}], "status": {"after": FOREVER, "code": "INTERNAL"}}
     path.write_text(json.dumps({**line, ending: late[ending]}))
     with Emulator(replay=path) as player, channel_to(player) as channel:
-        running = start(channel, "TextGenerationService/Completion", asking(), timeout=None)
+        running = start(channel, "TextGenerationService/Completion", completion_request(), timeout=None)
         (request,) = player.wait_for_requests(1)
         running.cancel()
         assert (request.wait(), request.sent) == ("CANCELLED", 0)
@@ -424,7 +428,7 @@ def test_call_cancelled_before_its_handler_is_not_forwarded(path: Path) -> None:
     quota = Quota(None, None)
     method = find_method("TextGenerationService/Completion")
     handler: Any = forwarder.handler(service, quota).service(SimpleNamespace(method=method.path))  # type: ignore[union-attr]
-    request = handler.request_deserializer(asking().SerializeToString())
+    request = handler.request_deserializer(completion_request().SerializeToString())
     assert list(handler.unary_stream(request, gone)) == []
     forwarder.stop()
     (line,) = lines_of(path)
@@ -437,7 +441,7 @@ def test_stop_ends_and_records_active_calls(path: Path) -> None:
     with Emulator() as service:
         stall_after(service, 1)
         with recording(service, path) as recorder, channel_to(recorder) as channel:
-            running = start(channel, "TextGenerationService/Completion", asking(stream=True), timeout=None)
+            running = start(channel, "TextGenerationService/Completion", completion_request(stream=True), timeout=None)
             next(running)
             recorder.stop()
             assert running.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE)
@@ -473,7 +477,7 @@ def test_the_timing_of_a_stream_is_replayed(path: Path) -> None:
     path.write_text(json.dumps({**line, "responses": [{"after": 0.2, "message": message}] * 2}))
     with Emulator(replay=path) as player, channel_to(player) as channel:
         began = time.monotonic()
-        running = start(channel, "TextGenerationService/Completion", asking())
+        running = start(channel, "TextGenerationService/Completion", completion_request())
         next(running)
         assert time.monotonic() - began >= 0.2
         assert len(list(running)) == 1
@@ -484,11 +488,11 @@ JSON_REQUEST = '{"modelUri": "gpt://any/yandexgpt", "messages": [{"role": "user"
 
 
 def test_unreachable_upstream_is_named(path: Path) -> None:
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        free = f"127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{unused.getsockname()[1]}"
         with Emulator(upstream=free, upstream_tls=False, record=path) as recorder, channel_to(recorder) as channel:
-            seen = call(channel, "TextGenerationService/Completion", asking())
+            seen = call(channel, "TextGenerationService/Completion", completion_request())
     assert seen.code == "UNAVAILABLE"
     assert seen.words.startswith(f"upstream {free}: ")
     assert lines_of(path)[0]["status"]["message"] == seen.words
@@ -578,10 +582,13 @@ def test_given_credentials_and_quotas_are_checked(kind: str, path: Path) -> None
 def test_replay_requires_a_credential(path: Path) -> None:
     path.write_text(f'{{"method": "TextGenerationService/Completion", "request": {JSON_REQUEST}, "responses": []}}')
     with Emulator(replay=path) as player, channel_to(player) as channel:
-        assert call(channel, "TextGenerationService/Completion", asking(), metadata=()).code == "UNAUTHENTICATED"
-        seen = call(channel, "TextGenerationService/Completion", asking())
+        assert (
+            call(channel, "TextGenerationService/Completion", completion_request(), metadata=()).code
+            == "UNAUTHENTICATED"
+        )
+        seen = call(channel, "TextGenerationService/Completion", completion_request())
         assert (seen.messages, seen.code) == ([], "OK")
-        assert set(seen.initial) == {"x-request-id", "x-server-trace-id"}  # written by hand: made up
+        assert set(seen.initial) == {"x-request-id", "x-server-trace-id"}  # not in the handwritten recording: generated
 
 
 def test_failures_come_before_replayed_calls(path: Path) -> None:

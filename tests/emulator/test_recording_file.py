@@ -301,7 +301,7 @@ CALL = {"method": "TextGenerationService/Completion", "request": {}, "responses"
     ],
     ids=str,
 )
-def test_invalid_line_is_one_error_with_the_place_and_the_reason(line: Any, says: str, tmp_path: Path) -> None:
+def test_invalid_line_is_one_error_with_the_position_and_the_reason(line: Any, says: str, tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     text = line if isinstance(line, str) else json.dumps(line)
     path.write_bytes(f"{json.dumps(CALL)}\n".encode() + text.encode("latin-1"))
@@ -423,7 +423,7 @@ def test_every_text_field_is_singular() -> None:
         if descriptor.full_name in seen or descriptor.full_name.startswith("google."):
             return
         seen.add(descriptor.full_name)
-        message = next(iter(methods().values())).request_type  # any: only its pool matters
+        message = next(iter(methods().values())).request_type  # any method: only the descriptor pool matters
         assert message.DESCRIPTOR.file.pool is descriptor.file.pool
         for field in descriptor.fields:
             if field.type == FieldDescriptor.TYPE_STRING:
@@ -506,13 +506,15 @@ def test_secrets_are_never_written(
 
 def test_existing_recording_is_continued(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
-    path.write_text(json.dumps(CALL))  # without an end of line, as an editor may leave it
+    path.write_text(json.dumps(CALL))  # without a newline at the end, as some editors write it
     for _ in range(2):
         writer = RecordingWriter(path, texts=True)
         writer.open()
         writer.write(RecordedCall(TOKENIZE, TOKENIZE.request_type(text="а")), [])
         writer.close()
-        writer.write(RecordedCall(TOKENIZE, TOKENIZE.request_type(text="b")), [])  # it came too late
+        writer.write(
+            RecordedCall(TOKENIZE, TOKENIZE.request_type(text="b")), []
+        )  # a call that ends after the file was closed
     assert len(recording_file.read_recording(path, "replay")) == 3
 
 
@@ -535,7 +537,7 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 # Matching
 
 
-def asking(text: str, **fields: Any) -> Any:
+def completion_request(text: str, **fields: Any) -> Any:
     fields.setdefault("model_uri", "gpt://b1g/yandexgpt")
     return generation.CompletionRequest(messages=[{"role": "user", "text": text}], **fields)
 
@@ -552,26 +554,26 @@ def line_of(taken: Any) -> int:
     return int(taken.where.rpartition(":")[2])
 
 
-def test_equal_requests_get_their_responses_in_turn_and_then_the_last() -> None:
-    tape = recorded(asking("а"), asking("b"), asking("а"))
-    assert [line_of(tape.take(GENERATE, asking("а"))) for _ in range(4)] == [1, 3, 3, 3]
-    assert line_of(tape.take(GENERATE, asking("b"))) == 2
+def test_equal_requests_get_their_responses_in_order_and_then_the_last() -> None:
+    calls = recorded(completion_request("а"), completion_request("b"), completion_request("а"))
+    assert [line_of(calls.take(GENERATE, completion_request("а"))) for _ in range(4)] == [1, 3, 3, 3]
+    assert line_of(calls.take(GENERATE, completion_request("b"))) == 2
 
 
 def test_folder_and_empty_options_are_ignored() -> None:
-    tape = recorded(asking("а"))
-    other = asking("а", model_uri="gpt://emulator/yandexgpt", completion_options={"stream": False})
-    assert line_of(tape.take(GENERATE, other)) == 1
-    unlike = asking("а", model_uri="gpt://b1g/yandexgpt/rc")
-    assert isinstance(tape.take(GENERATE, unlike), ErrorStatus)
-    zero = asking("а", completion_options={"temperature": {"value": 0}})
-    assert isinstance(tape.take(GENERATE, zero), ErrorStatus)
+    calls = recorded(completion_request("а"))
+    other = completion_request("а", model_uri="gpt://emulator/yandexgpt", completion_options={"stream": False})
+    assert line_of(calls.take(GENERATE, other)) == 1
+    unlike = completion_request("а", model_uri="gpt://b1g/yandexgpt/rc")
+    assert isinstance(calls.take(GENERATE, unlike), ErrorStatus)
+    zero = completion_request("а", completion_options={"temperature": {"value": 0}})
+    assert isinstance(calls.take(GENERATE, zero), ErrorStatus)
 
 
 def test_match_by_order_ignores_the_request() -> None:
-    tape = recorded(asking("а"), asking("b"), match="order")
-    assert [line_of(tape.take(GENERATE, asking("c"))) for _ in range(2)] == [1, 2]
-    miss = tape.take(GENERATE, asking("а"))
+    calls = recorded(completion_request("а"), completion_request("b"), match="order")
+    assert [line_of(calls.take(GENERATE, completion_request("c"))) for _ in range(2)] == [1, 2]
+    miss = calls.take(GENERATE, completion_request("а"))
     assert isinstance(miss, ErrorStatus)
     assert (miss.code, miss.message) == (
         grpc.StatusCode.FAILED_PRECONDITION,
@@ -580,29 +582,29 @@ def test_match_by_order_ignores_the_request() -> None:
 
 
 def test_requests_match_by_masked_texts() -> None:
-    tape = recorded(without_texts(asking("Привет, мир")), texts=False)
-    assert line_of(tape.take(GENERATE, asking("Здоров, ты!"))) == 1
-    miss = tape.take(GENERATE, asking("Привет"))
+    calls = recorded(without_texts(completion_request("Привет, мир")), texts=False)
+    assert line_of(calls.take(GENERATE, completion_request("Здоров, ты!"))) == 1
+    miss = calls.take(GENERATE, completion_request("Привет"))
     assert isinstance(miss, ErrorStatus)
     assert "messages[0].text: recorded 'xxxxxxx xxx', got 'xxxxxx'" in miss.message
 
 
 def test_any_token_request_matches() -> None:
-    tape = recorded(iam.CreateIamTokenRequest(jwt="removed"), method=CREATE_TOKEN)
-    assert line_of(tape.take(CREATE_TOKEN, iam.CreateIamTokenRequest(jwt=SECRET))) == 1
-    miss = tape.take(CREATE_TOKEN, iam.CreateIamTokenRequest(yandex_passport_oauth_token=SECRET))
+    calls = recorded(iam.CreateIamTokenRequest(jwt="removed"), method=CREATE_TOKEN)
+    assert line_of(calls.take(CREATE_TOKEN, iam.CreateIamTokenRequest(jwt=SECRET))) == 1
+    miss = calls.take(CREATE_TOKEN, iam.CreateIamTokenRequest(yandex_passport_oauth_token=SECRET))
     assert isinstance(miss, ErrorStatus)
     assert SECRET not in miss.message
 
 
-def test_missing_request_shows_the_nearest_one() -> None:
+def test_error_of_a_missing_request_shows_the_most_similar_one() -> None:
     long = "слово " * 50
-    tape = recorded(
-        asking("Совсем другое", completion_options={"temperature": {"value": 0.1}}),
-        asking(f"{long}Раз два три", completion_options={"temperature": {"value": 0.3}}),
-        asking("Раз"),
+    calls = recorded(
+        completion_request("Совсем другое", completion_options={"temperature": {"value": 0.1}}),
+        completion_request(f"{long}Раз два три", completion_options={"temperature": {"value": 0.3}}),
+        completion_request("Раз"),
     )
-    miss = tape.take(GENERATE, asking(f"{long}Раз два четыре", completion_options={"stream": True}))
+    miss = calls.take(GENERATE, completion_request(f"{long}Раз два четыре", completion_options={"stream": True}))
     assert isinstance(miss, ErrorStatus)
     assert miss.message == (
         "c.jsonl holds no call of TextGenerationService/Completion with this request; the nearest, of line 2, differs "
@@ -612,7 +614,9 @@ def test_missing_request_shows_the_nearest_one() -> None:
 
 
 def test_missing_method_lists_the_recorded_methods() -> None:
-    miss = recorded(asking("а"), asking("б")).take(LOOK_UP, LOOK_UP.request_type(operation_id="d7q"))
+    miss = recorded(completion_request("а"), completion_request("б")).take(
+        LOOK_UP, LOOK_UP.request_type(operation_id="d7q")
+    )
     assert isinstance(miss, ErrorStatus)
     assert (
         miss.message == "c.jsonl holds no call of OperationService/Get; it holds TextGenerationService/Completion (2)"
@@ -620,16 +624,16 @@ def test_missing_method_lists_the_recorded_methods() -> None:
 
 
 def test_many_differences_are_counted() -> None:
-    tape = recorded(generation.CompletionRequest(messages=[{"text": "а"}] * 5))
-    miss = tape.take(GENERATE, generation.CompletionRequest())
+    calls = recorded(generation.CompletionRequest(messages=[{"text": "а"}] * 5))
+    miss = calls.take(GENERATE, generation.CompletionRequest())
     assert isinstance(miss, ErrorStatus)
     assert miss.message.endswith("messages[2].text: recorded 'а', got nothing; and 2 more")
 
 
 def test_unknown_fields_are_reported() -> None:
-    newer = asking("а")
+    newer = completion_request("а")
     newer.MergeFromString(UNKNOWN_FIELD)
-    miss = recorded(newer).take(GENERATE, asking("а"))
+    miss = recorded(newer).take(GENERATE, completion_request("а"))
     assert isinstance(miss, ErrorStatus)
     assert miss.message.endswith("differs in fields that this interface does not know")
 
@@ -638,8 +642,8 @@ def test_schemas_are_compared_value_by_value() -> None:
     def tool(**parameters: Any) -> Any:
         return generation.CompletionRequest(tools=[{"function": {"name": "f", "parameters": parameters}}])
 
-    tape = recorded(tool(type="object", required=["a", None], deep={}))
-    miss = tape.take(GENERATE, tool(type="object", required=["b", None], deep=[True]))
+    calls = recorded(tool(type="object", required=["a", None], deep={}))
+    miss = calls.take(GENERATE, tool(type="object", required=["b", None], deep=[True]))
     assert isinstance(miss, ErrorStatus)
     assert miss.message.partition("differs in ")[2] == (
         "tools[0].function.parameters.deep[0]: recorded nothing, got True; tools[0].function.parameters.deep: recorded "
@@ -648,7 +652,7 @@ def test_schemas_are_compared_value_by_value() -> None:
 
 
 @given(st.lists(messages(generation.CompletionRequest), min_size=1, max_size=4), messages(generation.CompletionRequest))
-def test_any_request_has_a_nearest_one(requests: list[Any], request: Any) -> None:
+def test_any_missing_request_has_a_most_similar_one(requests: list[Any], request: Any) -> None:
     entries = [RecordedCall(GENERATE, each, where=f"c:{number}") for number, each in enumerate(requests, 1)]
     entry, found = nearest(entries, request)
     assert entry in entries
@@ -658,7 +662,9 @@ def test_any_request_has_a_nearest_one(requests: list[Any], request: Any) -> Non
 
 @given(st.text(max_size=3000), st.text(max_size=3000))
 def test_message_of_a_missing_request_fits_into_metadata(one: str, other: str) -> None:
-    taken = recorded(asking(one, tools=[{"function": {"name": other}}])).take(GENERATE, asking(other))
+    taken = recorded(completion_request(one, tools=[{"function": {"name": other}}])).take(
+        GENERATE, completion_request(other)
+    )
     if isinstance(taken, ErrorStatus):
         assert len(taken.message.encode()) * 3 < 4096
 
@@ -667,9 +673,9 @@ def test_infinite_and_missing_numbers_are_compared() -> None:
     odd = generation.CompletionRequest(tools=[{"function": {"parameters": {"a": 0}}}])
     odd.tools[0].function.parameters.fields["a"].number_value = math.nan
     odd.tools[0].function.parameters.fields["b"].SetInParent()
-    tape = recorded(odd)
-    assert line_of(tape.take(GENERATE, odd)) == 1
-    assert isinstance(tape.take(GENERATE, asking("а")), ErrorStatus)
+    calls = recorded(odd)
+    assert line_of(calls.take(GENERATE, odd)) == 1
+    assert isinstance(calls.take(GENERATE, completion_request("а")), ErrorStatus)
 
 
 def test_method_names_are_unique() -> None:

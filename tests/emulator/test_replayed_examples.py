@@ -20,9 +20,9 @@ DELAYS = {"streaming_async.py": 0.5}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_program_prints_the_same_from_a_recording(name: str, tmp_path: Path) -> None:
+def test_example_prints_the_same_with_a_recording(name: str, tmp_path: Path) -> None:
     recording = tmp_path / "calls.jsonl"
-    # The jitter of polling decides about the order in which operations end.
+    # The jitter of the polling interval decides in which order operations end.
     seed = tmp_path / "seed"
     seed.mkdir()
     (seed / "sitecustomize.py").write_text("import random\nrandom.seed(1)\n")

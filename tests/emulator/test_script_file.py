@@ -64,7 +64,7 @@ def system(text: str) -> list[dict[str, str]]:
     return [{"role": "system", "text": text}, {"role": "user", "text": "Привет"}]
 
 
-def test_the_rules_answer_calls_streams_and_operations(client: Any, emulator: Emulator, script: Path) -> None:
+def test_rules_answer_calls_streams_and_operations(client: Any, emulator: Emulator, script: Path) -> None:
     emulator.load_script(script)
     for _ in range(2):
         assert client.complete("Какая погода?").text == "Солнечно и тепло"
@@ -79,7 +79,7 @@ def test_the_rules_answer_calls_streams_and_operations(client: Any, emulator: Em
     assert client.complete("что-то ещё").text == "что-то ещё"
 
 
-def test_a_rule_for_a_model_a_role_and_a_pattern(client: Any, emulator: Emulator, script: Path) -> None:
+def test_rule_matches_a_model_a_role_and_a_pattern(client: Any, emulator: Emulator, script: Path) -> None:
     emulator.load_script(script)
     prompt = system("Переведи слово на английский")
     answer = client.complete(prompt, model="yandexgpt")

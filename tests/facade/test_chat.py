@@ -1,4 +1,4 @@
-"""Conversations: a history that grows by whole turns, or not at all."""
+"""Chats: the history grows only by complete turns."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def weather(city: str, days: int = 1) -> str:
     return f"{city}: {days}"
 
 
-def said(chat: Any) -> list[tuple[str, str]]:
+def roles_and_texts(chat: Any) -> list[tuple[str, str]]:
     return [(message.role, message.text) for message in chat.messages]
 
 
@@ -43,7 +43,7 @@ def chat(client: Any) -> Any:
     return client.chat(system="Ты умный ассистент")
 
 
-def test_a_turn_is_asked_with_all_turns_before_it(chat: Any, emulator: Emulator) -> None:
+def test_send_includes_all_earlier_turns(chat: Any, emulator: Emulator) -> None:
     emulator.reply("Физикой", usage={"input_tokens": 5, "completion_tokens": 7, "total_tokens": 12})
     emulator.reply(
         "Наукой", usage={"input_tokens": 9, "completion_tokens": 1, "total_tokens": 10, "reasoning_tokens": 1}
@@ -57,21 +57,21 @@ def test_a_turn_is_asked_with_all_turns_before_it(chat: Any, emulator: Emulator)
         ("user", "Сократи свой ответ"),
     ]
     assert [(message.role, message.text) for message in emulator.requests[1].message.messages] == history
-    assert said(chat) == [*history, ("assistant", "Наукой")]
+    assert roles_and_texts(chat) == [*history, ("assistant", "Наукой")]
     assert isinstance(chat.messages, tuple)
     usage = chat.usage
     assert (usage.input_tokens, usage.completion_tokens, usage.total_tokens, usage.reasoning_tokens) == (14, 8, 22, 1)
     assert repr(chat).endswith("Chat(model='gpt://emulator/yandexgpt-lite', messages=5)")
 
 
-def test_a_chat_begins_with_nothing_said_and_nothing_asked(client: Any, emulator: Emulator) -> None:
+def test_new_chat_is_empty_and_makes_no_request(client: Any, emulator: Emulator) -> None:
     chat = client.chat()
     assert chat.messages == ()
     assert chat.usage.total_tokens == 0
     assert not emulator.requests
 
 
-def test_options_of_the_chat_hold_for_every_turn_and_those_of_a_turn_for_it(client: Any, emulator: Emulator) -> None:
+def test_chat_options_apply_to_every_turn_and_turn_options_to_one(client: Any, emulator: Emulator) -> None:
     chat = client.chat(model="yandexgpt", temperature=0, max_tokens=50, reasoning="hidden", response_format="json")
     chat.send("Раз")
     chat.send("Два", model="other/rc", temperature=1, max_tokens=5, metadata=[("x-a", "b")], timeout=5)
@@ -88,10 +88,10 @@ def test_options_of_the_chat_hold_for_every_turn_and_those_of_a_turn_for_it(clie
     assert emulator.requests[1].metadata.get("x-a") == "b"
 
 
-def test_a_chat_goes_on_from_messages(client: Any, emulator: Emulator) -> None:
+def test_chat_continues_given_messages(client: Any, emulator: Emulator) -> None:
     answer = client.complete("Привет")
     chat = client.chat(system="Кратко", messages=[{"role": "user", "text": "Привет"}, answer])
-    assert said(chat) == [("system", "Кратко"), ("user", "Привет"), ("assistant", "Привет")]
+    assert roles_and_texts(chat) == [("system", "Кратко"), ("user", "Привет"), ("assistant", "Привет")]
 
 
 @pytest.mark.parametrize(
@@ -104,14 +104,16 @@ def test_a_chat_goes_on_from_messages(client: Any, emulator: Emulator) -> None:
         ({"model": "gpt://<folder>/yandexgpt"}, ValueError, "placeholder"),
     ],
 )
-def test_wrong_options_are_refused_when_the_chat_is_made(client: Any, options: Any, error: Any, words: str) -> None:
+def test_invalid_options_are_rejected_when_the_chat_is_created(
+    client: Any, options: Any, error: Any, words: str
+) -> None:
     with pytest.raises(error, match=words):
         client.chat(**options)
 
 
 @pytest.mark.parametrize("text", ["", None, 5, ["a"], Message("system", "a"), Message("assistant", "a"), "\ud83d"])
 @pytest.mark.parametrize("method", ["send", "stream", "ask"])
-def test_an_impossible_text_of_a_turn_is_refused(chat: Any, emulator: Emulator, text: Any, method: str) -> None:
+def test_invalid_text_of_a_turn_is_rejected(chat: Any, emulator: Emulator, text: Any, method: str) -> None:
     tools: list[list[Any]] = [[]] if method == "ask" else []
     with pytest.raises(ValueError, match="text"):
         getattr(chat, method)(text, *tools)
@@ -119,10 +121,10 @@ def test_an_impossible_text_of_a_turn_is_refused(chat: Any, emulator: Emulator, 
     assert chat.send("Привет").text == "Привет"
 
 
-# Turns that fail
+# Failed turns
 
 
-def test_a_failed_turn_leaves_the_history_as_it_was(chat: Any, emulator: Emulator) -> None:
+def test_failed_turn_does_not_change_the_history(chat: Any, emulator: Emulator) -> None:
     chat.send("Раз")
     before, usage = chat.to_dict(), chat.usage
     emulator.fail("INTERNAL")
@@ -137,28 +139,28 @@ def test_a_failed_turn_leaves_the_history_as_it_was(chat: Any, emulator: Emulato
     assert chat.to_dict() == before
     assert chat.usage == usage
     chat.send("Три")
-    assert said(chat)[3:] == [("user", "Три"), ("assistant", "Три")]
+    assert roles_and_texts(chat)[3:] == [("user", "Три"), ("assistant", "Три")]
 
 
 @pytest.mark.parametrize("status", ["TRUNCATED", "CONTENT_FILTER", 77])
 @pytest.mark.parametrize("stream", [False, True])
-def test_an_answer_that_was_cut_or_filtered_is_an_answer(
+def test_truncated_or_filtered_answer_is_added_to_the_history(
     chat: Any, emulator: Emulator, status: Any, stream: bool
 ) -> None:
     emulator.reply("Обры", status=status)
     completion = chat.stream("Раз").finish() if stream else chat.send("Раз")
     assert completion.text == "Обры"
-    assert said(chat)[1:] == [("user", "Раз"), ("assistant", "Обры")]
+    assert roles_and_texts(chat)[1:] == [("user", "Раз"), ("assistant", "Обры")]
 
 
-def test_an_answer_without_content_can_stay_in_the_history(chat: Any, emulator: Emulator) -> None:
+def test_answer_without_content_is_added_to_the_history(chat: Any, emulator: Emulator) -> None:
     emulator.reply(None)
     chat.send("Раз")
     chat.send("Два")
-    assert said(chat)[1:] == [("user", "Раз"), ("assistant", ""), ("user", "Два"), ("assistant", "Два")]
+    assert roles_and_texts(chat)[1:] == [("user", "Раз"), ("assistant", ""), ("user", "Два"), ("assistant", "Два")]
 
 
-def test_a_cancelled_turn_leaves_the_history_as_it_was(emulator: Emulator) -> None:
+def test_cancelled_turn_does_not_change_the_history(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
             chat = client.chat()
@@ -186,7 +188,7 @@ def test_a_cancelled_turn_leaves_the_history_as_it_was(emulator: Emulator) -> No
     asyncio.run(main())
 
 
-def test_two_turns_at_once_are_an_error(chat: Any, gate: threading.Event, emulator: Emulator) -> None:
+def test_concurrent_turns_are_an_error(chat: Any, gate: threading.Event, emulator: Emulator) -> None:
     emulator.reply("Раз")
     first = Background(chat.send, "Первый")
     emulator.wait_for_requests(1)
@@ -203,13 +205,13 @@ def test_two_turns_at_once_are_an_error(chat: Any, gate: threading.Event, emulat
     assert first.result().text == "Раз"
     assert len(emulator.requests) == 1
     chat.send("Третий")
-    assert [text for _, text in said(chat)[1:]] == ["Первый", "Раз", "Третий", "Третий"]
+    assert [text for _, text in roles_and_texts(chat)[1:]] == ["Первый", "Раз", "Третий", "Третий"]
 
 
 # Streams
 
 
-def test_a_stream_read_to_its_end_is_a_turn(chat: Any, emulator: Emulator) -> None:
+def test_completely_read_stream_is_added_to_the_history(chat: Any, emulator: Emulator) -> None:
     emulator.reply("Привет, мир", partials=["Прив", "Превед", "Привет, м\N{REPLACEMENT CHARACTER}"])
     shown = ""
     with chat.stream("Раз", temperature=0.5) as stream:
@@ -219,7 +221,7 @@ def test_a_stream_read_to_its_end_is_a_turn(chat: Any, emulator: Emulator) -> No
             assert shown == chunk.text
             assert len(chat.messages) == 1
     assert shown == stream.completion.text == "Привет, мир"
-    assert said(chat)[1:] == [("user", "Раз"), ("assistant", "Привет, мир")]
+    assert roles_and_texts(chat)[1:] == [("user", "Раз"), ("assistant", "Привет, мир")]
     assert chat.usage == stream.completion.usage
     assert emulator.requests[0].message.completion_options.stream
     assert list(stream) == []
@@ -228,16 +230,16 @@ def test_a_stream_read_to_its_end_is_a_turn(chat: Any, emulator: Emulator) -> No
 
 
 @pytest.mark.parametrize("read", [lambda stream: stream.finish(), lambda stream: list(stream.text())])
-def test_any_way_of_reading_to_the_end_will_do(chat: Any, read: Any) -> None:
+def test_finish_and_text_add_the_turn_to_the_history(chat: Any, read: Any) -> None:
     read(chat.stream("раз два"))
-    assert said(chat)[1:] == [("user", "раз два"), ("assistant", "раз два")]
+    assert roles_and_texts(chat)[1:] == [("user", "раз два"), ("assistant", "раз два")]
 
 
 @pytest.mark.parametrize("text", ["раз \N{REPLACEMENT CHARACTER}", "раз"])
-def test_a_stream_that_ends_in_a_partial_is_a_turn(chat: Any, emulator: Emulator, text: str) -> None:
+def test_stream_without_a_final_message_is_added_to_the_history(chat: Any, emulator: Emulator, text: str) -> None:
     emulator.reply("не сказано", partials=[text], final=False)
     assert chat.stream("Раз").finish().text == text
-    assert said(chat)[1:] == [("user", "Раз"), ("assistant", text)]
+    assert roles_and_texts(chat)[1:] == [("user", "Раз"), ("assistant", text)]
 
 
 def closed(stream: Any) -> None:
@@ -264,24 +266,24 @@ def revised(stream: Any) -> None:
         list(stream.text())
 
 
-@pytest.mark.parametrize("give_up", [closed, left, never_read, broken, revised])
-def test_a_stream_not_read_to_its_end_is_no_turn(chat: Any, emulator: Emulator, give_up: Any) -> None:
-    if give_up is broken:
+@pytest.mark.parametrize("end_early", [closed, left, never_read, broken, revised])
+def test_partly_read_stream_is_not_added_to_the_history(chat: Any, emulator: Emulator, end_early: Any) -> None:
+    if end_early is broken:
         emulator.reply("раз два", partials=["раз"])
         emulator.fail("UNAVAILABLE", after=1)
     else:
         emulator.reply("раз два", partials=["раз", "нет"])
     stream = chat.stream("Раз")
-    give_up(stream)
+    end_early(stream)
     assert len(chat.messages) == 1
     emulator.clear()
-    assert chat.send("Два").text == "Два"  # while the stream is still at hand
+    assert chat.send("Два").text == "Два"  # while the stream object still exists
     assert list(stream) == []
     assert len(chat.messages) == 3
 
 
 @pytest.mark.parametrize("chunks", [0, 1])
-def test_a_stream_that_was_dropped_is_no_turn(chat: Any, emulator: Emulator, chunks: int) -> None:
+def test_garbage_collected_stream_is_not_added_to_the_history(chat: Any, emulator: Emulator, chunks: int) -> None:
     emulator.reply("раз два", partials=["раз", "нет"])
     stream = chat.stream("Раз")
     for _ in range(chunks):
@@ -290,10 +292,10 @@ def test_a_stream_that_was_dropped_is_no_turn(chat: Any, emulator: Emulator, chu
     gc.collect()
     emulator.clear()
     chat.send("Два")
-    assert said(chat)[1:] == [("user", "Два"), ("assistant", "Два")]
+    assert roles_and_texts(chat)[1:] == [("user", "Два"), ("assistant", "Два")]
 
 
-def test_while_a_stream_is_open_its_turn_goes_on(chat: Any) -> None:
+def test_open_stream_blocks_another_turn(chat: Any) -> None:
     stream = chat.stream("раз два")
     with pytest.raises(yandexgpt.YandexGPTError, match="close its stream"):
         chat.send("Два")
@@ -305,7 +307,7 @@ def test_while_a_stream_is_open_its_turn_goes_on(chat: Any) -> None:
     assert len(chat.messages) == 5
 
 
-def test_an_asynchronous_stream_can_be_closed_by_aclosing(emulator: Emulator) -> None:
+def test_async_stream_can_be_closed_with_aclosing(emulator: Emulator) -> None:
     from contextlib import aclosing
 
     async def main() -> int:
@@ -322,7 +324,7 @@ def test_an_asynchronous_stream_can_be_closed_by_aclosing(emulator: Emulator) ->
 # Tools
 
 
-def test_the_history_keeps_calls_and_results(chat: Any, emulator: Emulator) -> None:
+def test_history_contains_tool_calls_and_results(chat: Any, emulator: Emulator) -> None:
     emulator.reply(None, tool_calls=CALL, usage={"total_tokens": 5})
     emulator.reply("Тепло", usage={"total_tokens": 7})
     assert chat.ask("Погода?", tools=[weather], temperature=0.3).text == "Тепло"
@@ -337,7 +339,7 @@ def test_the_history_keeps_calls_and_results(chat: Any, emulator: Emulator) -> N
     assert "toolResultList" in chat.to_dict()["messages"][3]
 
 
-def test_a_failure_among_the_rounds_leaves_the_history_as_it_was(chat: Any, emulator: Emulator) -> None:
+def test_failure_in_the_tool_loop_does_not_change_the_history(chat: Any, emulator: Emulator) -> None:
     emulator.reply(None, tool_calls=CALL, times=3)
     with pytest.raises(yandexgpt.ToolRoundsError):
         chat.ask("Погода?", [weather], max_rounds=1)
@@ -353,7 +355,7 @@ def test_a_failure_among_the_rounds_leaves_the_history_as_it_was(chat: Any, emul
     assert chat.ask("Погода?", [weather]).text == "Погода?"
 
 
-def test_a_program_can_call_the_tools_itself(client: Any, emulator: Emulator) -> None:
+def test_tools_can_be_called_without_the_tool_loop(client: Any, emulator: Emulator) -> None:
     chat = client.chat(tools=[weather])
     emulator.reply(None, tool_calls=CALL)
     calls = chat.send("Погода?").tool_calls
@@ -362,10 +364,10 @@ def test_a_program_can_call_the_tools_itself(client: Any, emulator: Emulator) ->
     assert len(chat.messages) == 4
 
 
-# As the REST body's JSON
+# JSON of the REST API
 
 
-def test_a_saved_chat_is_a_body_and_goes_on(client: Any, emulator: Emulator, tmp_path: Path) -> None:
+def test_saved_chat_is_a_rest_body_and_can_be_continued(client: Any, emulator: Emulator, tmp_path: Path) -> None:
     chat = client.chat(system="Кратко", model="yandexgpt", temperature=0.6, max_tokens=2000)
     chat.send("Привет")
     chat.ask("Погода?", [weather], tool_choice="weather")
@@ -391,7 +393,7 @@ def test_a_saved_chat_is_a_body_and_goes_on(client: Any, emulator: Emulator, tmp
     assert len(chat.messages) == len(saved["messages"])
 
 
-def test_a_body_without_a_model_gets_the_clients(client: Any) -> None:
+def test_body_without_a_model_gets_the_model_of_the_client(client: Any) -> None:
     chat = chat_from_dict(client, {"messages": [{"role": "user", "text": "a"}], "completionOptions": {"stream": True}})
     assert chat.to_dict() == {
         "modelUri": "gpt://emulator/yandexgpt-lite",
@@ -403,7 +405,7 @@ def test_a_body_without_a_model_gets_the_clients(client: Any) -> None:
 @pytest.mark.parametrize(
     "data", [{"model": 1}, {"messages": [{"role": "bot", "text": "a"}]}, {"modelUri": "gpt://<f>/x"}]
 )
-def test_what_is_no_body_is_no_chat(client: Any, data: Any) -> None:
+def test_invalid_body_is_rejected(client: Any, data: Any) -> None:
     with pytest.raises(ValueError, match=r"role|body|placeholder"):
         chat_from_dict(client, data)
 
@@ -445,7 +447,7 @@ CLIENT = yandexgpt.Client(
     st.none() | st.integers(1, 2**63 - 1),
     st.sampled_from([None, "json", {"type": "object"}]),
 )
-def test_a_chat_survives_its_json(
+def test_chat_is_equal_after_a_json_round_trip(
     messages: list[Any], temperature: float | None, max_tokens: int | None, response_format: Any
 ) -> None:
     chat = CLIENT.chat(
@@ -461,34 +463,34 @@ def test_a_chat_survives_its_json(
     assert again.messages == chat.messages == tuple(map(Message.from_dict, messages))
 
 
-# Trimming
+# Trim
 
 
-def test_the_oldest_turns_go_and_the_system_message_stays(chat: Any, client: Any) -> None:
+def test_trim_removes_the_oldest_turns_and_keeps_the_system_message(chat: Any, client: Any) -> None:
     for text in ("раз два три", "четыре пять", "шесть"):
         chat.send(text)
     whole = client.count_tokens(chat.messages)
     assert chat.trim(whole) == 0
     assert len(chat.messages) == 7
     assert chat.trim(whole - 1) == 2
-    assert said(chat)[:2] == [("system", "Ты умный ассистент"), ("user", "четыре пять")]
+    assert roles_and_texts(chat)[:2] == [("system", "Ты умный ассистент"), ("user", "четыре пять")]
     assert chat.trim(client.count_tokens([chat.messages[0], *chat.messages[3:]])) == 2
-    assert [text for _, text in said(chat)] == ["Ты умный ассистент", "шесть", "шесть"]
+    assert [text for _, text in roles_and_texts(chat)] == ["Ты умный ассистент", "шесть", "шесть"]
     assert client.count_tokens(chat.messages) < whole
     assert chat.send("семь").text == "семь"
 
 
-def test_a_turn_goes_with_its_calls_and_results(client: Any, emulator: Emulator) -> None:
+def test_trim_removes_a_turn_with_its_tool_calls_and_results(client: Any, emulator: Emulator) -> None:
     chat = client.chat()
     emulator.reply(None, tool_calls=CALL)
     emulator.reply("Тепло")
     chat.ask("Какая погода?", [weather])
     chat.send("Спасибо")
     assert chat.trim(client.count_tokens(chat.messages) - 1) == 4
-    assert said(chat) == [("user", "Спасибо"), ("assistant", "Спасибо")]
+    assert roles_and_texts(chat) == [("user", "Спасибо"), ("assistant", "Спасибо")]
 
 
-def test_what_cannot_fit_is_an_error_and_nothing_goes(chat: Any, client: Any) -> None:
+def test_trim_that_cannot_reach_the_limit_is_an_error_and_removes_nothing(chat: Any, client: Any) -> None:
     chat.send("раз")
     before = chat.to_dict()
     with pytest.raises(
@@ -497,10 +499,10 @@ def test_what_cannot_fit_is_an_error_and_nothing_goes(chat: Any, client: Any) ->
         chat.trim(1)
     assert chat.to_dict() == before
     assert chat.trim(client.count_tokens(chat.messages[:1])) == 2
-    assert said(chat) == [("system", "Ты умный ассистент")]
+    assert roles_and_texts(chat) == [("system", "Ты умный ассистент")]
 
 
-def test_without_a_system_message_everything_may_go(client: Any, emulator: Emulator) -> None:
+def test_trim_without_a_system_message_may_remove_all_turns(client: Any, emulator: Emulator) -> None:
     chat = client.chat()
     assert chat.trim(1) == 0
     assert not emulator.requests
@@ -510,14 +512,14 @@ def test_without_a_system_message_everything_may_go(client: Any, emulator: Emula
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1, True, 1.5, "5", None])
-def test_a_wrong_limit_is_refused(chat: Any, emulator: Emulator, max_tokens: Any) -> None:
+def test_invalid_trim_limit_is_rejected(chat: Any, emulator: Emulator, max_tokens: Any) -> None:
     with pytest.raises(ValueError, match="max_tokens must be a whole number greater than 0"):
         chat.trim(max_tokens)
     assert not emulator.requests
     chat.send("раз")
 
 
-def test_a_failure_to_count_leaves_the_history_as_it_was(chat: Any, emulator: Emulator) -> None:
+def test_failed_token_count_does_not_change_the_history(chat: Any, emulator: Emulator) -> None:
     chat.send("раз")
     emulator.stop()
     with pytest.raises(yandexgpt.APIError):
@@ -534,16 +536,16 @@ def is_turn(message: Any) -> bool:
 
 
 @given(st.lists(MESSAGES, max_size=12), st.integers(1, 60))
-def test_trimming_keeps_the_longest_history_that_fits(messages: list[Any], limit: int) -> None:
+def test_trim_keeps_the_longest_history_within_the_limit(messages: list[Any], limit: int) -> None:
     request = CompletionRequest(messages=[Message.from_dict(each).proto for each in messages])
     before = request.SerializeToString()
     search = longest_fitting_history(request, limit)
-    asked = 0
+    counts = 0
     fits: CompletionRequest | None = None
     try:
         candidate = next(search)
         while True:
-            asked += 1
+            counts += 1
             assert candidate.messages
             candidate = search.send(counted(candidate))
     except StopIteration as found:
@@ -551,11 +553,11 @@ def test_trimming_keeps_the_longest_history_that_fits(messages: list[Any], limit
     except ValueError:
         pass
     assert request.SerializeToString() == before
-    assert asked <= 2 + len(messages).bit_length()
+    assert counts <= 2 + len(messages).bit_length()
 
     system = [message for message in request.messages if message.role == "system"]
     rest = [message for message in request.messages if message.role != "system"]
-    # The turns one after another; what stands before the first is the oldest.
+    # The turns in order. Messages before the first user message are the oldest turn.
     starts = [index for index, message in enumerate(rest) if is_turn(message)]
     if rest and (not starts or starts[0]):
         starts.insert(0, 0)
@@ -571,7 +573,7 @@ def test_trimming_keeps_the_longest_history_that_fits(messages: list[Any], limit
     assert [message for message in fits.messages if message.role != "system"] == kept
 
 
-def test_turns_in_threads_are_one_or_errors(chat: Any, factory: ClientFactory, emulator: Emulator) -> None:
+def test_turns_of_concurrent_threads_succeed_or_raise(chat: Any, factory: ClientFactory, emulator: Emulator) -> None:
     emulator.reply("да", delay=0.2)
     running = [Background(chat.send, str(number)) for number in range(4)]
     errors = [each.error() for each in running]

@@ -1,4 +1,4 @@
-"""Both clients against the emulator: what the user gets, and what the server sees."""
+"""Both clients with the emulator: the results for the user, and the requests at the server."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ COMPLETION = "/yandex.cloud.ai.foundation_models.v1.TextGenerationService/Comple
 
 
 @pytest.fixture
-def nowhere() -> Iterator[str]:
-    """An endpoint at which nobody listens, nor can."""
+def unused_endpoint() -> Iterator[str]:
+    """An endpoint with a reserved port on which nothing listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{taken.getsockname()[1]}"
 
 
-# A whole answer
+# complete
 
 
-def test_complete_gives_the_whole_answer(client: Any, emulator: Emulator) -> None:
+def test_complete_returns_the_whole_answer(client: Any, emulator: Emulator) -> None:
     completion = client.complete("раз два три")
     assert completion.text == "раз два три"
     assert completion.role == "assistant"
@@ -67,7 +67,7 @@ def test_complete_gives_the_whole_answer(client: Any, emulator: Emulator) -> Non
     assert completion.trace_id == request.trace_id
 
 
-def test_every_option_of_a_call_reaches_the_server(client: Any, emulator: Emulator) -> None:
+def test_every_call_option_is_sent(client: Any, emulator: Emulator) -> None:
     tool = {"name": "weather", "description": "Погода", "parameters": {"type": "object", "properties": {}}}
     client.complete(
         "Какая погода?",
@@ -97,14 +97,14 @@ def test_every_option_of_a_call_reaches_the_server(client: Any, emulator: Emulat
     assert message.parallel_tool_calls.value is False
 
 
-def test_what_is_not_given_is_not_sent(client: Any, emulator: Emulator) -> None:
+def test_omitted_options_are_not_sent(client: Any, emulator: Emulator) -> None:
     client.complete("Привет")
     message = emulator.requests[0].message
     assert {field.name for field, _ in message.ListFields()} == {"model_uri", "messages", "completion_options"}
     assert [field.name for field, _ in message.completion_options.ListFields()] == []
 
 
-def test_truncated_filtered_and_tool_calls(client: Any, emulator: Emulator) -> None:
+def test_status_tool_calls_and_alternatives_of_a_completion(client: Any, emulator: Emulator) -> None:
     assert client.complete("раз два три", max_tokens=2).truncated
     emulator.reply("Не могу обсуждать эту тему.", status="CONTENT_FILTER")
     assert client.complete("Привет").filtered
@@ -126,7 +126,7 @@ def test_json_and_schema_answers(client: Any) -> None:
     assert set(json.loads(client.complete("Привет", response_format=schema).text)) == {"name"}
 
 
-def test_messages_mappings_and_completions_make_a_conversation(client: Any, emulator: Emulator) -> None:
+def test_prompt_accepts_messages_mappings_and_completions(client: Any, emulator: Emulator) -> None:
     first = client.complete([{"role": "system", "text": "Будь краток."}, yandexgpt.Message("user", "Привет")])
     client.complete(
         [yandexgpt.Message("user", "Привет"), first, {"role": "user", "text": "Как дела?"}], system="Будь краток."
@@ -139,7 +139,7 @@ def test_messages_mappings_and_completions_make_a_conversation(client: Any, emul
     ]
 
 
-def test_a_completion_with_tool_calls_goes_back_as_it_came(client: Any, emulator: Emulator) -> None:
+def test_completion_with_tool_calls_can_be_sent_back_unchanged(client: Any, emulator: Emulator) -> None:
     emulator.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Омск"}}])
     asked = client.complete("Какая погода?")
     results = {"role": "user", "toolResultList": {"toolResults": [{"functionResult": {"name": "weather"}}]}}
@@ -149,7 +149,7 @@ def test_a_completion_with_tool_calls_goes_back_as_it_came(client: Any, emulator
     assert sent[2].tool_result_list.tool_results[0].function_result.name == "weather"
 
 
-def test_a_request_body_goes_over_the_wire_as_it_stands(client: Any, emulator: Emulator, tmp_path: Path) -> None:
+def test_request_body_is_sent_unchanged(client: Any, emulator: Emulator, tmp_path: Path) -> None:
     body = {
         "modelUri": "gpt://b1g0/yandexgpt/latest",
         "completionOptions": {"stream": False, "temperature": 0.6, "maxTokens": "2000"},
@@ -189,7 +189,7 @@ def test_a_request_body_goes_over_the_wire_as_it_stands(client: Any, emulator: E
         ({"metadata": {"key": "value"}}, "metadata"),
     ],
 )
-def test_an_impossible_argument_is_named_before_anything_is_sent(
+def test_invalid_argument_is_rejected_by_name_before_sending(
     client: Any, emulator: Emulator, options: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(ValueError, match=name):
@@ -200,7 +200,7 @@ def test_an_impossible_argument_is_named_before_anything_is_sent(
 
 
 @pytest.mark.parametrize("prompt", ["", [], [{"role": "robot", "text": "Привет"}], "\ud83d"])
-def test_an_impossible_prompt_is_refused_before_anything_is_sent(client: Any, emulator: Emulator, prompt: Any) -> None:
+def test_invalid_prompt_is_rejected_before_sending(client: Any, emulator: Emulator, prompt: Any) -> None:
     with pytest.raises(ValueError, match=r"prompt"):
         client.complete(prompt)
     with pytest.raises(ValueError, match=r"prompt"):
@@ -208,14 +208,14 @@ def test_an_impossible_prompt_is_refused_before_anything_is_sent(client: Any, em
     assert emulator.requests == []
 
 
-# A stream
+# stream
 
 
 REVISED = "Байкал - самое глубокое озеро 🌊 мира."
 PARTIALS = ["Байкал", "Байкал - самое большое", "Байкал - самое глубокое озеро \ufffd", ""]
 
 
-def test_chunks_add_up_to_the_text_and_none_ends_in_half_a_character(client: Any, emulator: Emulator) -> None:
+def test_chunks_give_the_text_and_never_end_in_an_incomplete_character(client: Any, emulator: Emulator) -> None:
     emulator.reply(REVISED, partials=PARTIALS)
     shown, revisions = "", []
     with client.stream("Расскажи о Байкале") as stream:
@@ -230,7 +230,7 @@ def test_chunks_add_up_to_the_text_and_none_ends_in_half_a_character(client: Any
     assert emulator.requests[0].message.completion_options.stream is True
 
 
-def test_chunks_come_as_they_are_sent(client: Any, emulator: Emulator) -> None:
+def test_chunks_are_received_before_the_stream_ends(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 2)
     with client.stream("Привет") as stream:
         assert next(stream).text == "раз"
@@ -241,7 +241,7 @@ def test_chunks_come_as_they_are_sent(client: Any, emulator: Emulator) -> None:
         assert emulator.requests[0].outcome is None
 
 
-def test_finish_reads_on_to_the_end(client: Any, emulator: Emulator) -> None:
+def test_finish_reads_the_rest_of_the_stream(client: Any, emulator: Emulator) -> None:
     with client.stream("раз два три") as stream:
         assert next(stream).text == "раз"
         completion = stream.finish()
@@ -256,7 +256,7 @@ def test_finish_reads_on_to_the_end(client: Any, emulator: Emulator) -> None:
     assert request.wait() == "OK"
 
 
-def test_the_completion_is_there_only_at_the_end(client: Any) -> None:
+def test_completion_of_a_stream_is_available_only_after_its_end(client: Any) -> None:
     with client.stream("раз два три") as stream:
         nothing = stream.partial
         assert nothing is None
@@ -273,7 +273,7 @@ def test_the_completion_is_there_only_at_the_end(client: Any) -> None:
     assert stream.partial.text == "раз"
 
 
-def test_a_partial_and_the_answer_can_be_pickled(client: Any) -> None:
+def test_partial_and_completion_can_be_pickled(client: Any) -> None:
     with client.stream("раз два три") as stream:
         next(stream)
         assert pickle.loads(pickle.dumps(stream.partial)).text == "раз"
@@ -287,7 +287,7 @@ def test_a_partial_and_the_answer_can_be_pickled(client: Any) -> None:
     )
 
 
-def test_a_stream_without_a_final_message_ends_with_what_there_is(client: Any, emulator: Emulator) -> None:
+def test_stream_without_a_final_message_has_the_last_partial_as_completion(client: Any, emulator: Emulator) -> None:
     emulator.reply("", partials=["раз", "раз дв\ufffd"], final=False)
     with client.stream("Привет") as stream:
         chunks = list(stream)
@@ -295,7 +295,7 @@ def test_a_stream_without_a_final_message_ends_with_what_there_is(client: Any, e
     assert stream.completion.status is yandexgpt.Status.PARTIAL
 
 
-def test_an_answer_without_any_message_is_an_error(client: Any, emulator: Emulator) -> None:
+def test_answer_without_a_message_is_an_error(client: Any, emulator: Emulator) -> None:
     emulator.reply("", final=False, times=2)
     with pytest.raises(yandexgpt.InternalServerError, match="without an answer"):
         client.complete("Привет")
@@ -303,7 +303,7 @@ def test_an_answer_without_any_message_is_an_error(client: Any, emulator: Emulat
         stream.finish()
 
 
-def test_text_gives_pieces_to_append(client: Any, emulator: Emulator) -> None:
+def test_text_yields_pieces_of_the_text(client: Any, emulator: Emulator) -> None:
     emulator.reply("Привет 🌊!", partials=["При", "Привет", "Привет", "Привет \ufffd"])
     with client.stream("Привет") as stream:
         pieces = list(stream.text())
@@ -324,31 +324,31 @@ def test_text_raises_on_a_revision(client: Any, emulator: Emulator) -> None:
         assert stream.finish().text == "Байкал глубок"
 
 
-def test_held_back_text_hides_revisions(client: Any, emulator: Emulator) -> None:
+def test_text_with_holdback_hides_revisions(client: Any, emulator: Emulator) -> None:
     emulator.reply("Байкал глубок", partials=["Байкал мелок", "Байкал г"])
     with client.stream("Привет") as stream:
         pieces = list(stream.text(holdback=5))
     assert "".join(pieces) == "Байкал глубок"
 
 
-def test_nothing_is_sent_before_the_first_chunk_is_asked_for(client: Any, emulator: Emulator) -> None:
+def test_stream_sends_no_request_before_it_is_read(client: Any, emulator: Emulator) -> None:
     with client.stream("Привет"):
         pass
     client.complete("Пока")
     assert [request.message.messages[0].text for request in emulator.requests] == ["Пока"]
 
 
-def test_streams_of_one_client_run_side_by_side(client: Any) -> None:
+def test_concurrent_streams_of_one_client(client: Any) -> None:
     streams = [client.stream(f"вызов номер {number}") for number in range(5)]
     rounds = [[next(stream).text for stream in streams] for _ in range(2)]
     assert rounds == [["вызов"] * 5, ["вызов номер"] * 5]
     assert [stream.finish().text for stream in streams] == [f"вызов номер {number}" for number in range(5)]
 
 
-# What is sent around it
+# Metadata
 
 
-def test_the_metadata_of_a_call(factory: ClientFactory, emulator: Emulator) -> None:
+def test_call_sends_metadata(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, log_data=False, metadata=[("x-team", "a"), ("x-trace-bin", b"\0\xff")])
     client.complete("Привет", metadata=[("x-team", "b")], request_id="мой-id".encode().hex())
     metadata = emulator.requests[0].metadata
@@ -362,32 +362,32 @@ def test_the_metadata_of_a_call(factory: ClientFactory, emulator: Emulator) -> N
     assert str(metadata["user-agent"]).startswith(f"yandexgpt-python/{yandexgpt.__version__} ")
 
 
-def test_data_is_logged_unless_it_is_asked_not_to_be(client: Any, emulator: Emulator) -> None:
+def test_data_logging_header_is_not_sent_by_default(client: Any, emulator: Emulator) -> None:
     client.complete("Привет")
     assert "x-data-logging-enabled" not in emulator.requests[0].metadata
 
 
-def test_every_call_has_an_id_of_its_own(client: Any, emulator: Emulator) -> None:
+def test_every_call_has_a_unique_request_id(client: Any, emulator: Emulator) -> None:
     ids = [client.complete("Привет").request_id for _ in range(5)]
     assert len(set(ids)) == 5
     assert ids == [request.metadata["x-client-request-id"] for request in emulator.requests]
     assert client.complete("Привет", request_id="abc").request_id == "abc"
 
 
-def test_an_iam_token_is_sent_as_a_bearer(factory: ClientFactory) -> None:
+def test_iam_token_is_sent_as_a_bearer_token(factory: ClientFactory) -> None:
     with Emulator(authorization="Bearer t1.abc") as emulator:
         client = factory.client(emulator, credentials=IamToken(" t1.abc\n"))
         assert client.complete("Привет").text == "Привет"
 
 
-def test_without_credentials_nothing_is_sent(factory: ClientFactory, emulator: Emulator) -> None:
+def test_no_authorization_is_sent_without_credentials(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, credentials=NoCredentials())
     with pytest.raises(yandexgpt.AuthenticationError, match="authorization metadata is missing"):
         client.complete("Привет")
     assert "authorization" not in emulator.requests[0].metadata
 
 
-def test_everything_can_come_from_the_environment(
+def test_client_is_configured_by_the_environment(
     factory: ClientFactory, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in emulator.environment().items():
@@ -396,10 +396,10 @@ def test_everything_can_come_from_the_environment(
     assert emulator.requests[0].metadata["x-folder-id"] == "emulator"
 
 
-# What goes wrong
+# Errors
 
 
-def test_a_wrong_key(factory: ClientFactory) -> None:
+def test_wrong_api_key_is_an_authentication_error(factory: ClientFactory) -> None:
     with Emulator(authorization="Api-Key right-one") as emulator:
         client = factory.client(emulator, credentials="wrong-one")
         with pytest.raises(yandexgpt.AuthenticationError) as caught:
@@ -422,7 +422,7 @@ def test_a_wrong_key(factory: ClientFactory) -> None:
             assert "wrong-one" not in shown
 
 
-def test_an_error_survives_pickling(client: Any, emulator: Emulator) -> None:
+def test_error_can_be_pickled(client: Any, emulator: Emulator) -> None:
     emulator.fail("RESOURCE_EXHAUSTED", "довольно", after=1, retry_after=1.5)
     with client.stream("раз два три") as stream, pytest.raises(yandexgpt.QuotaExceededError) as caught:
         stream.finish()
@@ -436,7 +436,7 @@ def test_an_error_survives_pickling(client: Any, emulator: Emulator) -> None:
     ]
 
 
-def test_a_malformed_request_names_the_field(client: Any, emulator: Emulator) -> None:
+def test_invalid_argument_error_names_the_field(client: Any, emulator: Emulator) -> None:
     with pytest.raises(yandexgpt.InvalidArgumentError) as caught:
         client.complete("Привет", model="gpt://b1g0/")
     assert "model_uri" in str(caught.value)
@@ -444,7 +444,7 @@ def test_a_malformed_request_names_the_field(client: Any, emulator: Emulator) ->
     assert emulator.requests[0].wait() == "INVALID_ARGUMENT"
 
 
-def test_a_missing_folder_names_the_variables(factory: ClientFactory, emulator: Emulator) -> None:
+def test_missing_folder_error_names_the_variables(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.make(credentials="key", endpoint=emulator.endpoint, tls=False)
     for call in (client.complete, client.stream):
         with pytest.raises(yandexgpt.ConfigurationError, match="YC_FOLDER_ID"):
@@ -454,19 +454,19 @@ def test_a_missing_folder_names_the_variables(factory: ClientFactory, emulator: 
     assert "x-folder-id" not in emulator.requests[0].metadata
 
 
-def test_an_unreachable_host(factory: ClientFactory, nowhere: str) -> None:
-    client = factory.make(folder_id="f", credentials="key", endpoint=nowhere, tls=False, retry=FAST)
+def test_unreachable_host_is_unavailable(factory: ClientFactory, unused_endpoint: str) -> None:
+    client = factory.make(folder_id="f", credentials="key", endpoint=unused_endpoint, tls=False, retry=FAST)
     for attempt in (client.complete, lambda prompt: client.stream(prompt).finish()):
         with pytest.raises(yandexgpt.UnavailableError) as caught:
             attempt("Привет")
         assert caught.value.attempts == 4
-        assert nowhere in str(caught.value)
+        assert unused_endpoint in str(caught.value)
         assert "check the endpoint" in str(caught.value)
         assert str(caught.value.request_id) in str(caught.value)
         assert caught.value.elapsed < PATIENCE
 
 
-def test_a_host_that_does_not_exist(factory: ClientFactory) -> None:
+def test_unknown_host_is_unavailable(factory: ClientFactory) -> None:
     client = factory.make(
         folder_id="f",
         credentials="key",
@@ -478,15 +478,15 @@ def test_a_host_that_does_not_exist(factory: ClientFactory) -> None:
         client.complete("Привет")
 
 
-def test_plaintext_is_not_for_other_machines(factory: ClientFactory) -> None:
+def test_plaintext_is_rejected_for_remote_hosts(factory: ClientFactory) -> None:
     with pytest.raises(yandexgpt.ConfigurationError, match="loopback"):
         factory.make(folder_id="f", credentials="key", endpoint="192.0.2.1:50051", tls=False)
 
 
-# A closed client
+# close
 
 
-def uses(client: Any) -> list[Callable[[], Any]]:
+def operations_of(client: Any) -> list[Callable[[], Any]]:
     return [
         lambda: client.complete("Привет"),
         lambda: client.stream("Привет"),
@@ -497,18 +497,18 @@ def uses(client: Any) -> list[Callable[[], Any]]:
     ]
 
 
-def test_a_closed_client_says_so(client: Any, emulator: Emulator) -> None:
+def test_closed_client_raises_an_error(client: Any, emulator: Emulator) -> None:
     with client:
         stream = client.stream("Привет")
     client.close()
-    calls: list[Callable[[], Any]] = [*uses(client), lambda: next(stream)]
+    calls: list[Callable[[], Any]] = [*operations_of(client), lambda: next(stream)]
     for use in calls:
         with pytest.raises(yandexgpt.ConfigurationError, match="closed"):
             use()
     assert emulator.requests == []
 
 
-def test_closing_the_client_ends_a_call_in_another_thread(client: Any, emulator: Emulator) -> None:
+def test_close_cancels_a_call_in_another_thread(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0)
     call = Background(client.complete, "Привет")
     (request,) = emulator.wait_for_requests(1)
@@ -520,7 +520,7 @@ def test_closing_the_client_ends_a_call_in_another_thread(client: Any, emulator:
     assert request.wait() == "CANCELLED"
 
 
-def test_closing_the_client_ends_streams_read_and_unread(client: Any, emulator: Emulator) -> None:
+def test_close_cancels_streams_with_and_without_a_reader(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1, times=2)
     read, unread = client.stream("Привет"), client.stream("Привет")
     assert [next(read).text, next(unread).text] == ["раз", "раз"]
@@ -537,29 +537,29 @@ def test_closing_the_client_ends_streams_read_and_unread(client: Any, emulator: 
     assert [request.wait() for request in emulator.requests] == ["CANCELLED"] * 2
 
 
-def test_closing_the_client_ends_a_wait_for_the_next_attempt(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_a_wait_for_the_next_attempt(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=yandexgpt.Retry(initial=FOREVER, maximum=FOREVER, jitter=0), timeout=None)
     emulator.fail("UNAVAILABLE")
     call = Background(client.complete, "Привет")
     assert emulator.wait_for_requests(1)[0].wait() == "UNAVAILABLE"
-    call.until_it_waits()
+    call.until_blocked()
     client.close()
     assert type(call.error()) is yandexgpt.CancelledError
     assert len(emulator.requests) == 1
 
 
-def test_closing_the_client_ends_a_wait_in_line(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_a_call_queued_by_max_concurrency(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1, timeout=None)
     stall_after(emulator, 1)
     stream = client.stream("Привет")
     next(stream)
-    call = Background(client.complete, "Привет").until_it_waits()
+    call = Background(client.complete, "Привет").until_blocked()
     client.close()
     assert type(call.error()) is yandexgpt.CancelledError
     assert len(emulator.requests) == 1
 
 
-def test_closing_the_client_ends_a_wait_for_a_token(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_a_wait_for_a_token(factory: ClientFactory, emulator: Emulator) -> None:
     asked, answer = threading.Event(), threading.Event()
 
     def provide() -> str:
@@ -571,7 +571,7 @@ def test_closing_the_client_ends_a_wait_for_a_token(factory: ClientFactory, emul
     call = Background(client.complete, "Привет")
     try:
         assert asked.wait(PATIENCE)
-        call.until_it_waits()
+        call.until_blocked()
         client.close()
         assert type(call.error()) is yandexgpt.CancelledError
     finally:
@@ -598,7 +598,7 @@ def test_with_options_shares_the_connection(client: Any, emulator: Emulator) -> 
     assert deadline_of(third) > 50
 
 
-def test_with_options_opens_a_connection_where_it_must(client: Any, emulator: Emulator) -> None:
+def test_with_options_opens_a_connection_for_other_channel_options(client: Any, emulator: Emulator) -> None:
     client.complete("раз")
     other = client.with_options(channel_options=[("grpc.primary_user_agent", "mine")])
     with other:
@@ -613,22 +613,22 @@ def test_with_options_opens_a_connection_where_it_must(client: Any, emulator: Em
     other.close()
 
 
-def test_closing_a_client_closes_those_that_share_its_connection(client: Any) -> None:
+def test_close_closes_derived_clients(client: Any) -> None:
     other = client.with_options(model="yandexgpt")
     client.close()
-    for use in uses(other):
+    for use in operations_of(other):
         with pytest.raises(yandexgpt.ConfigurationError, match="closed"):
             use()
 
 
-def test_closing_one_that_shares_a_connection_leaves_the_connection(client: Any, emulator: Emulator) -> None:
+def test_close_of_a_derived_client_keeps_the_connection(client: Any, emulator: Emulator) -> None:
     client.complete("раз")
     stall_after(emulator, 1)
     stream = client.stream("Привет")
     next(stream)
     with client.with_options(model="yandexgpt") as other:
         other.complete("два")
-    for use in uses(other):
+    for use in operations_of(other):
         with pytest.raises(yandexgpt.ConfigurationError, match="closed"):
             use()
     assert emulator.requests[1].outcome is None
@@ -636,7 +636,7 @@ def test_closing_one_that_shares_a_connection_leaves_the_connection(client: Any,
     assert len({request.peer for request in emulator.requests}) == 1
 
 
-def test_closing_one_that_shares_a_connection_ends_its_own_calls(client: Any, emulator: Emulator) -> None:
+def test_close_of_a_derived_client_cancels_its_own_calls(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1)
     with client.with_options(model="yandexgpt") as other:
         stream = other.stream("Привет")
@@ -646,14 +646,14 @@ def test_closing_one_that_shares_a_connection_ends_its_own_calls(client: Any, em
         next(stream)
 
 
-def test_with_options_checks_what_it_is_given(client: Any) -> None:
+def test_with_options_validates_its_arguments(client: Any) -> None:
     with pytest.raises(yandexgpt.ConfigurationError, match="timeout"):
         client.with_options(timeout=-1)
     with pytest.raises(TypeError, match="temperature"):
         client.with_options(temperature=1)
 
 
-# The stubs themselves
+# Stubs
 
 RPCS = [
     ("text_generation_async", "Completion", "CompletionRequest"),
@@ -694,7 +694,7 @@ def check_raw(emulator: Emulator, responses: list[Any]) -> None:
     assert emulator.requests[0].deadline is None
 
 
-def test_the_stubs_carry_the_metadata(emulator: Emulator) -> None:
+def test_stubs_send_the_metadata_of_the_client(emulator: Emulator) -> None:
     with emulator.client(metadata=[("x-team", "a")]) as client:
         stub = client.raw.text_generation
         responses = list(stub.Completion(a_request(), metadata=(("x-mine", "1"),)))
@@ -706,7 +706,7 @@ def test_the_stubs_carry_the_metadata(emulator: Emulator) -> None:
         assert client.raw.text_generation is stub
 
 
-def test_the_asynchronous_stubs_carry_the_metadata(emulator: Emulator) -> None:
+def test_async_stubs_send_the_metadata_of_the_client(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client(metadata=[("x-team", "a")]) as client:
             stub = client.raw.text_generation
@@ -722,7 +722,7 @@ def test_the_asynchronous_stubs_carry_the_metadata(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize(("service", "method", "request_type"), RPCS)
-def test_every_stub_reaches_the_server(emulator: Emulator, service: str, method: str, request_type: str) -> None:
+def test_every_stub_method_calls_the_server(emulator: Emulator, service: str, method: str, request_type: str) -> None:
     async def main() -> Any:
         async with emulator.async_client() as client:
             with pytest.raises(grpc.RpcError) as caught:
@@ -735,7 +735,7 @@ def test_every_stub_reaches_the_server(emulator: Emulator, service: str, method:
     assert caught.value.code() in (grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INVALID_ARGUMENT)
 
 
-def test_the_stubs_send_a_fresh_token(emulator: Emulator) -> None:
+def test_stubs_send_a_token_of_the_provider(emulator: Emulator) -> None:
     credentials = TokenProvider(lambda: "t1.abc")
 
     async def main() -> None:
@@ -748,7 +748,7 @@ def test_the_stubs_send_a_fresh_token(emulator: Emulator) -> None:
     assert [request.metadata["authorization"] for request in emulator.requests] == ["Bearer t1.abc"] * 2
 
 
-def test_closing_the_client_ends_the_calls_of_its_stubs(emulator: Emulator) -> None:
+def test_close_cancels_calls_of_the_stubs(emulator: Emulator) -> None:
     stall_after(emulator, 1, times=2)
     request = a_request()
     request.completion_options.stream = True
@@ -765,7 +765,7 @@ def test_closing_the_client_ends_the_calls_of_its_stubs(emulator: Emulator) -> N
     assert [each.wait(5.0) for each in emulator.requests] == ["CANCELLED"] * 2
 
 
-# What can be given to gRPC
+# Interceptors and channel options
 
 
 class Details(grpc.ClientCallDetails):
@@ -802,7 +802,7 @@ def test_interceptors_see_every_attempt(factory: ClientFactory, emulator: Emulat
     assert [request.metadata["x-marked"] for request in emulator.requests] == [factory.kind] * 3
 
 
-def test_errors_and_cancellation_come_through_interceptors(emulator: Emulator, marked: Any) -> None:
+def test_errors_and_cancellation_work_with_interceptors(emulator: Emulator, marked: Any) -> None:
     emulator.fail("NOT_FOUND", "нет такого", after=1)
     with marked.stream("раз два") as stream, pytest.raises(yandexgpt.NotFoundError, match="нет такого") as caught:
         stream.finish()
@@ -820,13 +820,13 @@ def test_errors_and_cancellation_come_through_interceptors(emulator: Emulator, m
     assert request.wait(5.0) == "CANCELLED"
 
 
-def test_channel_options_win(factory: ClientFactory, emulator: Emulator) -> None:
+def test_channel_options_override_defaults(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, channel_options=[("grpc.primary_user_agent", "mine/1")])
     client.complete("Привет")
     assert str(emulator.requests[0].metadata["user-agent"]).startswith("mine/1 ")
 
 
-def test_an_answer_over_the_size_limit_is_not_asked_for_again(factory: ClientFactory, emulator: Emulator) -> None:
+def test_answer_above_the_size_limit_is_not_retried(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, channel_options=[("grpc.max_receive_message_length", 1000)])
     with pytest.raises(yandexgpt.InternalServerError, match="larger than max") as caught:
         client.complete("слово " * 1000)
@@ -834,7 +834,7 @@ def test_an_answer_over_the_size_limit_is_not_asked_for_again(factory: ClientFac
     assert caught.value.attempts == len(emulator.requests) == 1
 
 
-def test_an_answer_of_several_megabytes_comes_through(client: Any, emulator: Emulator) -> None:
+def test_answer_of_several_megabytes_is_received(client: Any, emulator: Emulator) -> None:
     text = "слово " * 800_000
     emulator.reply(text)
     assert client.complete("Привет").text == text
@@ -864,21 +864,21 @@ def test_tls_with_the_wrong_authority_is_a_clear_error(factory: ClientFactory, t
             client.connect(timeout=0.5)
 
 
-def test_a_bundle_that_is_not_there(factory: ClientFactory, tmp_path: Path) -> None:
+def test_missing_certificate_bundle_is_a_configuration_error(factory: ClientFactory, tmp_path: Path) -> None:
     with pytest.raises(yandexgpt.ConfigurationError, match=r"no-such\.pem"):
         factory.make(credentials="key", tls=tmp_path / "no-such.pem")
 
 
-def test_tls_where_the_server_speaks_plaintext(factory: ClientFactory, emulator: Emulator) -> None:
+def test_tls_with_a_plaintext_server_is_unavailable(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, tls=True, timeout=10.0)
     with pytest.raises(yandexgpt.UnavailableError, match="TLS"):
         client.complete("Привет")
 
 
-# connect, and the client as an object
+# connect, repr, pickling, reconnection
 
 
-def test_connect_opens_the_connection_ahead(factory: ClientFactory, emulator: Emulator) -> None:
+def test_connect_opens_the_connection_before_the_first_call(factory: ClientFactory, emulator: Emulator) -> None:
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         client = factory.client(emulator, endpoint=proxy.endpoint)
         assert proxy.connections == 0
@@ -891,10 +891,10 @@ def test_connect_opens_the_connection_ahead(factory: ClientFactory, emulator: Em
         client.close()
 
 
-def test_connect_says_what_cannot_be_reached(factory: ClientFactory, nowhere: str) -> None:
-    client = factory.make(credentials="key", endpoint=nowhere, tls=False)
+def test_connect_error_names_the_unreachable_endpoint(factory: ClientFactory, unused_endpoint: str) -> None:
+    client = factory.make(credentials="key", endpoint=unused_endpoint, tls=False)
     started = time.monotonic()
-    with pytest.raises(yandexgpt.UnavailableError, match=nowhere) as caught:
+    with pytest.raises(yandexgpt.UnavailableError, match=unused_endpoint) as caught:
         client.connect(timeout=0.3)
     assert time.monotonic() - started >= 0.3
     assert caught.value.elapsed >= 0.3
@@ -903,13 +903,13 @@ def test_connect_says_what_cannot_be_reached(factory: ClientFactory, nowhere: st
             client.connect(timeout=timeout)
 
 
-def test_connect_without_a_timeout_is_bounded_by_the_clients(factory: ClientFactory, nowhere: str) -> None:
-    client = factory.make(credentials="key", endpoint=nowhere, tls=False, timeout=0.3)
+def test_connect_uses_the_timeout_of_the_client(factory: ClientFactory, unused_endpoint: str) -> None:
+    client = factory.make(credentials="key", endpoint=unused_endpoint, tls=False, timeout=0.3)
     with pytest.raises(yandexgpt.UnavailableError):
         client.connect()
 
 
-def test_closing_the_client_ends_connect(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_connect(factory: ClientFactory, emulator: Emulator) -> None:
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         proxy.inject(Fault("stall", after="connect"), times=None)
         client = factory.client(emulator, endpoint=proxy.endpoint, timeout=PATIENCE)
@@ -923,7 +923,7 @@ def test_closing_the_client_ends_connect(factory: ClientFactory, emulator: Emula
         assert "closed" in str(error)
 
 
-def test_a_client_shows_where_it_calls_and_no_secret(factory: ClientFactory, emulator: Emulator) -> None:
+def test_repr_of_a_client_shows_its_endpoint_and_no_secret(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, credentials="secret-key", metadata=[("x-password", "hunter2")])
     shown = repr(client)
     assert emulator.endpoint in shown
@@ -933,13 +933,13 @@ def test_a_client_shows_where_it_calls_and_no_secret(factory: ClientFactory, emu
     assert "hunter2" not in shown
 
 
-def test_a_client_cannot_be_pickled_or_copied(client: Any) -> None:
+def test_client_cannot_be_pickled_or_copied(client: Any) -> None:
     for way in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match="pickled or copied"):
             way(client)
 
 
-def test_a_connection_broken_by_the_peer_is_made_again(factory: ClientFactory, emulator: Emulator) -> None:
+def test_broken_connection_is_opened_again(factory: ClientFactory, emulator: Emulator) -> None:
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         client = factory.client(emulator, endpoint=proxy.endpoint)
         for number in range(3):
@@ -950,16 +950,16 @@ def test_a_connection_broken_by_the_peer_is_made_again(factory: ClientFactory, e
         client.close()
 
 
-def test_a_server_that_comes_back_is_found_again(factory: ClientFactory, emulator: Emulator) -> None:
+def test_call_succeeds_after_the_server_restarts(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=yandexgpt.Retry(attempts=1000, initial=0.1, maximum=0.1, budget=None))
     client.complete("раз")
     emulator.stop()
-    call = Background(client.complete, "два").until_it_waits()
+    call = Background(client.complete, "два").until_blocked()
     emulator.start()
     assert call.result().text == "два"
 
 
-def test_text_goes_on_where_the_reader_is(client: Any) -> None:
+def test_text_continues_after_chunks_already_read(client: Any) -> None:
     stream = client.stream("раз два три")
     assert next(stream).text == "раз"
     assert "".join(stream.text()) == " два три"
@@ -967,19 +967,19 @@ def test_text_goes_on_where_the_reader_is(client: Any) -> None:
     assert list(stream) == []
 
 
-def test_text_goes_on_after_the_text_before(client: Any) -> None:
+def test_text_continues_after_an_earlier_text_iterator(client: Any) -> None:
     stream = client.stream("раз два три четыре")
     pieces = stream.text(holdback=2)
-    said = next(pieces)
-    assert said == "р"
+    first = next(pieces)
+    assert first == "р"
     rest = "".join(stream.text(holdback=3))
-    assert said + rest == "раз два три четыре"
+    assert first + rest == "раз два три четыре"
     assert stream.finish().text == "раз два три четыре"
     assert list(stream.text()) == []
 
 
 class OneMessage(grpc.GenericRpcHandler):
-    """Sends one message without any metadata, and then nothing."""
+    """Sends one message without metadata, and then nothing."""
 
     def __init__(self) -> None:
         self.peers: list[str] = []
@@ -995,7 +995,7 @@ class OneMessage(grpc.GenericRpcHandler):
         self.over.wait(PATIENCE)
 
 
-def test_a_connection_that_has_brought_a_message_is_kept_when_the_deadline_passes(factory: ClientFactory) -> None:
+def test_connection_with_a_received_message_is_kept_after_a_deadline(factory: ClientFactory) -> None:
     service = OneMessage()
     server = grpc.server(ThreadPoolExecutor(4), handlers=[service])
     port = server.add_insecure_port("127.0.0.1:0")

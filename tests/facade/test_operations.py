@@ -1,4 +1,4 @@
-"""Asynchronous mode: operations submitted, waited for, cancelled, lost, and found again by another process."""
+"""Asynchronous mode: operations are submitted, waited for, cancelled, lost, and resumed by another process."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ GET = "/yandex.cloud.operation.OperationService/Get"
 CANCEL = "/yandex.cloud.operation.OperationService/Cancel"
 UNKNOWN = "d7q00000000000000000"
 QUOTA = 50
-"""Look-ups that the service allows in a second."""
+"""Polls per second that the service allows."""
 
 
 def methods(emulator: Emulator) -> list[str]:
     return [request.method.rpartition("/")[-1] for request in emulator.requests]
 
 
-def look_ups(emulator: Emulator) -> list[RecordedRequest]:
+def polls(emulator: Emulator) -> list[RecordedRequest]:
     return [request for request in emulator.requests if request.method == GET]
 
 
 def busiest_second(moments: Iterable[float]) -> int:
-    """The most of them that lie in any one second."""
+    """The maximum number of times within any second."""
     ordered = sorted(moments)
     most = first = 0
     for last, moment in enumerate(ordered):
@@ -57,25 +57,25 @@ def busiest_second(moments: Iterable[float]) -> int:
 
 
 def attached(client: Any, prompt: str = "раз") -> Any:
-    """An operation that is looked up at once when it is waited for."""
+    """An operation made from an id: `wait` polls it immediately."""
     return client.operation(client.submit(prompt).id)
 
 
-def no_second_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever waits for an operation looks at it at once or not at all."""
+def only_immediate_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Disable all polls except an immediate one."""
     monkeypatch.setattr(polling, "INITIAL_INTERVAL", FOREVER)
     monkeypatch.setattr(polling, "MAX_INTERVAL", FOREVER)
 
 
-def run_out(emulator: Emulator) -> None:
-    """Operations submitted from now on never end by themselves."""
+def operations_never_end(emulator: Emulator) -> None:
+    """Make all later operations run until the test completes them."""
     emulator.operations.time = FOREVER
 
 
 # One operation
 
 
-def test_submit_wait_and_read(client: Any, emulator: Emulator) -> None:
+def test_submitted_operation_is_waited_for_and_read(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз два", system="Повтори.", temperature=0.1, max_tokens=9, request_id="mine")
     assert not operation.done
     assert operation.wait().text == "раз два"
@@ -95,7 +95,7 @@ def test_submit_wait_and_read(client: Any, emulator: Emulator) -> None:
     assert methods(emulator) == ["Completion", "Get"]
 
 
-def test_what_is_known_of_an_operation(client: Any, emulator: Emulator) -> None:
+def test_attributes_of_an_operation(client: Any, emulator: Emulator) -> None:
     before = datetime.now(timezone.utc)
     operation = client.submit("раз")
     assert operation.description == "Async GPT Completion"
@@ -113,7 +113,7 @@ def test_what_is_known_of_an_operation(client: Any, emulator: Emulator) -> None:
     assert operation.proto.HasField("response")
 
 
-def test_attaching_asks_nothing_until_it_is_told_to(client: Any, emulator: Emulator) -> None:
+def test_operation_from_an_id_makes_no_request_until_refresh(client: Any, emulator: Emulator) -> None:
     submitted = client.submit("раз")
     attached = client.operation(f" {submitted.id}\n")
     assert (attached.id, attached.done, attached.created_at, attached.created_by) == (submitted.id, False, None, "")
@@ -127,16 +127,16 @@ def test_attaching_asks_nothing_until_it_is_told_to(client: Any, emulator: Emula
     assert attached.created_by
 
 
-def test_a_pending_operation_has_no_result(client: Any, emulator: Emulator) -> None:
-    run_out(emulator)
+def test_result_of_a_pending_operation_is_an_error(client: Any, emulator: Emulator) -> None:
+    operations_never_end(emulator)
     operation = client.submit("раз")
     assert not operation.refresh().done
     with pytest.raises(yandexgpt.YandexGPTError, match=f"{operation.id} is not done"):
         operation.result()
 
 
-def test_waiting_looks_again_at_growing_intervals(client: Any, emulator: Emulator) -> None:
-    run_out(emulator)
+def test_wait_polls_at_growing_intervals(client: Any, emulator: Emulator) -> None:
+    operations_never_end(emulator)
     operation = client.submit("раз")
     waiting = Background(operation.wait, 30)
     emulator.wait_for_requests(4)
@@ -148,30 +148,31 @@ def test_waiting_looks_again_at_growing_intervals(client: Any, emulator: Emulato
     assert all(gap > interval - 0.01 for gap, interval in zip(gaps, shortest, strict=False)), gaps
 
 
-def test_an_attached_operation_is_looked_up_at_once(
+def test_wait_on_an_operation_from_an_id_polls_immediately(
     client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    no_second_look(monkeypatch)
+    only_immediate_poll(monkeypatch)
     operation = client.submit("раз")
     until(lambda: operation.refresh().done)
     assert client.operation(operation.id).wait().text == "раз"
 
 
-def test_an_ended_operation_is_not_looked_up_again(client: Any, emulator: Emulator) -> None:
+def test_completed_operation_is_not_polled_again(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз").refresh()
     assert operation.wait().text == "раз"
     assert [each.done for each in client.wait_all([operation])] == [True]
     assert methods(emulator) == ["Completion", "Get"]
 
 
-def test_a_wait_that_runs_out_does_not_cancel(client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    run_out(emulator)
+def test_wait_timeout_does_not_cancel_the_operation(
+    client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations_never_end(emulator)
     operation = client.submit("раз")
     with monkeypatch.context() as patched:
-        no_second_look(patched)
-        patched.setattr(
-            polling, "FINAL_POLL_BEFORE_END", FOREVER
-        )  # so that there is one when half of the time has passed
+        only_immediate_poll(patched)
+        # There is one poll, after half of the timeout.
+        patched.setattr(polling, "FINAL_POLL_BEFORE_END", FOREVER)
         started = time.monotonic()
         with pytest.raises(OperationTimeout, match=f"{operation.id} was not done within 2.78 s") as caught:
             operation.wait(timeout=2.78)
@@ -185,7 +186,7 @@ def test_a_wait_that_runs_out_does_not_cancel(client: Any, emulator: Emulator, m
     assert operation.wait(timeout=5).text == "раз"
 
 
-def test_a_look_up_that_hangs_ends_with_the_wait(client: Any, emulator: Emulator) -> None:
+def test_hanging_poll_ends_at_the_timeout_of_the_wait(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     with pytest.raises(OperationTimeout):
@@ -193,20 +194,20 @@ def test_a_look_up_that_hangs_ends_with_the_wait(client: Any, emulator: Emulator
     assert emulator.wait_for_requests(2)[1].wait() == "CANCELLED"
 
 
-def test_a_look_up_that_hangs_is_tried_again_after_the_clients_attempt_timeout(
+def test_hanging_poll_is_retried_after_the_attempt_timeout_of_the_client(
     factory: ClientFactory, emulator: Emulator
 ) -> None:
     client = factory.client(emulator, attempt_timeout=2.0)
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     assert client.operation(operation.id).wait(timeout=20).text == "раз"
-    assert [request.metadata["x-client-attempt"] for request in look_ups(emulator)] == ["1", "2"]
+    assert [request.metadata["x-client-attempt"] for request in polls(emulator)] == ["1", "2"]
     client = factory.client(emulator, timeout=0.2)
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     assert client.operation(operation.id).wait(timeout=20).text == "раз"
 
 
-def test_a_look_up_that_fails_for_good_is_the_waits_error(client: Any, emulator: Emulator) -> None:
+def test_permanent_poll_error_is_raised_by_wait(client: Any, emulator: Emulator) -> None:
     operation = attached(client)
     emulator.fail("UNAVAILABLE", times=2)
     emulator.fail("PERMISSION_DENIED", "not yours")
@@ -219,7 +220,7 @@ def test_a_look_up_that_fails_for_good_is_the_waits_error(client: Any, emulator:
 
 
 @pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, True, "5"])
-def test_impossible_timeouts(client: Any, emulator: Emulator, timeout: Any) -> None:
+def test_invalid_timeout_is_rejected(client: Any, emulator: Emulator, timeout: Any) -> None:
     operation = client.submit("раз")
     with pytest.raises(ValueError, match="timeout must be"):
         operation.wait(timeout)
@@ -231,12 +232,12 @@ def test_impossible_timeouts(client: Any, emulator: Emulator, timeout: Any) -> N
 
 
 @pytest.mark.parametrize("operation_id", ["", " ", "d7qi6shlbvo5********", "а" * 20, "x" * 65, None, 5, b"d7q"])
-def test_impossible_ids(client: Any, operation_id: Any) -> None:
+def test_invalid_operation_id_is_rejected(client: Any, operation_id: Any) -> None:
     with pytest.raises(ValueError, match="operation_id must be the id of an operation"):
         client.operation(operation_id)
 
 
-def test_the_deadline_of_a_single_look_up(client: Any, emulator: Emulator) -> None:
+def test_refresh_and_cancel_end_at_their_timeout(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     with pytest.raises(yandexgpt.DeadlineExceededError):
@@ -246,10 +247,10 @@ def test_the_deadline_of_a_single_look_up(client: Any, emulator: Emulator) -> No
         operation.cancel(timeout=0.2)
 
 
-# How they end otherwise
+# Failure, cancellation, loss
 
 
-def test_a_failed_operation_has_the_decoded_error(client: Any, emulator: Emulator) -> None:
+def test_failed_operation_has_the_decoded_error(client: Any, emulator: Emulator) -> None:
     violation = error_details_pb2.BadRequest.FieldViolation(field="messages", description="too long")
     emulator.fail(
         "INVALID_ARGUMENT",
@@ -276,15 +277,15 @@ def test_a_failed_operation_has_the_decoded_error(client: Any, emulator: Emulato
     assert attached(client, "два").wait().text == "два"
 
 
-def test_a_code_that_grpc_does_not_know(client: Any) -> None:
+def test_unknown_error_code_of_an_operation_is_unknown(client: Any) -> None:
     operation = client.submit("раз").refresh()
     operation.proto.error.code = 4711
     assert operation.error.code is grpc.StatusCode.UNKNOWN
     assert "no message" in str(operation.error)
 
 
-def test_cancelling(client: Any, emulator: Emulator) -> None:
-    run_out(emulator)
+def test_operation_is_cancelled(client: Any, emulator: Emulator) -> None:
+    operations_never_end(emulator)
     operation = client.submit("раз")
     assert operation.cancel() is operation
     assert operation.cancelled
@@ -296,13 +297,13 @@ def test_cancelling(client: Any, emulator: Emulator) -> None:
     assert client.operation(operation.id).refresh().cancelled
 
 
-def test_cancelling_an_ended_operation_changes_nothing(client: Any) -> None:
+def test_cancel_of_a_completed_operation_has_no_effect(client: Any) -> None:
     operation = client.submit("раз").cancel()
     assert operation.result().text == "раз"
     assert not operation.cancelled
 
 
-def test_the_error_of_a_lost_operation_gives_advice(client: Any, emulator: Emulator) -> None:
+def test_error_of_a_lost_operation_gives_advice(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
     emulator.operations.expire(operation.id)
     for ask in (operation.refresh, operation.cancel, operation.wait, operation.result, client.operation(UNKNOWN).wait):
@@ -318,7 +319,7 @@ def test_the_error_of_a_lost_operation_gives_advice(client: Any, emulator: Emula
     assert "three days" not in str(caught.value)
 
 
-def test_the_emulator_forgets_after_three_days(client: Any, emulator: Emulator) -> None:
+def test_emulator_deletes_operations_after_the_retention_time(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз").refresh()
     emulator.operations.kept = -1.0
     with pytest.raises(yandexgpt.NotFoundError):
@@ -327,21 +328,21 @@ def test_the_emulator_forgets_after_three_days(client: Any, emulator: Emulator) 
         emulator.operations.finish(operation.id)
 
 
-def test_an_operation_without_an_answer(client: Any, emulator: Emulator) -> None:
+def test_result_without_a_response_is_an_error(client: Any, emulator: Emulator) -> None:
     emulator.reply("раз", partials=["р"], final=False)
     operation = client.submit("раз").refresh()
     with pytest.raises(yandexgpt.YandexGPTError, match="not of text generation: it holds nothing"):
         operation.result()
 
 
-def test_an_older_answer_does_not_undo_a_newer_one(client: Any, emulator: Emulator) -> None:
+def test_older_state_does_not_replace_a_newer_one(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз").refresh()
-    run_out(emulator)
+    operations_never_end(emulator)
     operation.proto.id = client.submit("два").id
     assert operation.refresh().done
 
 
-def test_scripted_answers_and_tool_calls(client: Any, emulator: Emulator) -> None:
+def test_operation_gets_scripted_answers_and_failures(client: Any, emulator: Emulator) -> None:
     emulator.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Омск"}}], delay=0.01)
     emulator.fail("INTERNAL", "late", operation=True, delay=0.01)
     first, second = attached(client), attached(client)
@@ -352,7 +353,7 @@ def test_scripted_answers_and_tool_calls(client: Any, emulator: Emulator) -> Non
         emulator.fail("INTERNAL", after=1, operation=True)
 
 
-def test_a_scripted_end_of_an_operation_leaves_other_calls_alone(client: Any, emulator: Emulator) -> None:
+def test_scripted_failure_of_an_operation_does_not_affect_other_calls(client: Any, emulator: Emulator) -> None:
     emulator.fail("INTERNAL", "for an operation", operation=True, times=2)
     assert client.complete("раз").text == "раз"
     for _ in range(2):
@@ -361,10 +362,10 @@ def test_a_scripted_end_of_an_operation_leaves_other_calls_alone(client: Any, em
     assert client.submit("раз").refresh().result().text == "раз"
 
 
-# Submitting once
+# Idempotent submission
 
 
-def test_a_retried_submission_makes_one_operation(client: Any, emulator: Emulator) -> None:
+def test_retried_submission_creates_one_operation(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE")
     emulator.fail("UNAVAILABLE", "the operation is there, its answer is lost", after=1)
     operation = client.submit("раз")
@@ -375,9 +376,7 @@ def test_a_retried_submission_makes_one_operation(client: Any, emulator: Emulato
     assert emulator.operations.ids == [operation.id]
 
 
-def test_a_submission_over_a_connection_that_breaks_makes_one_operation(
-    factory: ClientFactory, emulator: Emulator
-) -> None:
+def test_submission_on_a_broken_connection_creates_one_operation(factory: ClientFactory, emulator: Emulator) -> None:
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         proxy.inject(Fault("break", after=0, seconds=0.1 * OVERLOOKS_RESETS))
         client = factory.client(emulator, endpoint=proxy.endpoint, attempt_timeout=5.0 if OVERLOOKS_RESETS else None)
@@ -387,11 +386,9 @@ def test_a_submission_over_a_connection_that_breaks_makes_one_operation(
         client.close()
 
 
-def test_programs_that_seed_the_random_module_alike_have_different_keys(
-    factory: ClientFactory, emulator: Emulator
-) -> None:
+def test_equal_random_seeds_give_different_ids_and_idempotency_keys(factory: ClientFactory, emulator: Emulator) -> None:
     for _ in range(2):
-        random.seed(42)  # as the workers of a data pipeline do
+        random.seed(42)  # as workers of a data pipeline may do
         client = factory.client(emulator)
         client.submit("раз")
         client.close()
@@ -400,7 +397,7 @@ def test_programs_that_seed_the_random_module_alike_have_different_keys(
     assert len(emulator.operations.ids) == 2
 
 
-def test_each_submission_has_a_key_of_its_own(client: Any, emulator: Emulator) -> None:
+def test_each_submission_has_its_own_idempotency_key(client: Any, emulator: Emulator) -> None:
     client.submit("раз")
     client.submit("раз")
     assert len({request.metadata["idempotency-key"] for request in emulator.requests}) == 2
@@ -412,11 +409,11 @@ def test_each_submission_has_a_key_of_its_own(client: Any, emulator: Emulator) -
     assert "idempotency-key" not in emulator.requests[-1].metadata
 
 
-# Several at once
+# wait_all
 
 
-def test_wait_all_yields_operations_as_they_end(client: Any, emulator: Emulator) -> None:
-    run_out(emulator)
+def test_wait_all_yields_operations_in_order_of_completion(client: Any, emulator: Emulator) -> None:
+    operations_never_end(emulator)
     slow, quick, middle = (client.submit(str(number)) for number in range(3))
     ended = client.wait_all([slow, quick, middle], timeout=30)
     for operation in (quick, middle, slow):
@@ -429,7 +426,7 @@ def test_wait_all_yields_operations_as_they_end(client: Any, emulator: Emulator)
 def test_wait_all_yields_failed_cancelled_and_lost_operations(client: Any, emulator: Emulator) -> None:
     emulator.fail("INTERNAL", operation=True)
     failed, cancelled, lost, done = (client.submit(str(number)) for number in range(4))
-    run_out(emulator)
+    operations_never_end(emulator)
     cancelled = client.submit("4")
     cancelled.cancel()
     emulator.operations.expire(lost.id)
@@ -444,9 +441,9 @@ def test_wait_all_yields_failed_cancelled_and_lost_operations(client: Any, emula
     ]
 
 
-def test_the_error_of_wait_all_has_the_operations_still_pending(client: Any, emulator: Emulator) -> None:
+def test_timeout_error_of_wait_all_has_the_pending_operations(client: Any, emulator: Emulator) -> None:
     done = client.submit("раз")
-    run_out(emulator)
+    operations_never_end(emulator)
     pending = [client.submit("два"), client.submit("три")]
     iterator = client.wait_all([done, *pending], timeout=2.5)
     assert next(iterator) == done
@@ -459,18 +456,18 @@ def test_the_error_of_wait_all_has_the_operations_still_pending(client: Any, emu
     assert (again.operation, again.operation_ids) == (None, caught.value.operation_ids)
 
 
-def test_wait_all_of_no_operations(client: Any) -> None:
+def test_wait_all_without_operations_yields_nothing(client: Any) -> None:
     assert list(client.wait_all([])) == []
 
 
-def test_wait_all_refuses_other_objects(client: Any, factory: ClientFactory) -> None:
+def test_wait_all_rejects_other_objects(client: Any, factory: ClientFactory) -> None:
     with pytest.raises(TypeError, match=r"operations\[1\] must be an (Async)?Operation .*, got str"):
         client.wait_all([client.submit("раз"), "d7q"])
 
 
-def test_leaving_the_loop_ends_the_look_ups(client: Any, emulator: Emulator) -> None:
+def test_break_out_of_wait_all_stops_polling(client: Any, emulator: Emulator) -> None:
     operations = [client.submit(str(number)) for number in range(3)]
-    run_out(emulator)
+    operations_never_end(emulator)
     operations.append(client.submit("3"))
     for _ in client.wait_all(operations):
         break
@@ -480,7 +477,7 @@ def test_leaving_the_loop_ends_the_look_ups(client: Any, emulator: Emulator) -> 
     assert len(emulator.requests) == before + 1
 
 
-def test_look_ups_of_all_waits_are_spaced_together(factory: ClientFactory, emulator: Emulator) -> None:
+def test_concurrent_waits_share_one_rate_limit(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator)
     other = client.with_options(timeout=30)
     ids = [client.submit(str(number)).id for number in range(50)]
@@ -493,18 +490,18 @@ def test_look_ups_of_all_waits_are_spaced_together(factory: ClientFactory, emula
     assert moments[-1] - moments[0] > 49 * POLL_INTERVAL - 0.3
 
 
-def test_attempts_are_spaced_too(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retried_polls_are_rate_limited(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=yandexgpt.Retry(attempts=100, initial=0.0, budget=None))
     operations = [client.operation(client.submit(str(number)).id) for number in range(30)]
     emulator.clear()
     emulator.fail("UNAVAILABLE", times=20)
     assert len(list(client.wait_all(operations, 30))) == 30
-    moments = [request.arrived for request in look_ups(emulator)]
+    moments = [request.arrived for request in polls(emulator)]
     assert len(moments) == 50
     assert busiest_second(moments) <= 45
 
 
-def test_a_look_up_behind_others_is_within_its_deadline(client: Any, emulator: Emulator) -> None:
+def test_queued_poll_ends_at_its_deadline(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
     emulator.fail("UNAVAILABLE", delay=FOREVER, times=8)
     other = client.with_options(timeout=FOREVER)
@@ -518,21 +515,21 @@ def test_a_look_up_behind_others_is_within_its_deadline(client: Any, emulator: E
     assert operation.refresh().done
 
 
-# The end of the client, of a task, of a process
+# Close, pickling, Ctrl-C
 
 
 @pytest.mark.parametrize("derived", [False, True])
-def test_closing_the_client_ends_a_wait(
+def test_client_close_cancels_a_wait(
     factory: ClientFactory, emulator: Emulator, derived: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    no_second_look(monkeypatch)
-    run_out(emulator)
+    only_immediate_poll(monkeypatch)
+    operations_never_end(emulator)
     parent = factory.client(emulator)
     client = parent.with_options(timeout=30) if derived else parent
     operation = attached(client)
     waiting = Background(operation.wait)
     emulator.wait_for_requests(2)
-    until(lambda: emulator.requests[-1].outcome)  # of the look-up; after it, nothing but the end of the client ends it
+    until(lambda: emulator.requests[-1].outcome)  # the poll has ended; now only close can end the wait
     client.close()
     assert isinstance(error := waiting.error(), yandexgpt.CancelledError)
     assert "closed" in str(error)
@@ -545,7 +542,7 @@ def test_closing_the_client_ends_a_wait(
     assert CANCEL not in {request.method for request in emulator.requests}
 
 
-def test_closing_the_client_during_a_look_up_ends_the_wait(factory: ClientFactory, emulator: Emulator) -> None:
+def test_client_close_during_a_poll_cancels_the_wait(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator)
     operation = client.operation(client.submit("раз").id)
     emulator.fail("UNAVAILABLE", delay=FOREVER)
@@ -555,11 +552,11 @@ def test_closing_the_client_during_a_look_up_ends_the_wait(factory: ClientFactor
     assert isinstance(waiting.error(), yandexgpt.CancelledError)
 
 
-def test_operations_are_not_pickled(client: Any, emulator: Emulator) -> None:
+def test_operation_cannot_be_pickled_or_copied(client: Any, emulator: Emulator) -> None:
     operation = client.submit("раз")
-    for careless in (pickle.dumps, copy.copy, copy.deepcopy):
+    for copying in (pickle.dumps, copy.copy, copy.deepcopy):
         with pytest.raises(TypeError, match=r"store operation\.id"):
-            careless(operation)
+            copying(operation)
     emulator.fail("INTERNAL", "boom", operation=True)
     failed = client.submit("раз").refresh()
     again = pickle.loads(pickle.dumps(failed.error))
@@ -590,8 +587,8 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_ctrl_c_ends_a_wait_and_not_the_operation(emulator: Emulator, kind: str) -> None:
-    run_out(emulator)
+def test_ctrl_c_ends_a_wait_but_not_the_operation(emulator: Emulator, kind: str) -> None:
+    operations_never_end(emulator)
     process = program(WAIT, emulator, kind)
     emulator.wait_for_requests(2, timeout=30)
     time.sleep(0.1)
@@ -601,7 +598,7 @@ def test_ctrl_c_ends_a_wait_and_not_the_operation(emulator: Emulator, kind: str)
     assert methods(emulator).count("Cancel") == 0
 
 
-# A thousand, through the death of a process
+# One thousand operations and a killed process
 
 SUBMIT_AND_WAIT = """
 import asyncio, json, sys
@@ -638,8 +635,12 @@ sync() if kind == "sync" else asyncio.run(asynchronous())
 THOUSAND = 1000
 
 
-def killed_half_way(emulator: Emulator, kind: str) -> tuple[list[str], dict[str, str]]:
-    """Submit a thousand in one process, kill it half way, and wait for the rest in another: ids and texts."""
+def resume_after_kill(emulator: Emulator, kind: str) -> tuple[list[str], dict[str, str]]:
+    """Submit 1000 operations in a process, kill it after half of the results, and wait for the rest in another process.
+
+    Returns:
+        The ids, and the texts by id.
+    """
     first = program(SUBMIT_AND_WAIT, emulator, kind, str(THOUSAND))
     assert first.stdout is not None
     ids: list[str] = json.loads(first.stdout.readline())
@@ -660,55 +661,55 @@ def killed_half_way(emulator: Emulator, kind: str) -> tuple[list[str], dict[str,
 
 
 @pytest.mark.slow
-def test_a_thousand_operations_survive_their_process_within_the_quota(emulator: Emulator) -> None:
-    """Both clients at the same time, because each takes 25 s for a thousand look-ups."""
+def test_thousand_operations_are_resumed_by_another_process_within_the_quota(emulator: Emulator) -> None:
+    """Both clients run at the same time, because each takes 25 s for a thousand polls."""
     kinds = ("sync", "async")
-    runs = {kind: Background(killed_half_way, emulator, kind) for kind in kinds}
+    runs = {kind: Background(resume_after_kill, emulator, kind) for kind in kinds}
     for kind, run in runs.items():
         ids, texts = run.result(100)
         assert len(set(ids)) == THOUSAND
         assert texts == {each: f"ответ {number}" for number, each in enumerate(ids)}
-        seen = [request for request in look_ups(emulator) if request.metadata["x-kind"] == kind]
+        seen = [request for request in polls(emulator) if request.metadata["x-kind"] == kind]
         assert THOUSAND <= len(seen) <= THOUSAND * 1.1
         assert busiest_second(request.arrived for request in seen) <= QUOTA
     assert len(emulator.operations.ids) == 2 * THOUSAND
 
 
-# Decisions
+# Rate limiter and poll schedule
 
 
 @given(st.lists(st.floats(0, 0.1), min_size=1, max_size=200))
-def test_the_rate_limiter_spaces_moments_and_wastes_none(steps: list[float]) -> None:
-    pacer, now, given_out = RateLimiter(0.025), 1000.0, []
+def test_rate_limiter_gives_the_earliest_allowed_times(steps: list[float]) -> None:
+    limiter, now, reserved = RateLimiter(0.025), 1000.0, []
     for step in steps:
         now += step
-        moment = pacer.reserve(now)
+        moment = limiter.reserve(now)
         assert moment is not None
         assert moment >= now
-        given_out.append(moment)
-    assert all(later - earlier >= 0.025 - 1e-9 for earlier, later in itertools.pairwise(given_out))
-    latest = given_out[-1]
-    assert pacer.reserve(now, latest) is None
-    assert pacer.reserve(now) == pytest.approx(max(now, latest + 0.025))
+        reserved.append(moment)
+    assert all(later - earlier >= 0.025 - 1e-9 for earlier, later in itertools.pairwise(reserved))
+    latest = reserved[-1]
+    assert limiter.reserve(now, latest) is None
+    assert limiter.reserve(now) == pytest.approx(max(now, latest + 0.025))
 
 
-def test_the_rate_limiter_gives_a_moment_to_one_thread_only() -> None:
-    pacer = RateLimiter(1.0)
-    moments = in_threads(20, lambda _: [pacer.reserve(0.0) for _ in range(50)])
+def test_rate_limiter_gives_each_time_to_one_thread() -> None:
+    limiter = RateLimiter(1.0)
+    moments = in_threads(20, lambda _: [limiter.reserve(0.0) for _ in range(50)])
     assert sorted(moment for each in moments for moment in each) == [float(number) for number in range(1000)]
 
 
-def test_after_a_reset_nothing_is_reserved_and_no_lock_is_held() -> None:
+def test_reset_releases_the_lock_and_all_reservations() -> None:
     limiter = RateLimiter(1000.0)
     limiter.reserve(0.0)
     limiter._lock.acquire()
     limiter.reset()
-    reserved = Background(limiter.reserve, 0.0)  # a lock that this thread holds would let it in
+    reserved = Background(limiter.reserve, 0.0)  # another thread: this one could re-enter the lock
     assert reserved.result() == 0.0
 
 
-class Waited:
-    """What a schedule knows of an operation."""
+class PendingOperation:
+    """An operation as the schedule sees it."""
 
     def __init__(self, name: str, *, seen: bool = True) -> None:
         self.id = name
@@ -716,8 +717,8 @@ class Waited:
         self._looked_up = seen
 
 
-def moments(schedule: PollSchedule[Waited], now: float) -> list[float]:
-    """When the only operation of a schedule is looked up, if it never ends."""
+def moments(schedule: PollSchedule[PendingOperation], now: float) -> list[float]:
+    """The poll times of the only operation of a schedule, which never completes."""
     made: list[float] = []
     while True:
         try:
@@ -731,8 +732,8 @@ def moments(schedule: PollSchedule[Waited], now: float) -> list[float]:
         assert not schedule.record_poll(now)
 
 
-def test_intervals_grow_to_ten_seconds() -> None:
-    made = moments(PollSchedule([Waited("a")], 600.0, 0.0, rng=lambda: 0.0), 0.0)
+def test_poll_intervals_grow_to_ten_seconds() -> None:
+    made = moments(PollSchedule([PendingOperation("a")], 600.0, 0.0, rng=lambda: 0.0), 0.0)
     assert made[:5] == pytest.approx([0.5, 1.0, 1.75, 2.875, 4.5625])
     assert made[-1] == pytest.approx(599.0)
     assert made[-2] - made[-3] == MAX_INTERVAL
@@ -745,10 +746,10 @@ def test_intervals_grow_to_ten_seconds() -> None:
     seen=st.booleans(),
     start=st.floats(0, 1e6),
 )
-def test_every_wait_looks_at_least_once_and_never_late(
+def test_every_wait_polls_at_least_once_and_only_before_its_timeout(
     timeout: float | None, random: float, seen: bool, start: float
 ) -> None:
-    schedule = PollSchedule([Waited("a", seen=seen)], timeout, start, rng=lambda: random)
+    schedule = PollSchedule([PendingOperation("a", seen=seen)], timeout, start, rng=lambda: random)
     if timeout is None:
         assert schedule.remaining(start + 1e9) is None
         assert schedule.delay(start) <= INITIAL_INTERVAL + 1e-6
@@ -759,19 +760,19 @@ def test_every_wait_looks_at_least_once_and_never_late(
     assert (made[0] == start) is not seen
 
 
-def test_operations_are_looked_up_in_turn() -> None:
-    operations = [Waited(str(number)) for number in range(100)]
+def test_operations_are_polled_in_order() -> None:
+    operations = [PendingOperation(str(number)) for number in range(100)]
     schedule = PollSchedule(operations, None, 0.0, rng=lambda: 0.5)
-    now, turns = 0.0, []
+    now, polled = 0.0, []
     for _ in range(400):
         now += schedule.delay(now) + 0.025
-        turns.append(int(schedule.next_operation.id))
+        polled.append(int(schedule.next_operation.id))
         schedule.record_poll(now)
-    assert turns == [*range(100)] * 4
+    assert polled == [*range(100)] * 4
 
 
-def test_an_ended_operation_leaves_the_schedule() -> None:
-    operations = [Waited("a"), Waited("b")]
+def test_completed_operation_is_removed_from_the_schedule() -> None:
+    operations = [PendingOperation("a"), PendingOperation("b")]
     schedule = PollSchedule(operations, 5.0, 0.0)
     schedule.next_operation.done = True
     assert schedule.record_poll(1.0)

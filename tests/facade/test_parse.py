@@ -1,4 +1,4 @@
-"""Answers with a structure: asked for by a type, and validated."""
+"""Structured answers: requested by a type, and validated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Point(typing_extensions.TypedDict):
     x: float
 
 
-class Old(TypedDict):  # pydantic wants the other TypedDict before Python 3.12
+class Old(TypedDict):  # pydantic requires typing_extensions.TypedDict before Python 3.12
     x: float
 
 
@@ -58,7 +58,7 @@ BEYOND = 2**53 + 1
         (int, "5", 5),
     ],
 )
-def test_an_answer_is_a_value_of_the_type(
+def test_answer_is_parsed_into_the_type(
     client: Any, emulator: Emulator, answer_type: Any, answer: str, value: Any
 ) -> None:
     emulator.reply(answer)
@@ -74,14 +74,14 @@ def test_an_answer_is_a_value_of_the_type(
 
 
 @pytest.mark.parametrize("answer_type", [Person, City, Point, list[Person], pydantic.TypeAdapter(City | None)])
-def test_the_emulator_answers_by_the_schema(client: Any, answer_type: Any) -> None:
+def test_emulator_answers_match_the_schema(client: Any, answer_type: Any) -> None:
     adapter = answer_type if isinstance(answer_type, pydantic.TypeAdapter) else pydantic.TypeAdapter(answer_type)
     value = client.parse("Кто?", answer_type).value
     assert adapter.validate_python(value) == value
 
 
 @pytest.mark.parametrize("answer_type", [Person, City, Point, list[City], City | None, pydantic.TypeAdapter(City)])
-def test_any_type_is_a_response_format(client: Any, emulator: Emulator, answer_type: Any) -> None:
+def test_response_format_accepts_any_type(client: Any, emulator: Emulator, answer_type: Any) -> None:
     client.complete("Кто?", response_format=answer_type)
     assert emulator.requests[0].message.HasField("json_schema")
 
@@ -96,7 +96,7 @@ def test_any_type_is_a_response_format(client: Any, emulator: Emulator, answer_t
         ('```json\n{"name": "a", "age": 1}\n```', "Invalid JSON"),
     ],
 )
-def test_an_answer_that_is_no_such_value_is_an_error(client: Any, emulator: Emulator, answer: str, reason: str) -> None:
+def test_answer_of_another_type_is_an_error(client: Any, emulator: Emulator, answer: str, reason: str) -> None:
     emulator.reply(answer)
     with pytest.raises(yandexgpt.InvalidAnswerError) as caught:
         client.parse("Кто?", Person)
@@ -117,7 +117,7 @@ def test_an_answer_that_is_no_such_value_is_an_error(client: Any, emulator: Emul
     [("TRUNCATED", yandexgpt.TruncatedError), ("CONTENT_FILTER", yandexgpt.ContentFilterError)],
 )
 @pytest.mark.parametrize("answer", ['{"name": "Анн', '{"name": "Анна", "age": 30}'])
-def test_an_answer_that_is_not_whole_is_that_error(
+def test_truncated_or_filtered_answer_is_an_error(
     client: Any, emulator: Emulator, status: str, error: type[Exception], answer: str
 ) -> None:
     emulator.reply(answer, status=status, usage={"completion_tokens": 7})
@@ -129,19 +129,19 @@ def test_an_answer_that_is_not_whole_is_that_error(
     assert error.__bases__ == (yandexgpt.YandexGPTError,)
 
 
-def test_a_cut_by_max_tokens_is_found(client: Any) -> None:
+def test_truncation_by_max_tokens_is_an_error(client: Any) -> None:
     with pytest.raises(yandexgpt.TruncatedError, match=r"cut after 2 tokens .*; pass a greater max_tokens"):
         client.parse("Кто?", Person, max_tokens=2)
 
 
-def test_a_call_of_a_tool_is_not_an_answer(client: Any, emulator: Emulator) -> None:
+def test_tool_call_is_an_error(client: Any, emulator: Emulator) -> None:
     emulator.reply(None, tool_calls=[{"name": "now"}])
     with pytest.raises(yandexgpt.InvalidAnswerError, match="the model asks for tools instead"):
         client.parse("Кто?", Person, tools=[{"name": "now"}])
 
 
 @pytest.mark.parametrize("error", [yandexgpt.TruncatedError, yandexgpt.ContentFilterError])
-def test_the_errors_can_be_pickled(error: Any) -> None:
+def test_errors_can_be_pickled(error: Any) -> None:
     completion = yandexgpt.Completion.from_dict({"alternatives": [{"message": {"role": "assistant", "text": "а"}}]})
     for each in (
         error(completion),
@@ -159,7 +159,7 @@ class Unknown:
 
 
 @pytest.mark.parametrize("answer_type", [Unknown, "Nowhere", 5, list["Nowhere"]])  # type: ignore[name-defined]  # noqa: F821
-def test_what_pydantic_has_no_schema_for_is_refused(client: Any, emulator: Emulator, answer_type: Any) -> None:
+def test_type_without_a_pydantic_schema_is_rejected(client: Any, emulator: Emulator, answer_type: Any) -> None:
     with pytest.raises(ValueError, match="pydantic cannot make a JSON Schema of"):
         client.parse("Кто?", answer_type)
     with pytest.raises(ValueError, match=r"pydantic cannot make a JSON Schema of|response_format must be"):
@@ -168,12 +168,12 @@ def test_what_pydantic_has_no_schema_for_is_refused(client: Any, emulator: Emula
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes either TypedDict from Python 3.12 on")
-def test_what_pydantic_says_of_a_type_is_passed_on(client: Any) -> None:
+def test_pydantic_error_of_a_type_is_raised(client: Any) -> None:
     with pytest.raises(ValueError, match=r"typing_extensions.TypedDict"):
         client.parse("Кто?", Old)
 
 
-def test_without_pydantic_the_error_names_the_extra(
+def test_error_without_pydantic_names_the_extra(
     client: Any, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydantic", None)
@@ -186,7 +186,7 @@ def test_without_pydantic_the_error_names_the_extra(
     client.complete("Кто?", response_format={"type": "object"})
 
 
-def test_an_option_that_is_not_one_is_refused(client: Any, emulator: Emulator) -> None:
+def test_unknown_option_is_rejected(client: Any, emulator: Emulator) -> None:
     with pytest.raises(TypeError, match="response_format"):
         client.parse("Кто?", City, response_format="json")
     with pytest.raises(ValueError, match="temperature"):

@@ -1,4 +1,4 @@
-"""``client.responses``: code written for openai's client, over gRPC."""
+"""``client.responses``: code for the OpenAI client works over gRPC."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def texts(emulator: Emulator) -> list[tuple[str, str]]:
     return [(message.role, message.text) for message in sent(emulator).messages]
 
 
-# What the guide does
+# The example of the guide
 
 
-def test_code_shaped_like_the_guides_works(client: Any, emulator: Emulator) -> None:
+def test_code_of_the_guide_works(client: Any, emulator: Emulator) -> None:
     folder, model = "b1g0123456789abcdefg", "yandexgpt-lite"
     emulator.reply("1. **Бюро случайных поездок.**\n\n2. …")
 
@@ -58,7 +58,7 @@ def test_code_shaped_like_the_guides_works(client: Any, emulator: Emulator) -> N
     assert not request.completion_options.stream
 
 
-def test_a_response_has_the_shape_of_openais(client: Any, emulator: Emulator) -> None:
+def test_response_has_the_attributes_of_openai(client: Any, emulator: Emulator) -> None:
     usage = {"input_tokens": 7, "completion_tokens": 20, "total_tokens": 27, "reasoning_tokens": 12}
     emulator.reply("Байкал глубок.", usage=usage)
     before = time.time()
@@ -90,12 +90,12 @@ def test_a_response_has_the_shape_of_openais(client: Any, emulator: Emulator) ->
     assert response.usage.output_tokens_details.reasoning_tokens == 12
 
 
-def test_the_model_is_the_clients_unless_given(client: Any, emulator: Emulator) -> None:
+def test_model_of_the_client_is_the_default(client: Any, emulator: Emulator) -> None:
     assert client.responses.create(input="Привет").model == "gpt://emulator/yandexgpt-lite"
     assert sent(emulator).model_uri == "gpt://emulator/yandexgpt-lite"
 
 
-def test_to_dict_is_the_json_of_the_api(client: Any, emulator: Emulator) -> None:
+def test_to_dict_gives_the_json_of_the_api(client: Any, emulator: Emulator) -> None:
     emulator.reply("Да", usage={"input_tokens": 1, "completion_tokens": 2, "total_tokens": 3})
     response = client.responses.create(input="Так?")
     assert json.loads(json.dumps(response.to_dict())) == {
@@ -125,7 +125,7 @@ def test_to_dict_is_the_json_of_the_api(client: Any, emulator: Emulator) -> None
     }
 
 
-def test_a_response_is_frozen_and_can_be_compared_copied_and_pickled(client: Any, emulator: Emulator) -> None:
+def test_response_is_immutable_and_can_be_compared_copied_and_pickled(client: Any, emulator: Emulator) -> None:
     response = client.responses.create(input="Привет")
     assert pickle.loads(pickle.dumps(response)) == copy.deepcopy(response) == response
     assert hash(copy.copy(response)) == hash(response)
@@ -140,7 +140,7 @@ def test_a_response_is_frozen_and_can_be_compared_copied_and_pickled(client: Any
     ("status", "reason"),
     [("TRUNCATED", "max_output_tokens"), ("CONTENT_FILTER", "content_filter"), ("PARTIAL", None)],
 )
-def test_an_answer_that_is_not_whole_is_incomplete(
+def test_truncated_or_filtered_answer_is_incomplete(
     client: Any, emulator: Emulator, status: str, reason: str | None
 ) -> None:
     emulator.reply("Раз, два", status=status)
@@ -152,18 +152,18 @@ def test_an_answer_that_is_not_whole_is_incomplete(
     assert response.to_dict()["incomplete_details"] == {"reason": reason}
 
 
-def test_a_status_of_a_newer_service_counts_as_an_end(client: Any, emulator: Emulator) -> None:
+def test_unknown_status_is_completed(client: Any, emulator: Emulator) -> None:
     emulator.reply("Ответ", status=77)
     assert client.responses.create(input="Привет").status == "completed"
 
 
-def test_a_call_that_fails_raises_the_usual_error(client: Any, emulator: Emulator) -> None:
+def test_failed_call_raises_the_error_of_complete(client: Any, emulator: Emulator) -> None:
     emulator.fail("PERMISSION_DENIED")
     with pytest.raises(yandexgpt.PermissionDeniedError):
         client.responses.create(input="Привет")
 
 
-def test_the_timeout_is_for_the_whole_call(client: Any, emulator: Emulator) -> None:
+def test_timeout_applies_to_the_whole_call(client: Any, emulator: Emulator) -> None:
     emulator.reply("Поздно", delay=30)
     with pytest.raises(yandexgpt.DeadlineExceededError):
         client.responses.create(input="Привет", timeout=0.2)
@@ -172,12 +172,12 @@ def test_the_timeout_is_for_the_whole_call(client: Any, emulator: Emulator) -> N
 # Input
 
 
-def test_instructions_are_a_system_message_before_the_input(client: Any, emulator: Emulator) -> None:
+def test_instructions_are_a_system_message(client: Any, emulator: Emulator) -> None:
     client.responses.create(instructions="Отвечай стихами.", input="Привет")
     assert texts(emulator) == [("system", "Отвечай стихами."), ("user", "Привет")]
 
 
-def test_messages_may_hold_a_text_or_parts(client: Any, emulator: Emulator) -> None:
+def test_message_content_may_be_text_or_parts(client: Any, emulator: Emulator) -> None:
     client.responses.create(
         input=[
             {"role": "developer", "content": "Будь краток."},
@@ -207,7 +207,7 @@ def test_messages_may_hold_a_text_or_parts(client: Any, emulator: Emulator) -> N
     ]
 
 
-def test_what_came_out_can_be_put_in_again(client: Any, emulator: Emulator) -> None:
+def test_output_items_can_be_used_as_input(client: Any, emulator: Emulator) -> None:
     conversation: list[Any] = [{"role": "user", "content": "Загадай число"}]
     emulator.reply("Семь")
     first = client.responses.create(input=conversation)
@@ -256,7 +256,7 @@ def test_what_came_out_can_be_put_in_again(client: Any, emulator: Emulator) -> N
         ([{"type": "reasoning", "id": "x"}], ValueError, r"input\[0\]\['type'\] must be one of message, function_call"),
     ],
 )
-def test_an_input_that_cannot_be_sent_is_refused(
+def test_invalid_input_is_rejected(
     client: Any, emulator: Emulator, given: Any, error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
@@ -264,7 +264,7 @@ def test_an_input_that_cannot_be_sent_is_refused(
     assert not emulator.requests
 
 
-def test_instructions_must_be_a_text(client: Any) -> None:
+def test_instructions_must_be_a_string(client: Any) -> None:
     with pytest.raises(ValueError, match="instructions must be a str, got 5"):
         client.responses.create(instructions=5, input="Привет")
 
@@ -272,7 +272,7 @@ def test_instructions_must_be_a_text(client: Any) -> None:
 # Functions
 
 
-def test_calls_of_functions_are_items_of_the_output(client: Any, emulator: Emulator) -> None:
+def test_function_calls_are_output_items(client: Any, emulator: Emulator) -> None:
     calls: list[dict[str, Any]] = [{"name": "weather", "arguments": {"city": "Москва", "days": 3}}, {"name": "now"}]
     emulator.reply(tool_calls=calls)
     response = client.responses.create(input="Какая погода?", tools=[WEATHER])
@@ -289,13 +289,13 @@ def test_calls_of_functions_are_items_of_the_output(client: Any, emulator: Emula
     assert function.parameters["properties"]["city"]["type"] == "string"
 
 
-def test_results_are_told_in_the_order_of_their_calls(client: Any, emulator: Emulator) -> None:
+def test_function_results_are_sent_in_the_order_of_their_calls(client: Any, emulator: Emulator) -> None:
     cities = ["Москва", "Тула", "Орёл"]
     emulator.reply(tool_calls=[{"name": "weather", "arguments": {"city": city}} for city in cities])
     conversation: list[Any] = [{"role": "user", "content": "Где теплее?"}]
     response = client.responses.create(input=conversation, tools=[WEATHER])
     conversation += response.output
-    for call in reversed(response.output):  # as they end
+    for call in reversed(response.output):  # in any order
         city = json.loads(call.arguments)["city"]
         conversation.append({"type": "function_call_output", "call_id": call.call_id, "output": f"{city}: +5"})
     client.responses.create(input=conversation, tools=[WEATHER])
@@ -303,11 +303,13 @@ def test_results_are_told_in_the_order_of_their_calls(client: Any, emulator: Emu
     question, calls, results = sent(emulator).messages
     assert (question.role, calls.role, results.role) == ("user", "assistant", "user")
     assert [call.function_call.arguments["city"] for call in calls.tool_call_list.tool_calls] == cities
-    told = [(one.function_result.name, one.function_result.content) for one in results.tool_result_list.tool_results]
-    assert told == [("weather", f"{city}: +5") for city in cities]
+    sent_results = [
+        (one.function_result.name, one.function_result.content) for one in results.tool_result_list.tool_results
+    ]
+    assert sent_results == [("weather", f"{city}: +5") for city in cities]
 
 
-def test_rounds_of_calls_stay_apart(client: Any, emulator: Emulator) -> None:
+def test_calls_of_several_iterations_are_separate_messages(client: Any, emulator: Emulator) -> None:
     items: list[Any] = [{"role": "user", "content": "?"}]
     for call_id in ("a", "b"):
         items.append({"type": "function_call", "call_id": call_id, "name": f"f{call_id}", "arguments": '{"x": 1}'})
@@ -344,20 +346,20 @@ CALL = {"type": "function_call", "call_id": "a", "name": "f", "arguments": "{}"}
         ([CALL, {"type": "function_call_output", "call_id": "a"}], r"input\[1\]\['output'\] must be a str or a list"),
     ],
 )
-def test_calls_and_results_that_cannot_be_sent_are_refused(client: Any, items: list[Any], message: str) -> None:
+def test_invalid_function_calls_and_results_are_rejected(client: Any, items: list[Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         client.responses.create(input=items)
 
 
 @pytest.mark.parametrize("choice", ["none", "auto", "required"])
-def test_a_tool_choice_in_a_word(client: Any, emulator: Emulator, choice: str) -> None:
+def test_tool_choice_as_a_string(client: Any, emulator: Emulator, choice: str) -> None:
     client.responses.create(input="?", tools=[WEATHER], tool_choice=choice, parallel_tool_calls=False)
     assert sent(emulator).tool_choice.mode == text_common_pb2.ToolChoice.ToolChoiceMode.Value(choice.upper())
     assert sent(emulator).parallel_tool_calls.value is False
     assert sent(emulator).HasField("parallel_tool_calls")
 
 
-def test_a_tool_choice_by_name(client: Any, emulator: Emulator) -> None:
+def test_tool_choice_by_function_name(client: Any, emulator: Emulator) -> None:
     now = {"type": "function", "name": "now", "description": None, "parameters": None, "strict": None}
     client.responses.create(input="?", tools=[WEATHER, now], tool_choice={"type": "function", "name": "now"})
     assert sent(emulator).tool_choice.function_name == "now"
@@ -379,15 +381,15 @@ def test_a_tool_choice_by_name(client: Any, emulator: Emulator) -> None:
         ({"tool_choice": {"type": "function", "name": "other"}}, "tool_choice must be one of none, auto, required, w"),
     ],
 )
-def test_tools_that_the_service_does_not_have_are_refused(client: Any, options: Any, message: str) -> None:
+def test_unsupported_tools_are_rejected(client: Any, options: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         client.responses.create(input="?", **{"tools": [WEATHER], **options})
 
 
-# Form and reasoning
+# Text format and reasoning
 
 
-def test_json_and_a_schema_are_asked_for(client: Any, emulator: Emulator) -> None:
+def test_json_object_and_json_schema_formats_are_sent(client: Any, emulator: Emulator) -> None:
     client.responses.create(input="?", text={"format": {"type": "json_object"}})
     assert sent(emulator).json_object
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -418,7 +420,7 @@ def test_json_and_a_schema_are_asked_for(client: Any, emulator: Emulator) -> Non
         ),
     ],
 )
-def test_a_form_that_cannot_be_asked_for_is_refused(client: Any, text: Any, message: str) -> None:
+def test_invalid_text_format_is_rejected(client: Any, text: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         client.responses.create(input="?", text=text)
 
@@ -431,7 +433,9 @@ def test_a_form_that_cannot_be_asked_for_is_refused(client: Any, text: Any, mess
         (None, "REASONING_MODE_UNSPECIFIED"),
     ],
 )
-def test_reasoning_is_on_or_off(client: Any, emulator: Emulator, effort: str | None, mode: str) -> None:
+def test_reasoning_effort_enables_or_disables_reasoning(
+    client: Any, emulator: Emulator, effort: str | None, mode: str
+) -> None:
     client.responses.create(input="?", reasoning={"effort": effort, "summary": None})
     wanted = text_common_pb2.ReasoningOptions.ReasoningMode.Value(mode)
     assert sent(emulator).completion_options.reasoning_options.mode == wanted
@@ -445,12 +449,12 @@ def test_reasoning_is_on_or_off(client: Any, emulator: Emulator, effort: str | N
         ("high", "reasoning must be a mapping, got 'high'"),
     ],
 )
-def test_reasoning_that_is_not_to_be_had_is_refused(client: Any, reasoning: Any, message: str) -> None:
+def test_unsupported_reasoning_is_rejected(client: Any, reasoning: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         client.responses.create(input="?", reasoning=reasoning)
 
 
-# What gRPC cannot honour
+# Parameters without a gRPC equivalent
 
 VALUES: dict[str, Any] = {
     "include": ["reasoning.encrypted_content"],
@@ -463,7 +467,7 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", sorted(UnsupportedParameters.__annotations__))
-def test_what_grpc_cannot_honour_is_refused_by_name(client: Any, emulator: Emulator, name: str) -> None:
+def test_parameter_without_a_grpc_equivalent_is_rejected_by_name(client: Any, emulator: Emulator, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} cannot be honoured over gRPC: .{{10}}"):
         client.responses.create(input="Привет", **{name: VALUES.get(name, "x")})
     assert not emulator.requests
@@ -485,7 +489,7 @@ def test_what_grpc_cannot_honour_is_refused_by_name(client: Any, emulator: Emula
         ({"timeout": -1}, "timeout must be"),
     ],
 )
-def test_a_value_that_cannot_be_honoured_is_refused(
+def test_value_without_a_grpc_equivalent_is_rejected(
     client: Any, emulator: Emulator, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
@@ -493,19 +497,19 @@ def test_a_value_that_cannot_be_honoured_is_refused(
     assert not emulator.requests
 
 
-def test_what_asks_for_nothing_else_is_taken(client: Any) -> None:
+def test_parameters_with_default_values_are_accepted(client: Any) -> None:
     response = client.responses.create(input="Привет", stream=False, truncation="disabled", store=False, timeout=None)
     assert response.status == "completed"
 
 
-def test_an_unknown_keyword_is_a_type_error(client: Any) -> None:
+def test_unknown_keyword_is_a_type_error(client: Any) -> None:
     with pytest.raises(TypeError, match=r"create\(\) got an unexpected keyword argument 'max_tokens'"):
         client.responses.create(input="Привет", max_tokens=5)
     with pytest.raises(TypeError, match="input"):
         client.responses.create(model="yandexgpt")
 
 
-def test_a_closed_client_says_so(factory: Any, emulator: Emulator) -> None:
+def test_closed_client_raises_an_error(factory: Any, emulator: Emulator) -> None:
     client = factory.client(emulator)
     client.close()
     with pytest.raises(yandexgpt.ConfigurationError, match="closed"):
@@ -515,7 +519,7 @@ def test_a_closed_client_says_so(factory: Any, emulator: Emulator) -> None:
 # In the background
 
 
-def test_a_background_response_is_retrieved_when_it_is_done(client: Any, emulator: Emulator) -> None:
+def test_completed_background_response_is_retrieved(client: Any, emulator: Emulator) -> None:
     emulator.operations.time = FOREVER
     emulator.reply("Байкал глубок.", usage={"input_tokens": 3, "completion_tokens": 2, "total_tokens": 5})
     response = client.responses.create(
@@ -540,7 +544,7 @@ def test_a_background_response_is_retrieved_when_it_is_done(client: Any, emulato
     assert response.status == "in_progress"
 
 
-def test_code_that_polls_sees_the_end(client: Any, emulator: Emulator) -> None:
+def test_polling_code_gets_the_completed_response(client: Any, emulator: Emulator) -> None:
     emulator.operations.time = 0.1
     response = client.responses.create(input="раз два", background=True, store=True)
     while response.status in {"queued", "in_progress"}:
@@ -549,7 +553,7 @@ def test_code_that_polls_sees_the_end(client: Any, emulator: Emulator) -> None:
     assert response.output_text == "раз два"
 
 
-def test_a_background_response_is_retrieved_in_another_process(client: Any, emulator: Emulator) -> None:
+def test_background_response_is_retrieved_in_another_process(client: Any, emulator: Emulator) -> None:
     response = client.responses.create(input="раз два", background=True)
     source = """
 import sys, yandexgpt
@@ -559,7 +563,7 @@ with yandexgpt.Client() as client:
     assert output_of(program(source, emulator, response.id)) == (0, "раз два\n", "")
 
 
-def test_functions_and_cut_answers_come_from_the_background_too(client: Any, emulator: Emulator) -> None:
+def test_background_response_can_have_function_calls_or_be_incomplete(client: Any, emulator: Emulator) -> None:
     emulator.reply(tool_calls=[{"name": "weather", "arguments": {"city": "Тула"}}])
     response = client.responses.create(input="?", tools=[WEATHER], background=True)
     (call,) = client.responses.retrieve(response.id).output
@@ -568,7 +572,7 @@ def test_functions_and_cut_answers_come_from_the_background_too(client: Any, emu
     assert client.responses.retrieve(response.id).incomplete_details.reason == "max_output_tokens"
 
 
-def test_a_background_response_may_fail(client: Any, emulator: Emulator) -> None:
+def test_failed_background_response_has_the_error(client: Any, emulator: Emulator) -> None:
     emulator.fail("INTERNAL", "model fell over", operation=True)
     response = client.responses.retrieve(client.responses.create(input="?", background=True).id)
     assert response.status == "failed"
@@ -578,20 +582,20 @@ def test_a_background_response_may_fail(client: Any, emulator: Emulator) -> None
     assert pickle.loads(pickle.dumps(response)) == response
 
 
-def test_a_background_response_can_be_cancelled(client: Any, emulator: Emulator) -> None:
+def test_background_response_can_be_cancelled(client: Any, emulator: Emulator) -> None:
     emulator.operations.time = FOREVER
     response = client.responses.create(input="?", background=True)
     assert client.responses.cancel(response.id, timeout=5).status == "cancelled"
     assert client.responses.retrieve(response.id).status == "cancelled"
 
 
-def test_cancelling_one_that_has_ended_leaves_it_as_it_is(client: Any, emulator: Emulator) -> None:
+def test_cancel_of_a_completed_background_response_has_no_effect(client: Any, emulator: Emulator) -> None:
     response = client.responses.create(input="раз", background=True)
     emulator.operations.finish(response.id)
     assert client.responses.cancel(response.id).output_text == "раз"
 
 
-def test_only_background_responses_are_kept(client: Any, emulator: Emulator) -> None:
+def test_response_that_is_not_in_the_background_is_not_found(client: Any, emulator: Emulator) -> None:
     response = client.responses.create(input="?")
     for method in (client.responses.retrieve, client.responses.cancel):
         with pytest.raises(yandexgpt.NotFoundError, match="three days"):
@@ -600,14 +604,14 @@ def test_only_background_responses_are_kept(client: Any, emulator: Emulator) -> 
         client.responses.retrieve("")
 
 
-def test_a_submission_that_fails_raises_the_usual_error(client: Any, emulator: Emulator) -> None:
+def test_failed_submission_raises_the_error_of_submit(client: Any, emulator: Emulator) -> None:
     emulator.fail("RESOURCE_EXHAUSTED", pushback=-1)
     with pytest.raises(yandexgpt.QuotaExceededError):
         client.responses.create(input="?", background=True)
     assert not emulator.operations.ids
 
 
-def test_a_tool_made_of_a_function_can_be_offered(client: Any, emulator: Emulator) -> None:
+def test_tool_object_can_be_passed_as_a_tool(client: Any, emulator: Emulator) -> None:
     @yandexgpt.tool(parameters=WEATHER["parameters"])
     def weather(city: str) -> str:
         """Погода в городе"""

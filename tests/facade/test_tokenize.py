@@ -1,4 +1,4 @@
-"""Tokens: of a text, of a prompt, and a prompt that cannot fit."""
+"""Tokens of a text and of a prompt, and prompts above the limit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def methods(emulator: Emulator) -> list[str]:
     return [request.method.rpartition("/")[-1] for request in emulator.requests]
 
 
-def test_a_text_is_its_tokens(client: Any, emulator: Emulator) -> None:
+def test_text_is_tokenized(client: Any, emulator: Emulator) -> None:
     tokens = client.tokenize("раз  два\nтри")
     assert [token.text for token in tokens] == ["раз", "  два", "\nтри"]
     assert all(isinstance(token, Token) and token.id > 0 and not token.special for token in tokens)
@@ -31,7 +31,7 @@ def test_a_text_is_its_tokens(client: Any, emulator: Emulator) -> None:
     assert request.message.model_uri == "gpt://emulator/yandexgpt-lite"
 
 
-def test_a_prompt_is_all_that_the_model_reads(client: Any, emulator: Emulator) -> None:
+def test_prompt_is_tokenized_with_system_message_and_roles(client: Any, emulator: Emulator) -> None:
     assert client.count_tokens(MESSAGES) == 8
     request = emulator.requests[-1]
     assert request.method == TOKENIZE_PROMPT
@@ -41,12 +41,12 @@ def test_a_prompt_is_all_that_the_model_reads(client: Any, emulator: Emulator) -
     assert methods(emulator) == ["TokenizeCompletion"] * 3
 
 
-def test_counting_agrees_with_the_usage(client: Any) -> None:
+def test_token_count_equals_the_usage(client: Any) -> None:
     for prompt in (MESSAGES, [yandexgpt.Message("user", "один"), client.complete("два три")]):
         assert client.count_tokens(prompt) == client.complete(prompt).usage.input_tokens
 
 
-def test_counting_agrees_with_the_usage_that_a_guide_prints(client: Any) -> None:
+def test_token_count_equals_the_usage_in_a_guide(client: Any) -> None:
     prompt = [
         {"role": "system", "text": "Переведи текст"},
         {"role": "user", "text": "To be, or not to be: that is the question."},
@@ -57,7 +57,7 @@ def test_counting_agrees_with_the_usage_that_a_guide_prints(client: Any) -> None
     assert "".join(token.text for token in tokens) == "Переведи текстTo be, or not to be: that is the question."
 
 
-def test_options_of_the_call(client: Any, emulator: Emulator) -> None:
+def test_call_options_are_sent(client: Any, emulator: Emulator) -> None:
     client.tokenize("раз", model="yandexgpt/rc", timeout=5, request_id="mine", metadata=(("a", "b"),))
     request = emulator.requests[-1]
     assert request.message.model_uri == "gpt://emulator/yandexgpt/rc"
@@ -70,13 +70,13 @@ def test_options_of_the_call(client: Any, emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["", [], "\ud800"])
-def test_what_cannot_be_tokenized_is_not_sent(client: Any, emulator: Emulator, prompt: Any) -> None:
+def test_invalid_prompt_is_rejected_before_sending(client: Any, emulator: Emulator, prompt: Any) -> None:
     with pytest.raises(ValueError, match="prompt"):
         client.tokenize(prompt)
     assert not emulator.requests
 
 
-def test_a_failed_count_is_sent_again(client: Any, emulator: Emulator) -> None:
+def test_failed_count_is_retried(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", times=2)
     assert client.count_tokens("раз два") == 2
     assert len(emulator.requests) == 3
@@ -85,7 +85,7 @@ def test_a_failed_count_is_sent_again(client: Any, emulator: Emulator) -> None:
         client.tokenize("раз")
 
 
-def test_the_emulator_refuses_what_the_service_would(client: Any) -> None:
+def test_emulator_rejects_invalid_tokenize_requests(client: Any) -> None:
     with pytest.raises(yandexgpt.InvalidArgumentError) as caught:
         client.tokenize("раз", model="nope://x")
     assert caught.value.details[0].field_violations[0].field == "model_uri"
@@ -93,7 +93,7 @@ def test_the_emulator_refuses_what_the_service_would(client: Any) -> None:
         client.with_options(credentials=yandexgpt.credentials.NoCredentials()).tokenize("раз")
 
 
-def test_a_token_is_a_frozen_view(client: Any) -> None:
+def test_token_is_immutable(client: Any) -> None:
     (token,) = client.tokenize("раз")
     assert repr(token) == f"Token(id={token.id}, text='раз', special=False)"
     assert pickle.loads(pickle.dumps(token)) == token
@@ -105,7 +105,7 @@ def test_a_token_is_a_frozen_view(client: Any) -> None:
 # max_context_tokens
 
 
-def test_a_prompt_that_fits_is_counted_and_sent(client: Any, emulator: Emulator) -> None:
+def test_prompt_within_the_limit_is_counted_and_sent(client: Any, emulator: Emulator) -> None:
     assert client.complete(MESSAGES, max_context_tokens=8).text == "To be, or not to be"
     assert client.complete(MESSAGES, max_tokens=2, max_context_tokens=10).truncated
     with client.stream(MESSAGES, max_context_tokens=8) as stream:
@@ -115,7 +115,7 @@ def test_a_prompt_that_fits_is_counted_and_sent(client: Any, emulator: Emulator)
 
 
 @pytest.mark.parametrize(("max_tokens", "limit"), [(None, 7), (3, 10)])
-def test_a_prompt_that_does_not_fit_is_not_sent(
+def test_prompt_above_the_limit_is_not_sent(
     client: Any, emulator: Emulator, max_tokens: int | None, limit: int
 ) -> None:
     options = {"max_tokens": max_tokens, "max_context_tokens": limit}
@@ -130,14 +130,14 @@ def test_a_prompt_that_does_not_fit_is_not_sent(
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, 1.5, "8"])
-def test_an_impossible_limit(client: Any, emulator: Emulator, limit: Any) -> None:
+def test_invalid_limit_is_rejected(client: Any, emulator: Emulator, limit: Any) -> None:
     for call in (client.complete, client.submit, client.stream):
         with pytest.raises(ValueError, match="max_context_tokens must be"):
             call("раз", max_context_tokens=limit)
     assert not emulator.requests
 
 
-def test_counting_has_the_calls_own_metadata_and_deadline(client: Any, emulator: Emulator) -> None:
+def test_counting_uses_the_metadata_and_deadline_of_the_call(client: Any, emulator: Emulator) -> None:
     client.submit("раз", max_context_tokens=9, timeout=5, metadata=(("a", "b"),), request_id="mine")
     counting, submission = emulator.requests
     assert counting.metadata["a"] == submission.metadata["a"] == "b"
@@ -147,7 +147,7 @@ def test_counting_has_the_calls_own_metadata_and_deadline(client: Any, emulator:
     assert "idempotency-key" not in counting.metadata
 
 
-def test_the_deadline_covers_counting(client: Any, emulator: Emulator) -> None:
+def test_deadline_covers_counting(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", delay=FOREVER)
     with pytest.raises(yandexgpt.DeadlineExceededError):
         client.complete("раз", max_context_tokens=9, timeout=2.0)
@@ -155,7 +155,7 @@ def test_the_deadline_covers_counting(client: Any, emulator: Emulator) -> None:
     assert methods(emulator) == ["TokenizeCompletion"]
 
 
-def test_closing_ends_counting(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_counting(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator)
     emulator.fail("UNAVAILABLE", delay=FOREVER, times=2)
     stream = client.stream("раз", max_context_tokens=9)
@@ -170,13 +170,13 @@ def test_closing_ends_counting(factory: ClientFactory, emulator: Emulator) -> No
     assert set(methods(emulator)) == {"TokenizeCompletion"}
 
 
-def test_a_stream_closed_before_it_is_read_counts_nothing(client: Any, emulator: Emulator) -> None:
+def test_stream_closed_before_reading_counts_nothing(client: Any, emulator: Emulator) -> None:
     client.stream("раз", max_context_tokens=9).close()
     assert client.complete("раз").text == "раз"
     assert methods(emulator) == ["Completion"]
 
 
-def test_counting_takes_no_place_in_the_line(factory: ClientFactory, emulator: Emulator) -> None:
+def test_counting_is_not_limited_by_max_concurrency(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     emulator.reply("долго", delay=FOREVER)
     Background(client.complete, "раз")

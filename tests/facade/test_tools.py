@@ -1,4 +1,4 @@
-"""Functions that the model calls: how they are described, called, and answered for."""
+"""Functions that the model calls: their descriptions, calls, results and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 import pytest
-from driver import PATIENCE, Background, ClientFactory, inherited
+from driver import PATIENCE, Background, ClientFactory, subprocess_environment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,22 +43,22 @@ async def total(numbers: list[int]) -> dict[str, int]:
     return {"total": sum(numbers)}
 
 
-def called(*calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def tool_calls_of(*calls: tuple[str, dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"name": name, "arguments": arguments} for name, arguments in calls]
 
 
 def script(emulator: Emulator, *calls: tuple[str, dict[str, Any]], times: int = 1) -> None:
-    emulator.reply(None, tool_calls=called(*calls), times=times)
+    emulator.reply(None, tool_calls=tool_calls_of(*calls), times=times)
 
 
 def results(emulator: Emulator, request: int = -1) -> list[tuple[str, str]]:
-    """What the model was told last: names and contents."""
+    """The names and contents of the last tool results sent to the model."""
     message = Message.from_proto(emulator.requests[request].message.messages[-1])
     return [(result.name, result.content) for result in message.tool_results]
 
 
-def told(client: Any, emulator: Emulator, function: Any, **arguments: Any) -> str:
-    """What the model is told when it calls the function."""
+def result_of(client: Any, emulator: Emulator, function: Any, **arguments: Any) -> str:
+    """The result sent to the model for a call of the function."""
     made = function if isinstance(function, yandexgpt.Tool) else yandexgpt.tool(function)
     script(emulator, (made.name, arguments))
     client.run_tools("Вопрос", [made])
@@ -70,7 +70,7 @@ def told(client: Any, emulator: Emulator, function: Any, **arguments: Any) -> st
 # Descriptions
 
 
-def test_a_tool_is_described_by_its_name_its_docstring_and_its_types() -> None:
+def test_tool_description_has_the_name_docstring_and_types_of_the_function() -> None:
     assert (weather.name, weather.description) == ("weather", "Current weather in a city.")
     assert weather.parameters == {
         "type": "object",
@@ -88,32 +88,32 @@ def test_a_tool_is_described_by_its_name_its_docstring_and_its_types() -> None:
     assert repr(weather) == "Tool('weather')"
 
 
-def test_a_tool_is_still_the_function() -> None:
+def test_tool_can_be_called_like_the_function() -> None:
     assert weather("Москва", days=2) == "Москва: 2 дн., +5 c"
     assert asyncio.run(total([1, 2])) == {"total": 3}
     assert vars(weather)["__name__"] == "weather"
     assert weather.__doc__ == "Current weather in a city."
 
 
-def test_name_and_description_can_be_given() -> None:
+def test_tool_name_and_description_can_be_given() -> None:
     made = yandexgpt.tool(name="погода-2", description="Другая")(weather.function)
     assert (made.name, made.description) == ("погода-2", "Другая")
     bound = yandexgpt.tool(name="here")(functools.partial(weather.function, city="Тула"))
     assert bound(days=2) == "Тула: 2 дн., +5 c"
 
 
-def test_a_parameter_can_say_more_of_itself() -> None:
+def test_parameter_can_have_a_description_and_constraints() -> None:
     @yandexgpt.tool
     def f(
         json: Annotated[int, pydantic.Field(description="Сколько", ge=1)], *, copy: datetime.date | None = None
     ) -> None:
-        """Names of parameters that pydantic's models have methods of."""
+        """The parameter names are also names of methods of pydantic models."""
 
     assert f.parameters["properties"]["json"] == {"type": "integer", "description": "Сколько", "minimum": 1}
     assert f.parameters["required"] == ["json"]
 
 
-def test_a_raw_schema_needs_no_pydantic(monkeypatch: pytest.MonkeyPatch, client: Any, emulator: Emulator) -> None:
+def test_tool_with_a_schema_needs_no_pydantic(monkeypatch: pytest.MonkeyPatch, client: Any, emulator: Emulator) -> None:
     monkeypatch.setitem(sys.modules, "pydantic", None)
     schema = {"type": "object", "properties": {"x": {}}}
 
@@ -122,8 +122,8 @@ def test_a_raw_schema_needs_no_pydantic(monkeypatch: pytest.MonkeyPatch, client:
         return {"doubled": x * 2}
 
     assert f.to_dict() == {"function": {"name": "double", "description": "Вдвое", "parameters": schema}}
-    assert told(client, emulator, f, x=21) == '{"doubled": 42}'
-    assert told(client, emulator, f, y=1).startswith("TypeError: ")
+    assert result_of(client, emulator, f, x=21) == '{"doubled": 42}'
+    assert result_of(client, emulator, f, y=1).startswith("TypeError: ")
     with pytest.raises(yandexgpt.ConfigurationError, match=r"pip install 'yandexgpt\[pydantic\]'"):
         yandexgpt.tool(weather.function)
 
@@ -155,13 +155,13 @@ def big_bound(x: Annotated[int, pydantic.Field(le=BEYOND)]) -> None: ...
         (starred, {"parameters": {"maximum": BEYOND}}, f"the parameters of starred.maximum: the integer {BEYOND}"),
     ],
 )
-def test_what_no_tool_can_be_made_of(function: Any, options: dict[str, Any], words: str) -> None:
+def test_invalid_tool_function_is_rejected(function: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         yandexgpt.tool(**options)(function)
 
 
 @pytest.mark.parametrize("method", ["complete", "stream"])
-def test_tools_are_described_to_the_model_beside_raw_ones(client: Any, emulator: Emulator, method: str) -> None:
+def test_complete_and_stream_accept_tool_objects_and_mappings(client: Any, emulator: Emulator, method: str) -> None:
     answer = getattr(client, method)("Вопрос", tools=[weather, {"name": "now"}], tool_choice="weather")
     if method == "stream":
         answer = answer.finish()
@@ -171,15 +171,15 @@ def test_tools_are_described_to_the_model_beside_raw_ones(client: Any, emulator:
     assert described[0].function.parameters["properties"]["days"]["type"] == "integer"
 
 
-def test_what_is_neither_tool_nor_mapping_is_refused(client: Any) -> None:
+def test_tool_that_is_neither_tool_nor_mapping_is_rejected(client: Any) -> None:
     with pytest.raises(ValueError, match=r"tools\[0\] must be a mapping .* or a yandexgpt.Tool"):
         client.complete("Вопрос", tools=[starred])
 
 
-# Rounds
+# The tool loop
 
 
-def test_the_model_calls_and_is_answered_until_it_says_something(client: Any, emulator: Emulator) -> None:
+def test_run_tools_answers_tool_calls_until_the_model_returns_text(client: Any, emulator: Emulator) -> None:
     script(emulator, ("weather", {"city": "Москва", "days": 3}), ("total", {"numbers": [1, 2]}))
     script(emulator, ("weather", {"city": "Тула", "unit": "f"}))
     emulator.reply("Тепло")
@@ -196,31 +196,31 @@ def test_the_model_calls_and_is_answered_until_it_says_something(client: Any, em
         assert [tool.function.name for tool in request.tools] == ["weather", "total"]
 
 
-def test_a_text_at_once_takes_no_round(client: Any, emulator: Emulator) -> None:
+def test_run_tools_returns_a_first_text_answer(client: Any, emulator: Emulator) -> None:
     assert client.run_tools("Привет", []).text == "Привет"
     assert len(emulator.requests) == 1
 
 
 @pytest.mark.parametrize("choice", ["required", "total"])
-def test_a_demanded_call_is_demanded_once(client: Any, emulator: Emulator, choice: str) -> None:
+def test_tool_choice_is_sent_only_in_the_first_request(client: Any, emulator: Emulator, choice: str) -> None:
     completion = client.run_tools("Вопрос", [total], tool_choice=choice)
     assert completion.text == '{"total": 0}'
     assert [each.message.HasField("tool_choice") for each in emulator.requests] == [True, False]
 
 
-def test_options_of_a_call_go_with_every_call(client: Any, emulator: Emulator) -> None:
+def test_call_options_apply_to_every_iteration(client: Any, emulator: Emulator) -> None:
     script(emulator, ("weather", {"city": "Омск"}))
     client.run_tools("Вопрос", [weather], timeout=5, metadata=[("x-a", "b")], request_id="c0ffee")
     assert [each.metadata.get("x-a") for each in emulator.requests] == ["b", "b"]
     assert [each.metadata.get("x-client-request-id") for each in emulator.requests] == ["c0ffee", "c0ffee"]
 
 
-def test_calls_of_one_answer_run_at_the_same_time_and_are_answered_in_order(client: Any, emulator: Emulator) -> None:
+def test_tool_calls_run_concurrently_and_results_are_in_order(client: Any, emulator: Emulator) -> None:
     barrier = threading.Barrier(3)
 
     @yandexgpt.tool
     def meet(number: int) -> int:
-        """Returns only if all are there."""
+        """Returns only when all three calls run."""
         barrier.wait(PATIENCE)
         return number
 
@@ -229,7 +229,7 @@ def test_calls_of_one_answer_run_at_the_same_time_and_are_answered_in_order(clie
     assert results(emulator) == [("meet", "3"), ("meet", "1"), ("meet", "2")]
 
 
-def test_asynchronous_functions_run_at_the_same_time(emulator: Emulator) -> None:
+def test_async_tool_functions_run_concurrently(emulator: Emulator) -> None:
     async def main() -> None:
         here = 0
         all_here = asyncio.Event()
@@ -251,7 +251,7 @@ def test_asynchronous_functions_run_at_the_same_time(emulator: Emulator) -> None
     assert results(emulator) == [("meet", "3"), ("meet", "1"), ("meet", "2")]
 
 
-def test_a_cancelled_task_cancels_its_functions(emulator: Emulator) -> None:
+def test_task_cancellation_cancels_async_tool_functions(emulator: Emulator) -> None:
     async def main() -> bool:
         begun, ended = asyncio.Event(), asyncio.Event()
 
@@ -277,11 +277,11 @@ def test_a_cancelled_task_cancels_its_functions(emulator: Emulator) -> None:
     assert len(emulator.requests) == 1
 
 
-def test_a_function_sees_the_context_of_the_caller(emulator: Emulator) -> None:
+def test_tool_function_has_the_context_variables_of_the_caller(emulator: Emulator) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="нет")
     variable.set("есть")
     with emulator.client() as client:
-        assert told(client, emulator, yandexgpt.tool(name="look")(lambda: variable.get())) == "есть"
+        assert result_of(client, emulator, yandexgpt.tool(name="look")(lambda: variable.get())) == "есть"
 
 
 def test_system_exit_in_a_tool_is_raised(emulator: Emulator) -> None:
@@ -317,8 +317,8 @@ class Point:
         ([Point(BEYOND, datetime.date(2024, 1, 18))], f'[{{"x": {BEYOND}, "when": "2024-01-18"}}]'),
     ],
 )
-def test_results_are_text_or_json(client: Any, emulator: Emulator, result: Any, content: str) -> None:
-    assert told(client, emulator, yandexgpt.tool(name="f")(lambda: result)) == content
+def test_result_is_sent_as_text_or_json(client: Any, emulator: Emulator, result: Any, content: str) -> None:
+    assert result_of(client, emulator, yandexgpt.tool(name="f")(lambda: result)) == content
 
 
 @pytest.mark.parametrize(
@@ -329,10 +329,8 @@ def test_results_are_text_or_json(client: Any, emulator: Emulator, result: Any, 
         ("\ud83d", "Error: content"),
     ],
 )
-def test_a_result_that_is_neither_is_told_as_a_failure(
-    client: Any, emulator: Emulator, result: Any, words: str
-) -> None:
-    assert told(client, emulator, yandexgpt.tool(name="f")(lambda: result)).startswith(words)
+def test_unserializable_result_is_sent_as_an_error(client: Any, emulator: Emulator, result: Any, words: str) -> None:
+    assert result_of(client, emulator, yandexgpt.tool(name="f")(lambda: result)).startswith(words)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda each: st.lists(each, max_size=3)))
@@ -343,7 +341,7 @@ def test_integers_of_any_size_are_exact_in_results(value: Any) -> None:
     assert json.loads(success_result(call, [value]).content) == [value]
 
 
-# Failures are for the model to read
+# Failures are sent to the model
 
 
 def returning(value: Any) -> Callable[[], Any]:
@@ -377,28 +375,28 @@ def raising_async(error: BaseException) -> Callable[[], Coroutine[Any, Any, None
         (OSError("файл \ud83d"), "OSError: файл ?"),
     ],
 )
-def test_an_exception_is_told_with_type_and_message(
+def test_exception_of_a_tool_is_sent_with_type_and_message(
     client: Any, emulator: Emulator, make: Any, error: Exception, content: str
 ) -> None:
-    assert told(client, emulator, make(error)) == content
+    assert result_of(client, emulator, make(error)) == content
 
 
-def test_a_stop_iteration_in_a_tool_does_not_hang(client: Any, emulator: Emulator) -> None:
-    assert told(client, emulator, raising(StopIteration("конец"))) == "StopIteration: конец"
+def test_stop_iteration_in_a_tool_is_sent_as_an_error(client: Any, emulator: Emulator) -> None:
+    assert result_of(client, emulator, raising(StopIteration("конец"))) == "StopIteration: конец"
 
 
-def test_a_failure_is_logged_without_its_words_above_debug(
+def test_exception_of_a_tool_is_logged_with_its_message_only_at_debug_level(
     client: Any, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "yandexgpt")
-    told(client, emulator, raising(KeyError("s3cr3t")))
+    result_of(client, emulator, raising(KeyError("s3cr3t")))
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert [record.getMessage() for record in warnings] == ["tool f failed: KeyError"]
     assert all(record.exc_info is None for record in warnings)
     assert any(record.exc_info and record.levelno == logging.DEBUG for record in caplog.records)
 
 
-def test_an_unknown_name_is_told(client: Any, emulator: Emulator) -> None:
+def test_unknown_tool_name_is_sent_as_an_error(client: Any, emulator: Emulator) -> None:
     script(emulator, ("rain", {}), ("weather", {"city": "Уфа"}))
     client.run_tools("Вопрос", [weather, total])
     assert results(emulator) == [
@@ -416,18 +414,20 @@ def test_an_unknown_name_is_told(client: Any, emulator: Emulator) -> None:
         ({"city": "a", "wind": 1}, "ValidationError: wind: Extra inputs are not permitted"),
     ],
 )
-def test_wrong_arguments_are_told(client: Any, emulator: Emulator, arguments: dict[str, Any], content: str) -> None:
-    assert told(client, emulator, weather, **arguments) == content
+def test_invalid_arguments_are_sent_as_an_error(
+    client: Any, emulator: Emulator, arguments: dict[str, Any], content: str
+) -> None:
+    assert result_of(client, emulator, weather, **arguments) == content
 
 
-def test_arguments_come_as_their_types(client: Any, emulator: Emulator) -> None:
+def test_arguments_are_converted_to_their_types(client: Any, emulator: Emulator) -> None:
     seen: list[Any] = []
 
     @yandexgpt.tool
     def take(number: int, real: float, day: datetime.date, points: set[int], name: str = "нет") -> None:
         seen.append((number, type(number), real, type(real), day, points, name))
 
-    told(client, emulator, take, number=5, real=5, day="2024-01-18", points=[1, 1])
+    result_of(client, emulator, take, number=5, real=5, day="2024-01-18", points=[1, 1])
     assert seen == [(5, int, 5.0, float, datetime.date(2024, 1, 18), {1}, "нет")]
 
 
@@ -455,12 +455,12 @@ NODE = {"anyOf": [{"type": "object", "properties": {"n": INTEGER, "next": {"$ref
         ({"patternProperties": {"^n": INTEGER}, "additionalProperties": NUMBER}, {"a": 1e30, "n1": 2**54}),
     ],
 )
-def test_an_integer_that_cannot_have_arrived_exactly_is_refused(
+def test_inexact_integer_argument_is_rejected(
     client: Any, emulator: Emulator, schema: dict[str, Any], argument: Any
 ) -> None:
     parameters = {"properties": {"x": schema}, "$defs": {"Id": INTEGER, "Node": NODE, "Loop": {"$ref": "#/$defs/Loop"}}}
     made = yandexgpt.tool(name="f", parameters=parameters)(lambda **_: "никогда")
-    assert "beyond 2**53 does not arrive exactly; pass it as a string" in told(client, emulator, made, x=argument)
+    assert "beyond 2**53 does not arrive exactly; pass it as a string" in result_of(client, emulator, made, x=argument)
 
 
 @pytest.mark.parametrize(
@@ -481,15 +481,13 @@ def test_an_integer_that_cannot_have_arrived_exactly_is_refused(
         {"type": "string"},
     ],
 )
-def test_a_number_of_which_nobody_says_that_it_is_an_integer_comes_as_a_float(
-    client: Any, emulator: Emulator, schema: Any
-) -> None:
+def test_number_argument_without_an_integer_schema_is_a_float(client: Any, emulator: Emulator, schema: Any) -> None:
     parameters = {
         "properties": {"x": schema, "n": INTEGER},
         "$defs": {"Mass": {"anyOf": [NUMBER, {"type": "null"}]}, "Loop": {"$ref": "#/$defs/Loop"}},
     }
     made = yandexgpt.tool(name="f", parameters=parameters)(lambda **given: repr(given))
-    assert told(client, emulator, made, x=5.97e24, n=5) == "{'n': 5, 'x': 5.97e+24}"
+    assert result_of(client, emulator, made, x=5.97e24, n=5) == "{'n': 5, 'x': 5.97e+24}"
 
 
 @dataclasses.dataclass
@@ -498,29 +496,29 @@ class Planet:
     moons: int = 0
 
 
-def test_floats_may_exceed_2_to_the_53_and_integers_may_not(client: Any, emulator: Emulator) -> None:
+def test_float_arguments_may_exceed_2_to_the_53_and_integers_may_not(client: Any, emulator: Emulator) -> None:
     @yandexgpt.tool
     def f(x: float, y: list[Planet], z: dict[str, float | None], either: int | float, count: int = 0) -> str:
         return repr((x, y, z, either))
 
-    assert told(client, emulator, f, x=5.97e24, y=[{"mass": 1.9e27, "moons": 95}], z={"a": 2e30}, either=1e20) == repr(
-        (5.97e24, [Planet(1.9e27, 95)], {"a": 2e30}, 1e20)
-    )
-    refused = told(client, emulator, f, x=1, y=[{"mass": 1, "moons": 2**60}], z={}, either=1)
+    assert result_of(
+        client, emulator, f, x=5.97e24, y=[{"mass": 1.9e27, "moons": 95}], z={"a": 2e30}, either=1e20
+    ) == repr((5.97e24, [Planet(1.9e27, 95)], {"a": 2e30}, 1e20))
+    refused = result_of(client, emulator, f, x=1, y=[{"mass": 1, "moons": 2**60}], z={}, either=1)
     assert refused.startswith("Error: y[0].moons: a number beyond 2**53 does not arrive exactly")
 
 
-def test_an_integer_arrives_exactly_as_a_string(client: Any, emulator: Emulator) -> None:
+def test_integer_argument_given_as_a_string_is_exact(client: Any, emulator: Emulator) -> None:
     exact = yandexgpt.tool(name="g")(taking_integer)
-    assert told(client, emulator, exact, x=str(BEYOND)) == str(BEYOND)
-    assert told(client, emulator, exact, x=2**53) == str(2**53)
+    assert result_of(client, emulator, exact, x=str(BEYOND)) == str(BEYOND)
+    assert result_of(client, emulator, exact, x=2**53) == str(2**53)
 
 
 def taking_integer(x: int) -> int:
     return x
 
 
-# A tool that is cancelled by itself, and a task that is cancelled
+# Cancellation of a tool, and of the task
 
 
 async def cancelling_itself() -> None:
@@ -541,7 +539,7 @@ async def cancelling_itself() -> None:
         cancelling_itself,
     ],
 )
-def test_a_tool_that_was_cancelled_is_a_failure_for_the_model(client: Any, emulator: Emulator, function: Any) -> None:
+def test_cancelled_error_of_a_tool_is_sent_as_an_error(client: Any, emulator: Emulator, function: Any) -> None:
     made = yandexgpt.tool(name="f", parameters={})(function)
     script(emulator, ("f", {}), ("weather", {"city": "Уфа"}))
     assert client.run_tools("Вопрос", [made, weather]).text
@@ -551,7 +549,7 @@ def test_a_tool_that_was_cancelled_is_a_failure_for_the_model(client: Any, emula
 
 
 @pytest.mark.parametrize("synchronous", [True, False])
-def test_a_task_that_is_cancelled_during_a_tool_ends(emulator: Emulator, synchronous: bool) -> None:
+def test_task_cancellation_during_a_tool_raises_cancelled_error(emulator: Emulator, synchronous: bool) -> None:
     begun, go = threading.Event(), threading.Event()
 
     @yandexgpt.tool(name="f", parameters={})
@@ -572,7 +570,7 @@ def test_a_task_that_is_cancelled_during_a_tool_ends(emulator: Emulator, synchro
             with pytest.raises(asyncio.CancelledError):
                 await task
             assert task.cancelled()
-            go.set()  # the end of the loop waits for its threads
+            go.set()  # the loop waits for its threads at its end
 
     script(emulator, ("f", {}))
     asyncio.run(main())
@@ -580,20 +578,18 @@ def test_a_task_that_is_cancelled_during_a_tool_ends(emulator: Emulator, synchro
 
 
 @pytest.mark.parametrize("result", ["cyclic", "deep"])
-def test_a_result_that_is_no_JSON_because_it_does_not_end_is_a_failure_for_the_model(
-    client: Any, emulator: Emulator, result: str
-) -> None:
+def test_cyclic_or_too_deep_result_is_sent_as_an_error(client: Any, emulator: Emulator, result: str) -> None:
     value: Any = []
     if result == "cyclic":
         value.append({"again": value})
     else:
         for _ in range(100_000):
             value = [value]
-    content = told(client, emulator, yandexgpt.tool(name="f", parameters={})(lambda: value))
+    content = result_of(client, emulator, yandexgpt.tool(name="f", parameters={})(lambda: value))
     assert content.split(":")[0] in ("Error", "RecursionError", "PydanticSerializationError")
 
 
-# A thread that is late: the program's main thread has ended
+# Tools after the end of the main thread
 
 LATE = """
 import asyncio, sys, threading
@@ -623,7 +619,7 @@ async def asynchronous():
         return await client.run_tools("a", [f, g])
 
 
-def shut_down():  # threading begins to: it lets no pool of threads begin anything from then on
+def shut_down():  # tool_calls_of when threading shuts down: thread pools accept no more work
     main.ended.set()
 
 
@@ -638,7 +634,7 @@ def late():
         if how.endswith("refused"):
             break
     if how.endswith("refused"):
-        start = threading.Thread.start  # gRPC crashes without a thread of its own
+        start = threading.Thread.start  # only these threads: gRPC crashes without its own
         def refused(self):
             if self.name.startswith(("yandexgpt-tool", "asyncio")):
                 raise RuntimeError("can't create new thread at interpreter shutdown")
@@ -653,10 +649,10 @@ threading.Thread(target=late).start()
 
 
 @pytest.mark.parametrize("how", ["sync", "async", "sync refused", "async refused"])
-def test_tools_are_called_in_a_thread_that_outlives_the_main_one(emulator: Emulator, how: str) -> None:
+def test_tools_are_called_after_the_main_thread_has_ended(emulator: Emulator, how: str) -> None:
     script(emulator, ("f", {}), ("g", {}))
     emulator.reply("Ответ")
-    environment = {**inherited(), **emulator.environment()}
+    environment = {**subprocess_environment(), **emulator.environment()}
     ended = subprocess.run(
         [sys.executable, "-c", LATE, how], env=environment, capture_output=True, text=True, timeout=PATIENCE * 2
     )
@@ -664,10 +660,10 @@ def test_tools_are_called_in_a_thread_that_outlives_the_main_one(emulator: Emula
     assert results(emulator) == [("f", "5"), ("g", "6")]
 
 
-# The end of it
+# End of the tool loop
 
 
-def test_too_many_rounds_are_an_error_with_the_last_answer(client: Any, emulator: Emulator) -> None:
+def test_exceeded_max_rounds_is_an_error_with_the_last_answer(client: Any, emulator: Emulator) -> None:
     script(emulator, ("weather", {"city": "Уфа"}), times=3)
     with pytest.raises(yandexgpt.ToolRoundsError, match=r"still calls tools \(weather\) after 2 rounds") as caught:
         client.run_tools("Вопрос", [weather], max_rounds=2)
@@ -676,7 +672,7 @@ def test_too_many_rounds_are_an_error_with_the_last_answer(client: Any, emulator
     assert caught.value.completion.tool_calls[0].name == "weather"
 
 
-def test_so_many_rounds_are_not_too_many(client: Any, emulator: Emulator) -> None:
+def test_max_rounds_iterations_are_allowed(client: Any, emulator: Emulator) -> None:
     script(emulator, ("weather", {"city": "Уфа"}), times=2)
     assert client.run_tools("Вопрос", [weather], max_rounds=2).text == "Уфа: 1 дн., +5 c"
 
@@ -686,7 +682,7 @@ def test_so_many_rounds_are_not_too_many(client: Any, emulator: Emulator) -> Non
     [("TRUNCATED", yandexgpt.TruncatedError), ("CONTENT_FILTER", yandexgpt.ContentFilterError)],
 )
 @pytest.mark.parametrize("rounds", [0, 1])
-def test_an_answer_that_is_not_whole_is_an_error(
+def test_truncated_or_filtered_answer_is_an_error(
     client: Any, emulator: Emulator, status: str, error: type[Exception], rounds: int
 ) -> None:
     if rounds:
@@ -697,7 +693,7 @@ def test_an_answer_that_is_not_whole_is_an_error(
     assert caught.value.completion.text == "Обры"  # type: ignore[attr-defined]
 
 
-def test_a_call_that_fails_is_an_error(client: Any, emulator: Emulator) -> None:
+def test_failed_call_in_the_tool_loop_is_raised(client: Any, emulator: Emulator) -> None:
     script(emulator, ("fail", {}))
     with pytest.raises(yandexgpt.InternalServerError):
         client.run_tools("Вопрос", [yandexgpt.tool(name="fail")(lambda: emulator.fail("INTERNAL"))])
@@ -718,7 +714,7 @@ def test_a_call_that_fails_is_an_error(client: Any, emulator: Emulator) -> None:
         ([weather], {"timeout": 0}, "timeout"),
     ],
 )
-def test_wrong_arguments_are_refused_before_anything_is_sent(
+def test_invalid_run_tools_arguments_are_rejected_before_sending(
     client: Any, emulator: Emulator, tools: list[Any], options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
@@ -728,12 +724,12 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
     assert not emulator.requests
 
 
-def test_one_tool_twice_is_one_tool(client: Any, emulator: Emulator) -> None:
+def test_duplicate_tool_is_sent_once(client: Any, emulator: Emulator) -> None:
     client.run_tools("Вопрос", [weather, weather])
     assert len(emulator.requests[0].message.tools) == 1
 
 
-def test_runs_in_threads_do_not_mix(factory: ClientFactory, emulator: Emulator) -> None:
+def test_concurrent_run_tools_calls_are_independent(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator)
     tools = [yandexgpt.tool(name=f"f{number}")(returning(str(number))) for number in range(8)]
     running = [Background(client.run_tools, "Вопрос", [each], tool_choice="required") for each in tools]
@@ -743,7 +739,7 @@ def test_runs_in_threads_do_not_mix(factory: ClientFactory, emulator: Emulator) 
 # Messages
 
 
-def test_results_are_a_message() -> None:
+def test_tool_results_make_a_message() -> None:
     message = Message.from_tool_results([ToolResult("a", "1"), ToolResult("b", "")])
     assert (message.role, message.text, message.tool_calls) == ("user", "", ())
     assert [(result.name, result.content) for result in message.tool_results] == [("a", "1"), ("b", "")]
@@ -771,6 +767,6 @@ def test_results_are_a_message() -> None:
         (lambda: ToolResult("a", "\ud83d"), "content holds a lone surrogate"),
     ],
 )
-def test_wrong_results_are_refused(make: Any, words: str) -> None:
+def test_invalid_tool_results_are_rejected(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()

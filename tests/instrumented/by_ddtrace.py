@@ -1,4 +1,4 @@
-"""ddtrace: ``patch(grpc=True)``; with ``--loaded``, what ``ddtrace-run`` has patched. No agent: spans are kept here."""
+"""ddtrace: ``patch(grpc=True)``; with ``--loaded``, patched by ``ddtrace-run``. No agent: a filter keeps the spans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from matrix import Reporter, Spans, World, run
 
 
 class Kept(TraceFilter):
-    """Takes every trace out of what would be sent."""
+    """Keeps every trace, so that none is sent."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -30,7 +30,9 @@ class Datadog(Spans):
 
     header = "x-datadog-trace-id"
     unseen = frozenset()
-    unseen_async = frozenset({"OK", "CANCELLED"})  # it reads them out of the call's repr, which gRPC has changed
+    unseen_async = frozenset(
+        {"OK", "CANCELLED"}
+    )  # ddtrace parses them from the repr of the call, whose format has changed
 
     def __init__(self, kept: Kept) -> None:
         self._kept = kept

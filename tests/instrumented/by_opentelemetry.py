@@ -1,4 +1,4 @@
-"""opentelemetry-instrumentation-grpc: its instrumentors; with ``--loaded``, those that a launcher has loaded."""
+"""opentelemetry-instrumentation-grpc: its instrumentors; with ``--loaded``, already loaded by a launcher."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OpenTelemetry(Spans):
 
     header = "traceparent"
     unseen = frozenset()
-    unseen_async = frozenset({"CANCELLED"})  # asyncio's CancelledError, which is no Exception, is a good end to it
+    unseen_async = frozenset({"CANCELLED"})  # asyncio.CancelledError is not an Exception: the status is OK
 
     def __init__(self, exporter: InMemorySpanExporter) -> None:
         self._exporter = exporter
@@ -31,17 +31,17 @@ class OpenTelemetry(Spans):
     def ended(self) -> list[tuple[str, str | None]] | None:
         spans = self._exporter.get_finished_spans()
         self._exporter.clear()
-        return [_told(span) for span in spans]
+        return [_outcome_of(span) for span in spans]
 
 
-def _told(span: ReadableSpan) -> tuple[str, str | None]:
+def _outcome_of(span: ReadableSpan) -> tuple[str, str | None]:
     attributes: Any = span.attributes
     assert span.name.count("/") == 2, span.name
     return span.name.rpartition("/")[2], NAMES[attributes["rpc.grpc.status_code"]]
 
 
 def no_span_stays(world: World) -> None:
-    """A span that is current while a stream is read is so no longer when the stream is left."""
+    """The span of a stream is the current span only until the stream is closed."""
     with world.client() as client:
         client.complete("раз")
         with client.stream("stalls") as stream:
@@ -65,7 +65,7 @@ def main() -> None:
         if "--loaded" not in sys.argv:
             instrumentor.instrument()
     reporter = Reporter()
-    # Before the matrix, which reads streams in several threads: there the instrumentation loses its context.
+    # Before the matrix: the matrix reads streams in several threads, and the instrumentation then loses its context.
     reporter.check("sync no span stays the current one", no_span_stays, World("sync", OpenTelemetry(exporter)))
     for kind in ("sync", "async"):
         run(reporter, World(kind, OpenTelemetry(exporter)))

@@ -1,4 +1,4 @@
-"""py-grpc-prometheus: a synchronous interceptor, given to the client. A stream comes out of it as a bare generator."""
+"""py-grpc-prometheus: a synchronous interceptor, passed to the client. It returns a plain generator for a stream."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ COUNTERS = {"calls": "grpc_client_started_total", "messages": "grpc_client_msg_r
 
 
 class Prometheus(Spans):
-    """It counts; there are no spans."""
+    """Counters only; there are no spans."""
 
 
 def counted() -> dict[str, float]:
-    """The counters of generations."""
+    """The counters of completion calls."""
     labels = {"grpc_type": "SERVER_STREAMING", "grpc_service": SERVICE, "grpc_method": "Completion"}
     return {name: REGISTRY.get_sample_value(counter, labels) or 0.0 for name, counter in COUNTERS.items()}
 
 
 def counts(world: World) -> None:
-    """A call of three messages counts as such."""
+    """A call with three messages is counted as one call and three messages."""
     before = counted()
     with world.client() as client:
         assert len(list(client.stream("раз два"))) == 3

@@ -14,7 +14,7 @@ class Nowhere(Transport):
     """Sends nothing."""
 
     def capture_envelope(self, envelope: Any) -> None:
-        """Forget it."""
+        """Discard the envelope."""
 
 
 class Sentry(Spans):
@@ -26,11 +26,11 @@ class Sentry(Spans):
 
     def __init__(self, transaction: Any) -> None:
         self._spans: list[Any] = transaction._span_recorder.spans
-        self._told = {transaction.span_id}
+        self._returned = {transaction.span_id}
 
     def ended(self) -> list[tuple[str, str | None]] | None:
-        spans = [span for span in self._spans if span.span_id not in self._told and span.timestamp is not None]
-        self._told |= {span.span_id for span in spans}
+        spans = [span for span in self._spans if span.span_id not in self._returned and span.timestamp is not None]
+        self._returned |= {span.span_id for span in spans}
         return [(span.description.rpartition("/")[2], None) for span in spans]
 
 

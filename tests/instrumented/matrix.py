@@ -1,8 +1,8 @@
-"""The same checks for every program of this directory, made with either client: what it does under instrumentation.
+"""Checks of both clients under instrumentation, the same for every program of this directory.
 
-The programs are started by ``scripts/instrumented.py``, each in an environment of its own, beside an emulator in
-another process: what wraps gRPC here does not wrap the emulator. A line says how each check went. The exit code is 1 if
-one failed, and one that does not end ends the program.
+``scripts/instrumented.py`` starts each program in its own environment. The emulator runs in another process, so that
+the instrumentation does not wrap it. One line is printed per check. The exit code is 1 if a check failed. A check that
+hangs ends the program.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
 
 LIMIT = 60.0
-"""Seconds for one check; it hangs after that."""
+"""Time limit of one check in seconds. A longer check counts as hanging."""
 SOON = 5.0
-"""Seconds in which the server has to know of a cancellation, and spans have to end; it takes milliseconds."""
+"""Seconds within which a cancellation must reach the server, and spans must end. Both take milliseconds."""
 _CHANNEL = str(Path(grpc.__file__).with_name("_channel.py"))
 EVERY = frozenset({"OK", "CANCELLED", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT", "UNAVAILABLE"})
 
 
 class Desk:
-    """The emulator's, as ``scripts/instrumented.py`` describes it. Thread-safe."""
+    """A client of the control server of the emulator, see ``scripts/instrumented.py``. Thread-safe."""
 
     def __init__(self) -> None:
         host, _, port = os.environ["EMULATOR_DESK"].rpartition(":")
         self._address = host, int(port)
 
     def clear(self) -> None:
-        """Forget the calls so far, and the failures that have not come."""
+        """Clear the recorded calls and the scripted failures."""
         self._ask(clear=True)
 
     def fail(self, code: str, **options: Any) -> None:
@@ -57,17 +57,17 @@ class Desk:
         self._ask(fail={"code": code, **options})
 
     def seen(self, request_id: str, seconds: float = SOON) -> list[dict[str, Any]]:
-        """How the calls with this id have ended, once they have."""
+        """The recorded calls with this id, after they have ended."""
         ended: list[dict[str, Any]] | None = self._ask(seen=request_id, seconds=seconds)
         assert ended is not None, "at the server the call has not come, or still runs"
         return ended
 
     def arrived(self, request_id: str) -> None:
-        """Return when a call with this id has."""
+        """Return when a call with this id has arrived."""
         assert self._ask(arrived=request_id, seconds=SOON), "the call has not come"
 
     def outcomes(self, request_id: str) -> list[str]:
-        """The outcomes of the calls with this id, once they have ended."""
+        """The outcomes of the calls with this id, after they have ended."""
         return [call["outcome"] for call in self.seen(request_id)]
 
     def _ask(self, **question: Any) -> Any:
@@ -78,13 +78,13 @@ class Desk:
 
 
 class Spans:
-    """What an instrumentation notes of calls. This one notes nothing; the programs say how to ask theirs.
+    """The spans that an instrumentation records. This class records none; each program has its own subclass.
 
     Attributes:
-        header: the key in which it passes its trace on with every call, if it does.
-        unseen: the outcomes that it does not tell from others.
-        unseen_async: the same of asynchronous calls.
-        of_threads: whether it notes calls of threads that it has not met before.
+        header: the metadata key of the trace context that is sent with every call, or None.
+        unseen: the outcomes whose status the spans do not show.
+        unseen_async: the same for asynchronous calls.
+        of_threads: whether calls in new threads are recorded.
     """
 
     header: str | None = None
@@ -93,7 +93,7 @@ class Spans:
     of_threads = True
 
     def ended(self) -> list[tuple[str, str | None]] | None:
-        """The method's name and the status of each span that has ended since it was asked last; None: it has none."""
+        """Method and status of each span that ended since the previous call. None: no spans are recorded."""
         return None
 
 
@@ -102,7 +102,7 @@ def new_id() -> str:
 
 
 def reads(background: Background) -> None:
-    """Return when the thread waits, in gRPC or for another one."""
+    """Return when the thread waits in gRPC or for another thread."""
 
     def waits() -> bool:
         frame = sys._current_frames().get(background._thread.ident or 0)
@@ -115,7 +115,7 @@ def reads(background: Background) -> None:
 
 @contextlib.contextmanager
 def raises(kind: type[yandexgpt.APIError]) -> Iterator[list[yandexgpt.APIError]]:
-    """A block that has to end in such an error, which is in the list afterwards."""
+    """Fail if the block does not raise this error. The error is then in the list."""
     caught: list[yandexgpt.APIError] = []
     try:
         yield caught
@@ -126,14 +126,14 @@ def raises(kind: type[yandexgpt.APIError]) -> Iterator[list[yandexgpt.APIError]]
 
 
 class World:
-    """One kind of client, the emulator, and what is noted of its calls.
+    """One kind of client, the emulator, and the spans of the calls.
 
     Args:
         kind: ``"sync"`` or ``"async"``.
-        spans: how to ask the instrumentation.
-        arguments: of every client.
-        settle: returns when somebody else reads.
-        name: what its checks are printed under.
+        spans: the spans of the instrumentation.
+        arguments: constructor arguments of every client.
+        settle: returns when another thread reads.
+        name: the prefix of the printed checks.
     """
 
     def __init__(
@@ -153,18 +153,18 @@ class World:
         self.arguments = {"retry": yandexgpt.Retry(initial=0.01, maximum=0.02), "timeout": 20.0, **(arguments or {})}
 
     def client(self, **arguments: Any) -> Any:
-        """A client of its own, to be closed."""
+        """A new client, which the caller closes."""
         return self.factory.make(**{**self.arguments, **arguments})
 
     def run(self, coroutine: Any) -> Any:
-        """What a coroutine gives in the loop of the asynchronous client."""
+        """The result of a coroutine, run in the loop of the asynchronous client."""
         assert self.factory._loop is not None
         return self.factory._loop.run(coroutine)
 
     def noted(self, *outcomes: str, method: str = "Completion", of_many: bool = False) -> None:
-        """Spans of calls to a method have ended so, and no others, since this was last asked.
+        """Check that exactly these outcomes of a method were recorded as spans since the previous check.
 
-        With `of_many` they are calls of ``complete_many``: asynchronous, and in another thread.
+        With `of_many`, the calls are those of ``complete_many``: asynchronous, and in another thread.
         """
         if of_many and self.kind == "sync" and not self.spans.of_threads:
             return
@@ -180,7 +180,7 @@ class World:
         if (first := self.spans.ended()) is None:
             return
         found += first
-        with contextlib.suppress(AssertionError):  # what is missing is said below
+        with contextlib.suppress(AssertionError):  # missing spans are reported below
             until(enough, SOON)
         left, unsure = list(found), []
         for each in wanted:
@@ -195,17 +195,17 @@ class World:
         assert not left, f"spans ended: {found}, wanted: {wanted}"
 
     def close(self) -> None:
-        """End the clients, and the loop: nothing may be left in it."""
+        """Close the clients and the loop. Fail if the loop has tasks left."""
         self.factory.close()
 
 
-# What is checked
+# Checks
 
 
 def connect(world: World) -> None:
     with world.client() as client:
         client.connect(5.0)
-    world.spans.ended()  # a call that tells only whether there is a server
+    world.spans.ended()  # discard the span of the connection check
 
 
 def complete(world: World) -> None:
@@ -234,7 +234,7 @@ def stream_closed_early(world: World) -> None:
         assert next(stream).text == "раз"
         stream.close()
         assert world.desk.outcomes(stream.request_id) == ["CANCELLED"]
-        world.noted("CANCELLED")  # before the client goes
+        world.noted("CANCELLED")  # before the client is closed
         assert client.complete("раз").text == "раз"
     world.noted("OK")
 
@@ -372,7 +372,7 @@ def complete_many_closed_early(world: World) -> None:
 
 @contextlib.contextmanager
 def _many(world: World) -> Iterator[None]:
-    """Synchronous interceptors are not for ``complete_many``, whose calls are asynchronous: it may say so."""
+    """Accept that ``complete_many``, whose calls are asynchronous, rejects synchronous interceptors."""
     try:
         yield
     except yandexgpt.ConfigurationError as refused:
@@ -407,14 +407,14 @@ def fork(world: World) -> None:
 
 
 def _in_child(world: World, client: Any) -> None:
-    """Make a call, and end."""
-    signal.alarm(20)  # a child that hangs dies of it
+    """Make a call and exit."""
+    signal.alarm(20)  # kills a child that hangs
     status = 1
     try:
-        # The thread of the asynchronous client's loop is the parent's.
+        # The loop of the asynchronous client runs in a thread that exists only in the parent.
         answer = client.complete("два") if world.kind == "sync" else asyncio.run(client._client.complete("два"))
         status = 0 if answer.text == "два" else 2
-    except Exception:  # noqa: BLE001  (it is for whoever reads the parent's output)
+    except Exception:  # noqa: BLE001  (printed; the exit code tells the parent)
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -488,19 +488,19 @@ CHECKS: tuple[Callable[[World], None], ...] = (
 
 
 class Reporter:
-    """Runs checks, prints a line about each, and knows whether one has failed."""
+    """Runs checks, prints one line for each, and counts failures."""
 
     def __init__(self) -> None:
         self.failures = 0
         faulthandler.enable()
 
     def check(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run a check; if it does not end within its limit, print where every thread is, and end the program."""
+        """Run a check. If it exceeds its time limit, print the stack of every thread and end the program."""
         faulthandler.dump_traceback_later(LIMIT, exit=True)
         print(f"... {name}", flush=True)  # the last line of a program that hangs
         try:
             function(*arguments)
-        except Exception as error:  # noqa: BLE001  (whatever it is, it is reported, and the others run)
+        except Exception as error:  # noqa: BLE001  (reported; the other checks still run)
             self.failures += 1
             frame = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(frame.filename).name}:{frame.lineno}"
@@ -511,7 +511,7 @@ class Reporter:
             faulthandler.cancel_dump_traceback_later()
 
     def exit(self) -> None:
-        """End the program."""
+        """Exit with 1 if a check failed or a thread is left, else with 0."""
         left = [each for each in threading.enumerate() if each.name.startswith("yandexgpt")]
         if left:
             print(f"FAILED threads are left: {left}", flush=True)
@@ -520,10 +520,10 @@ class Reporter:
 
 
 def run(reporter: Reporter, world: World, checks: Iterable[Callable[[World], None]] = CHECKS) -> None:
-    """Every check, with clients of one kind."""
+    """Run all checks with clients of one kind."""
 
     def one(check: Callable[[World], None]) -> None:
-        world.spans.ended()  # what a check before has left that has failed
+        world.spans.ended()  # discard the spans of an earlier check that failed
         world.desk.clear()
         check(world)
 

@@ -1,4 +1,4 @@
-"""Interceptors of a user's own, which hand out something else than gRPC's call: the whole matrix with each of them."""
+"""User-defined interceptors that return another object than gRPC's call. All checks run with each of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLOW_SECONDS = 0.5
 
 
 class Yields(grpc.UnaryStreamClientInterceptor):
-    """Messages from a generator."""
+    """Returns a generator of the messages."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         for message in continuation(client_call_details, request):  # noqa: UP028  (not `yield from`: the call is hidden)
@@ -24,7 +24,7 @@ class Yields(grpc.UnaryStreamClientInterceptor):
 
 
 class Wraps(grpc.UnaryStreamClientInterceptor):
-    """An object without cancel, code and metadata."""
+    """Returns an object without cancel, code and metadata."""
 
     class Response:
         def __init__(self, response: Any) -> None:
@@ -41,7 +41,7 @@ class Wraps(grpc.UnaryStreamClientInterceptor):
 
 
 class Slow(grpc.UnaryStreamClientInterceptor, grpc.UnaryUnaryClientInterceptor):
-    """Takes its time."""
+    """Sleeps before each call."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         time.sleep(SLOW_SECONDS)
@@ -51,7 +51,7 @@ class Slow(grpc.UnaryStreamClientInterceptor, grpc.UnaryUnaryClientInterceptor):
 
 
 class Gathers(grpc.UnaryStreamClientInterceptor):
-    """Reads every message and the status before it hands out a list."""
+    """Reads all messages and the status before it returns them."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         response = continuation(client_call_details, request)
@@ -61,7 +61,7 @@ class Gathers(grpc.UnaryStreamClientInterceptor):
 
 
 class ReadsTheCode(grpc.UnaryStreamClientInterceptor):
-    """Waits for the end before anything is read, which gRPC lets succeed where there are no messages."""
+    """Waits for the status before any message is read. In gRPC this works only for a call without messages."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         response = continuation(client_call_details, request)
@@ -70,7 +70,7 @@ class ReadsTheCode(grpc.UnaryStreamClientInterceptor):
 
 
 class AsyncYields(grpc.aio.UnaryStreamClientInterceptor):
-    """Messages from an asynchronous generator."""
+    """Returns an asynchronous generator of the messages."""
 
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         response = await continuation(client_call_details, request)
@@ -83,7 +83,7 @@ class AsyncYields(grpc.aio.UnaryStreamClientInterceptor):
 
 
 class AsyncWraps(grpc.aio.UnaryStreamClientInterceptor):
-    """An object without cancel, code and metadata."""
+    """Returns an object without cancel, code and metadata."""
 
     class Response:
         def __init__(self, response: Any) -> None:
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def slow(world: World) -> None:
-    """Its time counts against the deadline."""
+    """The time in an interceptor counts toward the deadline."""
     with world.client(interceptors=[Slow()]) as client:
         assert client.complete("раз").text == "раз"
         assert client.count_tokens("раз") > 0
@@ -132,7 +132,7 @@ def slow(world: World) -> None:
 
 
 def gathers(world: World) -> None:
-    """A whole answer, and an error, from an interceptor that reads to the end."""
+    """An interceptor that reads all messages works for an answer and for an error."""
     with world.client(interceptors=[Gathers()]) as client:
         answer = client.complete("раз два")
         assert answer.text == "раз два"
@@ -145,7 +145,7 @@ def gathers(world: World) -> None:
 
 
 def reads_the_code(world: World) -> None:
-    """The status of a call that fails."""
+    """An interceptor can read the status of a failed call before its messages."""
     with world.client(interceptors=[ReadsTheCode()]) as client:
         try:
             client.complete("refused")

@@ -1,4 +1,4 @@
-"""gevent's ``monkey.patch_all()``: greenlets for threads. With ``--grpc-not-told``, gRPC does not know of it."""
+"""gevent's ``monkey.patch_all()``: greenlets replace threads. With ``--grpc-not-told``, no ``init_gevent`` call."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ import yandexgpt  # noqa: E402
 
 SYNCHRONOUS = [check for check in CHECKS if check not in (complete_many, complete_many_closed_early)]
 AT_ONCE = 30
-"""Calls: three times the threads that gevent has for what blocks."""
+"""Number of calls: three times the size of gevent's thread pool for blocking calls."""
 
 
 def main() -> None:
     reporter = Reporter()
-    world = World("sync", Spans(), settle=lambda _: gevent.sleep(0.2))  # nobody tells when a greenlet waits in gRPC
+    world = World("sync", Spans(), settle=lambda _: gevent.sleep(0.2))  # whether a greenlet waits in gRPC is unknown
     if "--grpc-not-told" in sys.argv:
         reporter.check("sync works, or says what to call", works_or_says, "init_gevent", lambda: at_once(world))
     else:
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def works_or_says(words: str, use: Callable[[], Any]) -> None:
-    """It works, or there is an error of the configuration with these words, at once."""
+    """`use` works, or raises a ConfigurationError with these words within a second."""
     began = time.monotonic()
     try:
         use()
@@ -62,7 +62,7 @@ def works_or_says(words: str, use: Callable[[], Any]) -> None:
 
 
 def at_once(world: World) -> None:
-    """Calls of as many greenlets take as long as one."""
+    """`AT_ONCE` concurrent calls of greenlets take about as long as one."""
     with world.client() as client:
         client.complete("раз")
 
@@ -81,7 +81,7 @@ def at_once(world: World) -> None:
 
 
 def beside_silent_calls(world: World) -> None:
-    """However many calls wait for the service, another one is answered."""
+    """A call is answered while `AT_ONCE` other calls wait for the service."""
     client = world.client()
     silent = [gevent.spawn(client.complete, "silent", timeout=10.0, request_id=f"silent-{i}") for i in range(AT_ONCE)]
     for number in range(AT_ONCE):
@@ -96,33 +96,33 @@ def beside_silent_calls(world: World) -> None:
 
 
 def others_run_meanwhile(world: World) -> None:
-    """A call does not hold up other greenlets."""
-    turns = 0
+    """A call does not block other greenlets."""
+    iterations = 0
 
     def count() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
             gevent.sleep(0.01)
-            turns += 1
+            iterations += 1
 
     counting = gevent.spawn(count)
     with world.client() as client:
         try:
             client.complete("silent", timeout=1.0)
         except yandexgpt.DeadlineExceededError:
-            assert turns > 20, f"another greenlet had {turns} turns in a second"
+            assert iterations > 20, f"another greenlet had {iterations} iterations in a second"
     counting.kill()
 
 
 def many(world: World) -> None:
-    """``complete_many``, and it ends."""
+    """``complete_many`` returns all results."""
     with world.client() as client:
         results = list(client.complete_many(["раз", "два", "три"], concurrency=2))
         assert [result.completion.text for result in results] == ["раз", "два", "три"]
 
 
 async def asynchronous() -> None:
-    """An AsyncClient."""
+    """An ``AsyncClient`` completes a prompt."""
     async with yandexgpt.AsyncClient(timeout=5.0) as client:
         assert (await client.complete("раз")).text == "раз"
 

@@ -1,4 +1,4 @@
-"""The streaming law, on streams that do everything the service has been seen to do, and on some that it has not."""
+"""The rules of streaming, for streams as the service sends them and for other possible streams."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def chunks_of(responses: list[Response]) -> list[Chunk]:
 
 
 def common(one: str, other: str) -> int:
-    """Length of the longest common beginning, counted the plain way."""
+    """Length of the longest common prefix, computed character by character."""
     return next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
     )
@@ -70,7 +70,7 @@ texts = st.text(alphabet=st.sampled_from("abв я\n👍é" + HALF), max_size=8)
 
 @st.composite
 def streams(draw: st.DrawFn) -> list[Response]:
-    """What a service may send: each message grows, shrinks or rewrites the one before it, or jumps elsewhere."""
+    """Streams of a service: each message extends, shortens or rewrites the previous one, or has another text."""
     responses: list[Response] = []
     text = ""
     for _ in range(draw(st.integers(0, 8))):
@@ -113,7 +113,7 @@ def streams(draw: st.DrawFn) -> list[Response]:
 
 
 @given(streams())
-def test_a_reader_who_applies_every_chunk_holds_the_answer(responses: list[Response]) -> None:
+def test_applied_chunks_give_the_answer(responses: list[Response]) -> None:
     shown = ""
     for chunk in chunks_of(responses):
         shown = shown[: chunk.keep] + chunk.delta
@@ -131,7 +131,7 @@ def test_keep_is_the_length_of_the_common_prefix(responses: list[Response]) -> N
 
 
 @given(streams())
-def test_a_chunk_of_a_partial_never_ends_in_half_a_character(responses: list[Response]) -> None:
+def test_chunk_of_a_partial_never_ends_in_an_incomplete_character(responses: list[Response]) -> None:
     state = StreamState()
     for one in responses:
         chunk = state.next(one)
@@ -143,13 +143,13 @@ def test_a_chunk_of_a_partial_never_ends_in_half_a_character(responses: list[Res
 
 
 @given(texts, texts)
-def test_an_edit_leads_from_one_text_to_the_other(shown: str, text: str) -> None:
+def test_edit_converts_one_text_to_the_other(shown: str, text: str) -> None:
     keep, delta = edit(shown, text)
     assert shown[:keep] + delta == text
     assert keep == common(shown, text)
 
 
-def test_a_character_that_comes_in_halves_is_shown_once_it_is_whole() -> None:
+def test_incomplete_character_is_shown_when_it_is_complete() -> None:
     steps = [
         response("Привет "),
         response(f"Привет {HALF}"),
@@ -159,12 +159,12 @@ def test_a_character_that_comes_in_halves_is_shown_once_it_is_whole() -> None:
     assert [(chunk.keep, chunk.delta) for chunk in chunks_of(steps)] == [(0, "Привет "), (7, ""), (7, ""), (7, "👍")]
 
 
-def test_a_replacement_character_that_the_model_meant_is_shown_when_it_is_settled() -> None:
+def test_replacement_character_of_the_model_is_shown_when_more_text_follows() -> None:
     steps = [response(f"a{HALF}"), response(f"a{HALF}b"), response(f"a{HALF}b{HALF}", status=Status.FINAL)]
     assert [chunk.delta for chunk in chunks_of(steps)] == ["a", f"{HALF}b", HALF]
 
 
-def test_text_held_back_is_handed_out_when_the_stream_ends_without_a_final_message() -> None:
+def test_held_back_text_is_returned_at_the_end_without_a_final_message() -> None:
     state = StreamState()
     assert state.next(response(f"ab{HALF}", tokens=3)).text == "ab"
     [last] = ends(state)
@@ -173,30 +173,30 @@ def test_text_held_back_is_handed_out_when_the_stream_ends_without_a_final_messa
     assert not ends(state)
 
 
-def test_nothing_is_left_over_after_a_final_message() -> None:
+def test_nothing_is_held_back_after_a_final_message() -> None:
     state = StreamState()
     state.next(response(f"ab{HALF}", status=Status.FINAL))
     assert not ends(state)
 
 
-def test_a_stream_without_messages_has_no_chunks_and_no_answer() -> None:
+def test_stream_without_messages_has_no_chunks_and_no_answer() -> None:
     state = StreamState()
     assert not ends(state)
     assert state.message is None
 
 
-def test_the_refusal_of_a_content_filter_replaces_the_text() -> None:
+def test_text_of_the_content_filter_replaces_the_text() -> None:
     _, last = chunks_of([response("Как сделать"), response(REFUSAL, status=Status.CONTENT_FILTER)])
     assert (last.keep, last.delta, last.revised, last.status) == (0, REFUSAL, True, Status.CONTENT_FILTER)
 
 
-def test_a_tool_call_is_a_chunk_without_text() -> None:
+def test_tool_call_is_a_chunk_without_text() -> None:
     [chunk] = chunks_of([without_text(Status.TOOL_CALLS)])
     assert (chunk.text, chunk.delta, chunk.status) == ("", "", Status.TOOL_CALLS)
     assert Completion(chunk.proto).tool_calls[0].name == "weather"
 
 
-def test_a_chunk_shows_usage_status_and_the_message_it_came_from() -> None:
+def test_chunk_has_usage_status_and_its_message() -> None:
     message = response("a", "b", status=88, tokens=5)
     [chunk] = chunks_of([message])
     assert chunk.proto is message
@@ -207,7 +207,7 @@ def test_a_chunk_shows_usage_status_and_the_message_it_came_from() -> None:
 
 
 @pytest.mark.parametrize("name", ["text", "keep", "delta", "revised", "status", "usage", "proto", "anything"])
-def test_a_chunk_is_frozen(name: str) -> None:
+def test_chunk_is_immutable(name: str) -> None:
     [chunk] = chunks_of([response("a")])
     with pytest.raises(AttributeError):
         setattr(chunk, name, "b")
@@ -217,12 +217,12 @@ def test_a_chunk_is_frozen(name: str) -> None:
     ("text", "shown"),
     [("", ""), ("a", "a"), (HALF, ""), (f"a{HALF}", "a"), (f"a{HALF * 3}", "a"), (f"{HALF}a", f"{HALF}a")],
 )
-def test_only_halves_at_the_end_are_unsettled(text: str, shown: str) -> None:
+def test_only_incomplete_characters_at_the_end_are_held_back(text: str, shown: str) -> None:
     assert without_partial_character(text) == shown
     assert Completion(trim_response(response(text, "other", tokens=2))).text == shown
 
 
-def test_trimming_a_broken_off_message_leaves_the_message_alone() -> None:
+def test_trimming_an_incomplete_character_does_not_change_the_message() -> None:
     message = response(f"ab{HALF}", f"cd{HALF}", tokens=2)
     before = message.SerializeToString()
     trimmed = trim_response(message)
@@ -232,43 +232,43 @@ def test_trimming_a_broken_off_message_leaves_the_message_alone() -> None:
     assert len(trimmed.alternatives) == 2
 
 
-def test_a_message_in_whole_characters_is_not_copied() -> None:
+def test_message_of_complete_characters_is_not_copied() -> None:
     for message in (response("ab"), CompletionResponse(), without_text(Status.TOOL_CALLS)):
         assert trim_response(message) is message
 
 
 @given(streams(), st.integers(0, 6))
 def test_append_only_text_gives_the_whole_answer_or_raises(responses: list[Response], holdback: int) -> None:
-    speech = AppendOnlyText(holdback)
-    said = ""
+    text_state = AppendOnlyText(holdback)
+    received = ""
     final_text = completion_text(responses)
     error: RevisedError | None = None
     try:
         for chunk in chunks_of(responses):
-            piece = speech.piece(chunk.text, final=chunk.status.final)
-            before, said = said, said + piece
-            assert chunk.text.startswith(said)
+            piece = text_state.piece(chunk.text, final=chunk.status.final)
+            before, received = received, received + piece
+            assert chunk.text.startswith(received)
             if not chunk.status.final:
-                assert len(said) <= max(len(before), len(chunk.text) - holdback)
-        said += speech.piece(final_text, final=True)
+                assert len(received) <= max(len(before), len(chunk.text) - holdback)
+        received += text_state.piece(final_text, final=True)
     except RevisedError as raised:
         error = raised
     if error is not None:
-        assert not error.text.startswith(said)
-        assert error.keep == common(said, error.text)
-        assert error.keep < len(said)
+        assert not error.text.startswith(received)
+        assert error.keep == common(received, error.text)
+        assert error.keep < len(received)
     else:
-        assert said == final_text
+        assert received == final_text
 
 
 @given(streams(), st.integers(0, 6), st.integers(0, 6))
 def test_a_larger_holdback_never_fails_where_a_smaller_one_succeeds(
     responses: list[Response], holdback: int, more: int
 ) -> None:
-    def fails(speech: AppendOnlyText) -> bool:
+    def fails(text_state: AppendOnlyText) -> bool:
         try:
             for one in chunks_of(responses):
-                speech.piece(one.text, final=one.status.final)
+                text_state.piece(one.text, final=one.status.final)
         except RevisedError:
             return True
         return False
@@ -276,37 +276,37 @@ def test_a_larger_holdback_never_fails_where_a_smaller_one_succeeds(
     assert fails(AppendOnlyText(holdback)) or not fails(AppendOnlyText(holdback + more))
 
 
-def test_append_only_text_holds_the_last_characters_back_until_the_end() -> None:
-    speech = AppendOnlyText(3)
-    assert speech.piece("abcde", final=False) == "ab"
-    assert speech.piece("abXYZ", final=False) == ""
-    assert speech.piece("abXYZ!", final=False) == "X"
-    assert speech.piece("abXYZ!", final=True) == "YZ!"
+def test_append_only_text_holds_back_the_last_characters_until_the_end() -> None:
+    text_state = AppendOnlyText(3)
+    assert text_state.piece("abcde", final=False) == "ab"
+    assert text_state.piece("abXYZ", final=False) == ""
+    assert text_state.piece("abXYZ!", final=False) == "X"
+    assert text_state.piece("abXYZ!", final=True) == "YZ!"
 
 
 def test_append_only_text_raises_on_a_revision() -> None:
-    speech = AppendOnlyText(0)
-    assert speech.piece("Лошадь", final=False) == "Лошадь"
+    text_state = AppendOnlyText(0)
+    assert text_state.piece("Лошадь", final=False) == "Лошадь"
     with pytest.raises(RevisedError) as caught:
-        speech.piece("Лошак", final=True)
+        text_state.piece("Лошак", final=True)
     assert (caught.value.text, caught.value.keep) == ("Лошак", 4)
     assert "after its first 4 characters" in str(caught.value)
     assert "holdback" in str(caught.value)
 
 
 @pytest.mark.parametrize("holdback", [-1, 1.0, "1", None, True])
-def test_an_impossible_holdback_is_refused(holdback: object) -> None:
+def test_invalid_holdback_is_rejected(holdback: object) -> None:
     with pytest.raises(ValueError, match="holdback must be a whole number of characters from 0, got"):
         AppendOnlyText(holdback)  # type: ignore[arg-type]
 
 
-class StandInCall:
-    """As much of a call as a stream asks about; nothing goes over a network."""
+class FakeCall:
+    """A call with the attributes that a stream uses, without a network."""
 
     request_id = "8b1c"
 
     def __init__(self, responses: list[Response]) -> None:
-        self.to_come = responses
+        self.remaining = responses
         self.answer: Response | None = None
         self.cancelled = False
 
@@ -318,27 +318,27 @@ class StandInCall:
         self.cancelled = True
 
     def responses(self) -> Generator[Response, None, None]:
-        yield from self.to_come
-        self.answer = self.to_come[-1]
+        yield from self.remaining
+        self.answer = self.remaining[-1]
 
     async def async_responses(self) -> AsyncGenerator[Response, None]:
-        for one in self.to_come:
+        for one in self.remaining:
             yield one
-        self.answer = self.to_come[-1]
+        self.answer = self.remaining[-1]
 
 
-def open_stream(*responses: Response) -> tuple[Stream, StandInCall]:
-    call = StandInCall(list(responses))
+def open_stream(*responses: Response) -> tuple[Stream, FakeCall]:
+    call = FakeCall(list(responses))
     return Stream(call.responses(), call), call  # type: ignore[arg-type]
 
 
-def open_async_stream(*responses: Response) -> tuple[AsyncStream, StandInCall]:
-    call = StandInCall(list(responses))
+def open_async_stream(*responses: Response) -> tuple[AsyncStream, FakeCall]:
+    call = FakeCall(list(responses))
     return AsyncStream(call.async_responses(), call), call  # type: ignore[arg-type]
 
 
 @given(streams().filter(bool))
-def test_both_streams_give_the_same_chunks_and_the_same_answer(responses: list[Response]) -> None:
+def test_sync_and_async_streams_give_the_same_chunks_and_answer(responses: list[Response]) -> None:
     async def read() -> list[tuple[int, str]]:
         stream, _ = open_async_stream(*responses)
         return [(chunk.keep, chunk.delta) async for chunk in stream]
@@ -353,7 +353,7 @@ def test_both_streams_give_the_same_chunks_and_the_same_answer(responses: list[R
     assert list(stream) == []
 
 
-def test_a_stream_has_a_partial_first_and_a_completion_in_the_end() -> None:
+def test_stream_has_a_partial_first_and_a_completion_at_the_end() -> None:
     stream, _ = open_stream(response(f"ab{HALF}"))
     assert stream.request_id == "8b1c"
     assert stream.partial is None
@@ -368,14 +368,14 @@ def test_a_stream_has_a_partial_first_and_a_completion_in_the_end() -> None:
     assert stream.finish().text == f"ab{HALF}"
 
 
-def test_the_partial_of_a_stream_shows_a_final_message_as_it_is() -> None:
+def test_partial_of_a_stream_has_the_final_message_unchanged() -> None:
     stream, _ = open_stream(response(f"ab{HALF}", status=Status.FINAL))
     chunk = next(stream)
     assert stream.partial is not None
     assert stream.partial.text == chunk.text
 
 
-def test_text_comes_in_pieces_and_what_was_held_back_in_the_end() -> None:
+def test_text_yields_pieces_and_the_held_back_text_at_the_end() -> None:
     growing = [response("Бай"), response("Байкал"), response("Байкал"), response(f"Байкал — {HALF}")]
     assert list(open_stream(*growing)[0].text()) == ["Бай", "кал", " — ", HALF]
     assert list(open_stream(*growing)[0].text(holdback=4)) == ["Ба", "йка", "л", f" — {HALF}"]
@@ -387,7 +387,7 @@ def test_text_comes_in_pieces_and_what_was_held_back_in_the_end() -> None:
     assert asyncio.run(read(4)) == ["Ба", "йка", "л", f" — {HALF}"]
 
 
-def test_text_says_when_something_was_taken_back() -> None:
+def test_text_raises_on_a_revision() -> None:
     revising = [response("Лошадь"), response("Лошак", status=Status.FINAL)]
     with pytest.raises(RevisedError):
         list(open_stream(*revising)[0].text())
@@ -400,14 +400,14 @@ def test_text_says_when_something_was_taken_back() -> None:
         asyncio.run(read())
 
 
-def test_an_impossible_holdback_is_refused_before_anything_is_read() -> None:
+def test_invalid_holdback_is_rejected_before_reading() -> None:
     with pytest.raises(ValueError, match="holdback"):
         open_stream(response("a"))[0].text(holdback=-1)
     with pytest.raises(ValueError, match="holdback"):
         open_async_stream(response("a"))[0].text(holdback=-1)
 
 
-def test_leaving_a_stream_in_the_middle_cancels_its_call() -> None:
+def test_leaving_a_stream_early_cancels_its_call() -> None:
     stream, call = open_stream(response("a"), response("ab"))
     with stream:
         assert next(stream).text == "a"
@@ -420,7 +420,7 @@ def test_leaving_a_stream_in_the_middle_cancels_its_call() -> None:
         stream.finish()
 
 
-def test_leaving_an_asynchronous_stream_in_the_middle_cancels_its_call() -> None:
+def test_leaving_an_async_stream_early_cancels_its_call() -> None:
     async def leave() -> None:
         stream, call = open_async_stream(response("a"), response("ab"))
         async with stream:
@@ -434,36 +434,36 @@ def test_leaving_an_asynchronous_stream_in_the_middle_cancels_its_call() -> None
     asyncio.run(leave())
 
 
-def test_a_stream_can_be_read_to_its_end_at_once() -> None:
+def test_finish_reads_the_whole_stream() -> None:
     assert open_stream(response("a"), response(f"ab{HALF}"))[0].finish().text == f"ab{HALF}"
 
 
-def test_an_asynchronous_stream_can_be_read_to_its_end_at_once() -> None:
+def test_finish_reads_the_whole_async_stream() -> None:
     async def read() -> Completion:
         return await open_async_stream(response("a"), response(f"ab{HALF}"))[0].finish()
 
     assert asyncio.run(read()).text == f"ab{HALF}"
 
 
-def test_a_stream_that_is_being_read_can_be_closed_from_elsewhere() -> None:
-    call = StandInCall([response("a")])
+def test_stream_can_be_closed_during_a_read() -> None:
+    call = FakeCall([response("a")])
 
     def closed_while_it_runs() -> Generator[Response, None, None]:
         stream.close()
-        yield from call.to_come
+        yield from call.remaining
 
     stream = Stream(closed_while_it_runs(), call)  # type: ignore[arg-type]
     assert next(stream).text == "a"
     assert call.cancelled
 
 
-def test_an_asynchronous_stream_that_is_being_read_can_be_closed_from_elsewhere() -> None:
-    call = StandInCall([response("a")])
+def test_async_stream_can_be_closed_during_a_read() -> None:
+    call = FakeCall([response("a")])
 
     async def read() -> str:
         async def closed_while_it_runs() -> AsyncGenerator[Response, None]:
             await stream.close()
-            yield call.to_come[0]
+            yield call.remaining[0]
 
         stream = AsyncStream(closed_while_it_runs(), call)  # type: ignore[arg-type]
         text = (await stream.__anext__()).text

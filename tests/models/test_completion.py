@@ -1,4 +1,4 @@
-"""What an answer shows, and that it can be compared, hashed, copied, pickled, written and read."""
+"""Completions: attributes, comparison, hash, copy, pickle and JSON."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def completion(text: str = "Ответ", status: int = Status.FINAL, **around: A
 # Views
 
 
-def test_a_completion_shows_its_first_answer() -> None:
+def test_completion_attributes_are_those_of_the_first_alternative() -> None:
     answer = Completion.from_dict(ANSWER)
     assert answer.text == "1. Составь план подготовки.\n\n2. Не волнуйся."
     assert answer.role == "assistant"
@@ -78,7 +78,7 @@ def test_a_completion_shows_its_first_answer() -> None:
     assert answer.proto.alternatives[0].message.text == answer.text
 
 
-def test_a_completion_shows_the_calls_of_tools_that_the_model_wants() -> None:
+def test_completion_has_tool_calls() -> None:
     answer = Completion.from_dict(CALLS)
     weather, now = answer.tool_calls
     assert (weather.name, weather.arguments) == ("weather", {"city": "Москва", "days": 3, "t": 0.5})
@@ -88,7 +88,7 @@ def test_a_completion_shows_the_calls_of_tools_that_the_model_wants() -> None:
     assert answer.message.tool_calls == answer.alternatives[0].tool_calls == answer.tool_calls
 
 
-def test_all_alternatives_are_shown() -> None:
+def test_completion_has_all_alternatives() -> None:
     response = CompletionResponse()
     for text, status in (("a", 3), ("b", 2)):
         response.alternatives.add(
@@ -102,7 +102,7 @@ def test_all_alternatives_are_shown() -> None:
     assert Completion(response).text == "a"
 
 
-def test_an_answer_without_alternatives_is_empty() -> None:
+def test_completion_without_alternatives_is_empty() -> None:
     empty = Completion(CompletionResponse())
     assert (empty.text, empty.role, empty.status, empty.tool_calls) == ("", "", Status.UNSPECIFIED, ())
     assert (empty.alternatives, empty.model_version, empty.usage.total_tokens) == ((), "", 0)
@@ -113,19 +113,19 @@ def test_an_answer_without_alternatives_is_empty() -> None:
     ("status", "truncated", "filtered"),
     [(Status.FINAL, False, False), (Status.TRUNCATED, True, False), (Status.CONTENT_FILTER, False, True), (9, 0, 0)],
 )
-def test_an_answer_tells_whether_it_was_cut_or_filtered(status: int, truncated: bool, filtered: bool) -> None:
+def test_completion_is_truncated_or_filtered_by_status(status: int, truncated: bool, filtered: bool) -> None:
     answer = completion(status=status)
     assert (answer.truncated, answer.filtered) == (bool(truncated), bool(filtered))
 
 
-def test_an_answer_knows_the_ids_of_its_call() -> None:
+def test_completion_has_the_ids_of_its_call() -> None:
     received = ReceivedMetadata((("x-request-id", "r"), ("x-server-trace-id", "t")), (("x-request-id", "trailing"),))
     answer = completion(request_id="c", received=received)
     assert (answer.request_id, answer.server_request_id, answer.trace_id) == ("c", "trailing", "t")
 
 
 @pytest.mark.parametrize("received", [ReceivedMetadata(None, None), ReceivedMetadata(), ReceivedMetadata((), None)])
-def test_ids_that_did_not_come_are_none(received: ReceivedMetadata) -> None:
+def test_missing_ids_are_none(received: ReceivedMetadata) -> None:
     answer = completion(received=received)
     assert (answer.request_id, answer.server_request_id, answer.trace_id) == (None, None, None)
 
@@ -150,7 +150,7 @@ every_view = pytest.mark.parametrize("name", VIEWS)
 
 
 @every_view
-def test_views_of_the_same_are_equal_and_hash_alike(name: str) -> None:
+def test_equal_views_have_equal_hashes(name: str) -> None:
     one, same, other = VIEWS[name](), VIEWS[name](), OTHERS[name]
     assert one == same
     assert hash(one) == hash(same)
@@ -163,7 +163,7 @@ def test_views_of_the_same_are_equal_and_hash_alike(name: str) -> None:
 
 
 @every_view
-def test_a_view_is_frozen(name: str) -> None:
+def test_view_is_immutable(name: str) -> None:
     view = VIEWS[name]()
     names = [attribute for attribute in dir(type(view)) if not attribute.startswith("_")]
     assert "proto" in names
@@ -176,7 +176,7 @@ def test_a_view_is_frozen(name: str) -> None:
 
 
 @every_view
-def test_a_view_survives_being_copied_and_pickled(name: str) -> None:
+def test_view_can_be_copied_and_pickled(name: str) -> None:
     view = VIEWS[name]()
     assert copy.copy(view) is view
     deep = copy.deepcopy(view)
@@ -189,17 +189,17 @@ def test_a_view_survives_being_copied_and_pickled(name: str) -> None:
 
 
 @every_view
-def test_a_view_shows_what_it_is(name: str) -> None:
+def test_repr_of_a_view(name: str) -> None:
     assert repr(VIEWS[name]()).startswith(f"{name}(")
 
 
-def test_a_token_shows_its_number_and_text() -> None:
+def test_repr_of_a_token() -> None:
     token = VIEWS["Token"]()
     assert (token.id, token.text, token.special) == (7, "при", True)
     assert repr(token) == "Token(id=7, text='при', special=True)"
 
 
-def test_the_words_of_each_repr() -> None:
+def test_repr_of_each_class() -> None:
     usage = "Usage(input_tokens=44, completion_tokens=323, total_tokens=367, reasoning_tokens=20)"
     assert repr(Completion.from_dict(ANSWER)) == (
         f"Completion(text='1. Составь план подготовки.\\n\\n2. Не волнуйся.', status=FINAL, usage={usage})"
@@ -212,7 +212,7 @@ def test_the_words_of_each_repr() -> None:
     assert "tool_calls=(ToolCall(name='weather'" in repr(Completion.from_dict(CALLS))
 
 
-def test_the_ids_of_a_call_survive_a_pickle_and_a_deep_copy() -> None:
+def test_ids_of_a_call_can_be_pickled_and_copied() -> None:
     received = ReceivedMetadata((("x-request-id", "r"), ("date", "today")), (("x-server-trace-id", "t"),))
     answer = completion(request_id="c", received=received)
     for again in (pickle.loads(pickle.dumps(answer)), copy.deepcopy(answer), copy.copy(answer)):
@@ -220,7 +220,7 @@ def test_the_ids_of_a_call_survive_a_pickle_and_a_deep_copy() -> None:
         assert again == answer
 
 
-def test_metadata_that_cannot_be_pickled_does_not_keep_an_answer_from_it() -> None:
+def test_completion_with_unpicklable_metadata_can_be_pickled() -> None:
     received = ReceivedMetadata(iter(()), [("x-request-id", "r")])
     assert pickle.loads(pickle.dumps(completion(received=received))).server_request_id == "r"
 
@@ -228,7 +228,7 @@ def test_metadata_that_cannot_be_pickled_does_not_keep_an_answer_from_it() -> No
 # Status
 
 
-def test_the_statuses_are_those_of_the_interface() -> None:
+def test_statuses_are_those_of_the_interface() -> None:
     kind = text_common_pb2.Alternative.AlternativeStatus
     assert {
         "UNSPECIFIED": kind.Value("ALTERNATIVE_STATUS_UNSPECIFIED"),
@@ -242,7 +242,7 @@ def test_the_statuses_are_those_of_the_interface() -> None:
 
 
 @pytest.mark.parametrize("status", [*Status, Status(9), Status(-1)])
-def test_a_status_survives_being_copied_and_pickled(status: Status) -> None:
+def test_status_can_be_copied_and_pickled(status: Status) -> None:
     for again in (copy.copy(status), copy.deepcopy(status), pickle.loads(pickle.dumps(status))):
         assert again == status
         assert hash(again) == hash(status)
@@ -251,7 +251,7 @@ def test_a_status_survives_being_copied_and_pickled(status: Status) -> None:
 
 
 @given(st.integers(-(2**31), 2**31 - 1).filter(lambda number: number not in range(6)))
-def test_the_number_of_an_unknown_status_is_kept(number: int) -> None:
+def test_unknown_status_keeps_its_number(number: int) -> None:
     status = completion(status=number).status
     assert status == number
     assert status.name == f"UNKNOWN_{number}"
@@ -263,14 +263,14 @@ def test_the_number_of_an_unknown_status_is_kept(number: int) -> None:
     assert Completion.from_dict(answer.to_dict()).status == number
 
 
-def test_an_unknown_status_does_not_become_a_member() -> None:
+def test_unknown_status_is_not_an_enum_member() -> None:
     assert Status(9) == 9
     assert len(Status) == 6
     assert 9 not in [status.value for status in Status]
 
 
 @pytest.mark.parametrize("value", ["FINAL", None, 2.5])
-def test_what_is_no_number_is_no_status(value: Any) -> None:
+def test_status_that_is_not_a_number_is_rejected(value: Any) -> None:
     with pytest.raises(ValueError, match="not a valid Status"):
         Status(value)
 
@@ -286,15 +286,15 @@ def test_what_is_no_number_is_no_status(value: Any) -> None:
         (Status.TOOL_CALLS, True),
     ],
 )
-def test_a_status_tells_whether_more_will_come(status: Status, final: bool) -> None:
+def test_status_is_final_or_partial(status: Status, final: bool) -> None:
     assert status.final is final
 
 
-# The REST API's JSON
+# JSON of the REST API
 
 
 @pytest.mark.parametrize("answer", [ANSWER, ANSWER["result"], CALLS, {"result": CALLS}])
-def test_an_answer_is_read_with_and_without_result_around_it(answer: dict[str, Any]) -> None:
+def test_from_dict_accepts_an_answer_with_and_without_result(answer: dict[str, Any]) -> None:
     before = copy.deepcopy(answer)
     written = Completion.from_dict(answer).to_dict()
     assert answer == before
@@ -333,7 +333,7 @@ def responses(draw: st.DrawFn) -> CompletionResponse:
 
 
 @given(responses())
-def test_any_answer_survives_being_written_read_pickled_and_hashed(response: CompletionResponse) -> None:
+def test_any_completion_is_equal_after_json_and_pickle_round_trips(response: CompletionResponse) -> None:
     answer = Completion(response)
     again = Completion.from_dict(json.loads(json.dumps(answer.to_dict())))
     assert again == answer
@@ -342,7 +342,7 @@ def test_any_answer_survives_being_written_read_pickled_and_hashed(response: Com
     assert [call.arguments for call in again.tool_calls] == [call.arguments for call in answer.tool_calls]
 
 
-def test_counts_are_strings_in_json_as_the_rest_api_has_them() -> None:
+def test_token_counts_are_strings_in_json() -> None:
     usage = Completion.from_dict(ANSWER).to_dict()["result"]["usage"]
     assert usage["totalTokens"] == "367"
 
@@ -358,7 +358,7 @@ def test_counts_are_strings_in_json_as_the_rest_api_has_them() -> None:
         ({5: 1}, "5"),
     ],
 )
-def test_what_is_no_answer_is_refused_by_its_field(data: Any, words: str) -> None:
+def test_error_of_an_invalid_answer_names_the_field(data: Any, words: str) -> None:
     with pytest.raises(ValueError, match=f"not an answer of the REST API: .*{words}"):
         Completion.from_dict(data)
 
@@ -366,7 +366,7 @@ def test_what_is_no_answer_is_refused_by_its_field(data: Any, words: str) -> Non
 @pytest.mark.parametrize(
     "data", [{"result": []}, {"result": None}, {"result": 5}, {"result": "text"}, [], None, 5, "text"]
 )
-def test_what_is_not_even_a_mapping_is_refused(data: Any) -> None:
+def test_answer_that_is_not_a_mapping_is_rejected(data: Any) -> None:
     with pytest.raises(ValueError, match="not an answer of the REST API"):
         Completion.from_dict(data)
 
@@ -382,7 +382,7 @@ def test_what_is_not_even_a_mapping_is_refused(data: Any) -> None:
         ),
     ).filter(lambda data: isinstance(data, dict) and isinstance(data.get("result", {}), dict))
 )
-def test_no_mapping_makes_a_completion_raise_anything_but_value_error(data: dict[str, Any]) -> None:
+def test_any_invalid_mapping_is_a_value_error(data: dict[str, Any]) -> None:
     try:
         answer = Completion.from_dict(data)
     except ValueError:
@@ -390,7 +390,7 @@ def test_no_mapping_makes_a_completion_raise_anything_but_value_error(data: dict
     assert isinstance(answer.text, str)
 
 
-def test_the_classes_stand_for_messages_that_exist_already() -> None:
+def test_views_wrap_the_given_message_without_copying() -> None:
     proto = Completion.from_dict(CALLS).proto
     assert Alternative(proto.alternatives[0]).proto is proto.alternatives[0]
     call = proto.alternatives[0].message.tool_call_list.tool_calls[0]

@@ -1,4 +1,4 @@
-"""From Python arguments, and from REST bodies, to a request: what is made, and what is refused before it is sent."""
+"""Requests from Python arguments and from REST bodies, and their validation before sending."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build(prompt: Any = "Привет", **options: Any) -> CompletionRequest:
     return build_request(prompt, **arguments)
 
 
-def said(request: CompletionRequest) -> list[tuple[str, str]]:
+def roles_and_texts(request: CompletionRequest) -> list[tuple[str, str]]:
     return [(message.role, message.text) for message in request.messages]
 
 
@@ -59,20 +59,20 @@ def answer(text: str, role: str = "assistant") -> Completion:
 # Prompts
 
 
-def test_a_string_is_one_message_of_the_user() -> None:
+def test_string_prompt_is_one_user_message() -> None:
     request = build("Ашипки саме сибя ни исрпвят", system="Исправь ошибки в тексте.")
-    assert said(request) == [("system", "Исправь ошибки в тексте."), ("user", "Ашипки саме сибя ни исрпвят")]
+    assert roles_and_texts(request) == [("system", "Исправь ошибки в тексте."), ("user", "Ашипки саме сибя ни исрпвят")]
     assert request.model_uri == f"gpt://{FOLDER}/yandexgpt-lite"
 
 
-def test_a_conversation_may_mix_messages_mappings_and_completions() -> None:
+def test_prompt_may_mix_messages_mappings_and_completions() -> None:
     conversation = [
         Message("system", "Ты умный ассистент"),
         {"role": "user", "text": "Привет! Какими науками занимался Эйнштейн?"},
         answer("Физикой"),
         {"role": "user", "text": "Подробнее"},
     ]
-    assert said(build(conversation)) == [
+    assert roles_and_texts(build(conversation)) == [
         ("system", "Ты умный ассистент"),
         ("user", "Привет! Какими науками занимался Эйнштейн?"),
         ("assistant", "Физикой"),
@@ -80,12 +80,12 @@ def test_a_conversation_may_mix_messages_mappings_and_completions() -> None:
     ]
 
 
-def test_a_conversation_may_come_from_any_iterable() -> None:
-    assert said(build(Message("user", text) for text in "ab")) == [("user", "a"), ("user", "b")]
-    assert said(build((Message("user", "a"),))) == [("user", "a")]
+def test_prompt_may_be_any_iterable() -> None:
+    assert roles_and_texts(build(Message("user", text) for text in "ab")) == [("user", "a"), ("user", "b")]
+    assert roles_and_texts(build((Message("user", "a"),))) == [("user", "a")]
 
 
-def test_calls_of_tools_and_their_results_go_back_as_mappings() -> None:
+def test_tool_calls_and_results_may_be_mappings() -> None:
     calls = {"toolCalls": [{"functionCall": {"name": "weather", "arguments": {"city": "Москва", "days": 3}}}]}
     results = {"toolResults": [{"functionResult": {"name": "weather", "content": "+5"}}]}
     request = build(
@@ -99,7 +99,7 @@ def test_calls_of_tools_and_their_results_go_back_as_mappings() -> None:
     assert request.messages[2].tool_result_list.tool_results[0].function_result.content == "+5"
 
 
-def test_a_completion_that_asks_for_tools_stands_for_its_message() -> None:
+def test_completion_with_tool_calls_is_converted_to_its_message() -> None:
     calls = {"tool_calls": [{"function_call": {"name": "weather"}}]}
     message = text_common_pb2.Message(role="assistant", tool_call_list=calls)
     completion = Completion(CompletionResponse(alternatives=[text_common_pb2.Alternative(message=message)]))
@@ -130,12 +130,12 @@ def test_a_completion_that_asks_for_tools_stands_for_its_message() -> None:
         ([{5: "a"}], ValueError, r"prompt\[0\]: "),
     ],
 )
-def test_an_impossible_prompt_is_refused(prompt: Any, error: type[Exception], words: str) -> None:
+def test_invalid_prompt_is_rejected(prompt: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         build(prompt)
 
 
-def test_a_completion_without_a_message_cannot_stand_for_one() -> None:
+def test_completion_without_a_message_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"prompt\[0\]"):
         build([Completion(CompletionResponse()), Message("user", "a")])
 
@@ -143,22 +143,22 @@ def test_a_completion_without_a_message_cannot_stand_for_one() -> None:
 @pytest.mark.parametrize(
     ("system", "words"), [(5, "system must be a str, got 5"), ("\ud800", "system holds a lone surrogate")]
 )
-def test_an_impossible_system_message_is_refused(system: Any, words: str) -> None:
+def test_invalid_system_message_is_rejected(system: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build("a", system=system)
 
 
 @pytest.mark.parametrize("prompt", [[Message("user", "a"), Message("system", "b")], [Message("system", "b")]])
-def test_two_system_messages_are_refused(prompt: Any) -> None:
+def test_two_system_messages_are_rejected(prompt: Any) -> None:
     with pytest.raises(ValueError, match="system must not be given for a prompt that has a message of the role system"):
         build(prompt, system="c")
 
 
 @given(st.text(min_size=1).filter(lambda text: not any("\ud800" <= character <= "\udfff" for character in text)))
-def test_any_text_arrives_as_it_was_written(text: str) -> None:
+def test_any_text_is_sent_unchanged(text: str) -> None:
     sent = CompletionRequest.FromString(build(text, system=text).SerializeToString())
-    assert said(sent) == [("system", text), ("user", text)]
-    assert said(build([{"role": "assistant", "text": text}, Message("user", text)])) == [
+    assert roles_and_texts(sent) == [("system", text), ("user", text)]
+    assert roles_and_texts(build([{"role": "assistant", "text": text}, Message("user", text)])) == [
         ("assistant", text),
         ("user", text),
     ]
@@ -179,44 +179,44 @@ def test_any_text_arrives_as_it_was_written(text: str) -> None:
         ("ds://bt1tuned", "ds://bt1tuned"),
     ],
 )
-def test_a_model_is_a_name_a_version_or_a_whole_uri(model: str, uri: str) -> None:
+def test_model_is_a_name_a_version_or_a_uri(model: str, uri: str) -> None:
     assert model_uri(model, FOLDER) == uri
     assert build(model=model).model_uri == uri
 
 
-def test_a_whole_uri_needs_no_folder() -> None:
+def test_model_uri_needs_no_folder() -> None:
     assert model_uri("gpt://other/yandexgpt", None) == "gpt://other/yandexgpt"
 
 
 @pytest.mark.parametrize("model", ["", " ", "a b", "/a", "a/", "a/b/c", "a:b", "a\n", "<model>", None, 5, b"a"])
-def test_an_impossible_model_is_refused(model: Any) -> None:
+def test_invalid_model_is_rejected(model: Any) -> None:
     with pytest.raises(ValueError, match="model must be a name, name/version or a URI such as gpt://") as caught:
         model_uri(model, FOLDER)
     assert str(caught.value).endswith(f"got {model!r}")
 
 
 @pytest.mark.parametrize("uri", ["GPT://a/b", "://a", "gpt://", "gpt://a b"])
-def test_an_impossible_uri_is_refused(uri: str) -> None:
+def test_invalid_model_uri_is_rejected(uri: str) -> None:
     with pytest.raises(ValueError, match="model must be") as caught:
         model_uri(uri, FOLDER)
     assert repr(uri) in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["gpt://<folder>/yandexgpt", "gpt://<идентификатор_каталога>/yandexgpt-lite"])
-def test_a_placeholder_from_a_guide_is_pointed_out(uri: str) -> None:
+def test_error_of_a_uri_with_a_placeholder_explains_it(uri: str) -> None:
     with pytest.raises(ValueError, match="still holds a placeholder: put your folder id in its place") as caught:
         model_uri(uri, FOLDER)
     assert repr(uri) in str(caught.value)
 
 
 @pytest.mark.parametrize("uri", ["gpt:///yandexgpt", "gpt://"])
-def test_a_uri_whose_folder_came_out_empty_is_refused(uri: str) -> None:
+def test_uri_with_an_empty_folder_is_rejected(uri: str) -> None:
     with pytest.raises(ValueError, match="model"):
         model_uri(uri, FOLDER)
 
 
 @pytest.mark.parametrize("folder", [None, ""])
-def test_a_name_without_a_folder_says_where_a_folder_can_come_from(folder: str | None) -> None:
+def test_error_of_a_model_name_without_a_folder_lists_the_sources(folder: str | None) -> None:
     with pytest.raises(ConfigurationError) as caught:
         build(folder_id=folder)
     for words in ("'yandexgpt-lite'", "folder_id=", "YC_FOLDER_ID", "FOLDER_ID", "YANDEX_CLOUD_FOLDER", "whole URI"):
@@ -226,53 +226,53 @@ def test_a_name_without_a_folder_says_where_a_folder_can_come_from(folder: str |
 # Options
 
 
-def test_options_that_are_not_given_are_not_sent() -> None:
+def test_omitted_options_are_not_sent() -> None:
     request = build()
     assert [field.name for field, _ in request.ListFields()] == ["model_uri", "completion_options", "messages"]
     assert request.completion_options.ListFields() == []
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_the_kind_of_call_decides_whether_to_stream(stream: bool) -> None:
+def test_stream_option_is_set_by_the_kind_of_call(stream: bool) -> None:
     ready = build()
     ready.completion_options.stream = not stream
     assert build(ready, stream=stream).completion_options.stream is stream
 
 
 @pytest.mark.parametrize("temperature", [0, 1, 0.0, 0.3, 1.0])
-def test_a_temperature_is_sent_zero_included(temperature: float) -> None:
+def test_temperature_is_sent_including_zero(temperature: float) -> None:
     options = build(temperature=temperature).completion_options
     assert options.HasField("temperature")
     assert options.temperature.value == temperature
 
 
 @pytest.mark.parametrize("temperature", [-0.01, 1.01, 2, math.nan, math.inf, "0.5", True, 1j, [0.5]])
-def test_an_impossible_temperature_is_refused(temperature: Any) -> None:
+def test_invalid_temperature_is_rejected(temperature: Any) -> None:
     with pytest.raises(ValueError, match="temperature must be a number from 0 to 1, got") as caught:
         build(temperature=temperature)
     assert str(caught.value).endswith(repr(temperature))
 
 
 class Index:
-    """A whole number of somebody else's making, such as numpy's."""
+    """An integer type of another library, such as numpy's."""
 
     def __index__(self) -> int:
         return 7
 
 
 @pytest.mark.parametrize(("max_tokens", "sent"), [(1, 1), (2000, 2000), (2**63 - 1, 2**63 - 1), (Index(), 7)])
-def test_a_limit_of_tokens_is_sent(max_tokens: Any, sent: int) -> None:
+def test_max_tokens_is_sent(max_tokens: Any, sent: int) -> None:
     assert build(max_tokens=max_tokens).completion_options.max_tokens.value == sent
 
 
 @pytest.mark.parametrize("max_tokens", [0, -1, 1.0, "2000", True, math.inf, [1]])
-def test_an_impossible_limit_of_tokens_is_refused(max_tokens: Any) -> None:
+def test_invalid_max_tokens_is_rejected(max_tokens: Any) -> None:
     with pytest.raises(ValueError, match="max_tokens must be a whole number greater than 0, got") as caught:
         build(max_tokens=max_tokens)
     assert str(caught.value).endswith(repr(max_tokens))
 
 
-def test_a_limit_of_tokens_beyond_the_wire_is_refused_with_the_allowed_range() -> None:
+def test_error_of_max_tokens_above_int64_shows_the_range() -> None:
     with pytest.raises(ValueError, match=r"max_tokens must be .* (9223372036854775807|2\*\*63 ?- ?1)"):
         build(max_tokens=2**63)
 
@@ -289,21 +289,21 @@ def test_reasoning_is_sent(reasoning: str, mode: int) -> None:
 
 
 @pytest.mark.parametrize("reasoning", ["", "enabled", "HIDDEN", True, ["hidden"], 1])
-def test_an_unknown_reasoning_is_refused(reasoning: Any) -> None:
+def test_unknown_reasoning_is_rejected(reasoning: Any) -> None:
     with pytest.raises(ValueError, match="reasoning must be one of disabled, hidden, got") as caught:
         build(reasoning=reasoning)
     assert repr(reasoning) in str(caught.value)
 
 
 @pytest.mark.parametrize("allowed", [True, False])
-def test_parallel_tool_calls_are_sent_false_included(allowed: bool) -> None:
+def test_parallel_tool_calls_is_sent_including_false(allowed: bool) -> None:
     request = build(parallel_tool_calls=allowed)
     assert request.HasField("parallel_tool_calls")
     assert request.parallel_tool_calls.value is allowed
 
 
 @pytest.mark.parametrize("allowed", ["no", "false", 2, []])
-def test_parallel_tool_calls_that_are_no_truth_value_are_refused(allowed: Any) -> None:
+def test_parallel_tool_calls_that_is_not_a_bool_is_rejected(allowed: Any) -> None:
     with pytest.raises(ValueError, match="parallel_tool_calls"):
         build(parallel_tool_calls=allowed)
 
@@ -321,7 +321,7 @@ def test_tools_are_sent() -> None:
     assert to_python(tool.function.parameters) == WEATHER["parameters"]
 
 
-def test_a_tool_may_be_wrapped_as_in_the_rest_body_and_be_strict() -> None:
+def test_tool_may_have_the_form_of_the_rest_body_and_be_strict() -> None:
     [wrapped, bare] = build(tools=iter([{"function": {**WEATHER, "strict": True}}, {"name": "now"}])).tools
     assert wrapped.function.strict is True
     assert (bare.function.name, bare.function.description) == ("now", "")
@@ -342,7 +342,7 @@ def test_a_tool_may_be_wrapped_as_in_the_rest_body_and_be_strict() -> None:
         ({"name": "a", "parameters": {5: 1}}, r"tools\[1\]\['parameters'\]: the key 5 is not a string"),
     ],
 )
-def test_an_impossible_tool_is_refused_by_its_place(tool: Any, words: str) -> None:
+def test_error_of_an_invalid_tool_names_its_index(tool: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build(tools=[WEATHER, tool])
 
@@ -363,13 +363,13 @@ def test_an_impossible_tool_is_refused_by_its_place(tool: Any, words: str) -> No
     ],
     ids=repr,
 )
-def test_a_tool_with_a_field_of_the_wrong_type_is_refused_by_its_place(tool: Any) -> None:
+def test_error_of_a_tool_field_of_the_wrong_type_names_its_path(tool: Any) -> None:
     with pytest.raises(ValueError, match=r"tools\[1\]"):
         build(tools=[WEATHER, tool])
 
 
 @pytest.mark.parametrize("field", ["description", "parameters", "strict"])
-def test_a_field_of_a_tool_that_is_none_is_as_not_given_or_refused_by_its_place(field: str) -> None:
+def test_tool_field_that_is_none_is_omitted_or_rejected_with_its_path(field: str) -> None:
     try:
         request = build(tools=[{"name": "a", field: None}])
     except ValueError as error:
@@ -381,35 +381,35 @@ def test_a_field_of_a_tool_that_is_none_is_as_not_given_or_refused_by_its_place(
 
 
 @pytest.mark.parametrize("tools", [5, True])
-def test_tools_that_are_no_sequence_are_refused_by_name(tools: Any) -> None:
+def test_tools_that_are_not_a_sequence_are_rejected(tools: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="tools"):
         build(tools=tools)
 
 
 @pytest.mark.parametrize(("choice", "mode"), [("none", "NONE"), ("auto", "AUTO"), ("required", "REQUIRED")])
-def test_a_choice_of_tools_is_sent(choice: str, mode: str) -> None:
+def test_tool_choice_is_sent(choice: str, mode: str) -> None:
     sent = build(tool_choice=choice, tools=[WEATHER]).tool_choice
     assert sent.mode == text_common_pb2.ToolChoice.ToolChoiceMode.Value(mode)
     assert not sent.function_name
 
 
-def test_a_tool_can_be_chosen_by_name() -> None:
+def test_tool_choice_may_be_a_tool_name() -> None:
     assert build(tool_choice="weather", tools=[WEATHER]).tool_choice.function_name == "weather"
     assert build(build(tools=[WEATHER]), tool_choice="weather").tool_choice.function_name == "weather"
 
 
-def test_a_tool_that_was_not_given_cannot_be_chosen() -> None:
+def test_tool_choice_of_an_unknown_tool_is_rejected() -> None:
     with pytest.raises(ValueError, match="tool_choice must be one of none, auto, required, weather, got 'forecast'"):
         build(tool_choice="forecast", tools=[WEATHER])
 
 
 @pytest.mark.parametrize("choice", [5, True, ["auto"], {"mode": "auto"}])
-def test_a_choice_of_tools_that_is_no_string_is_refused(choice: Any) -> None:
+def test_tool_choice_that_is_not_a_string_is_rejected(choice: Any) -> None:
     with pytest.raises(ValueError, match="tool_choice must be one of none, auto, required"):
         build(tool_choice=choice)
 
 
-# Structure
+# Response format
 
 SCHEMA = {"type": "object", "properties": {"age": {"type": "integer", "maximum": 150}}, "additionalProperties": False}
 
@@ -422,29 +422,29 @@ class Person:
         return copy.deepcopy(SCHEMA)
 
 
-def test_json_can_be_asked_for() -> None:
+def test_response_format_json_is_sent() -> None:
     assert build(response_format="json").json_object is True
 
 
 @pytest.mark.parametrize("response_format", [SCHEMA, Person, Person()], ids=["schema", "model", "instance"])
-def test_a_structure_can_be_asked_for_by_schema_or_by_model(response_format: Any) -> None:
+def test_response_format_may_be_a_schema_or_a_model(response_format: Any) -> None:
     request = build(response_format=response_format)
     assert request.WhichOneof("ResponseFormat") == "json_schema"
     assert to_python(request.json_schema.schema) == SCHEMA
 
 
 @pytest.mark.parametrize("response_format", ["JSON", "text", 5, [SCHEMA], True])
-def test_an_unknown_structure_is_refused(response_format: Any) -> None:
+def test_unknown_response_format_is_rejected(response_format: Any) -> None:
     with pytest.raises(ValueError, match='response_format must be "json", a JSON Schema as a mapping, or a pydantic'):
         build(response_format=response_format)
 
 
-def test_a_schema_that_is_not_json_is_refused_by_its_place() -> None:
+def test_error_of_a_schema_that_is_not_json_names_the_path() -> None:
     with pytest.raises(ValueError, match=r"response_format\.properties\[1\]: bytes is not a JSON value"):
         build(response_format={"properties": [1, b"a"]})
 
 
-def test_an_empty_schema_is_not_forgotten() -> None:
+def test_empty_schema_is_sent() -> None:
     assert build(response_format={}).WhichOneof("ResponseFormat") == "json_schema"
 
 
@@ -467,13 +467,13 @@ def ready_request() -> CompletionRequest:
     )
 
 
-def test_a_ready_request_is_sent_as_it_is_but_for_the_kind_of_call() -> None:
+def test_ready_request_is_sent_unchanged_except_for_the_stream_option() -> None:
     expected = ready_request()
     expected.completion_options.stream = False
     assert build(ready_request()) == expected
 
 
-def test_options_win_over_those_of_a_ready_request_which_is_left_as_it_was() -> None:
+def test_options_override_those_of_a_ready_request_without_changing_it() -> None:
     ready = ready_request()
     request = build(
         ready,
@@ -495,33 +495,33 @@ def test_options_win_over_those_of_a_ready_request_which_is_left_as_it_was() -> 
     assert (request.tool_choice.mode, request.tool_choice.function_name) == (text_common_pb2.ToolChoice.AUTO, "")
     assert request.parallel_tool_calls.value is True
     assert request.WhichOneof("ResponseFormat") == "json_object"
-    assert said(request) == said(ready)
+    assert roles_and_texts(request) == roles_and_texts(ready)
 
 
-def test_a_schema_replaces_that_of_a_ready_request() -> None:
+def test_schema_replaces_that_of_a_ready_request() -> None:
     request = build(ready_request(), response_format={"type": "array"})
     assert to_python(request.json_schema.schema) == {"type": "array"}
 
 
-def test_an_empty_list_of_tools_takes_those_of_a_ready_request_away() -> None:
+def test_empty_list_of_tools_removes_those_of_a_ready_request() -> None:
     assert not build(ready_request(), tools=[], tool_choice="none").tools
 
 
-def test_a_system_message_can_be_put_before_a_ready_request() -> None:
+def test_system_message_is_added_to_a_ready_request() -> None:
     ready = CompletionRequest(messages=[text_common_pb2.Message(role="user", text="a")])
-    assert said(build(ready, system="b")) == [("system", "b"), ("user", "a")]
-    assert said(ready) == [("user", "a")]
+    assert roles_and_texts(build(ready, system="b")) == [("system", "b"), ("user", "a")]
+    assert roles_and_texts(ready) == [("user", "a")]
     with pytest.raises(ValueError, match="system must not be given"):
         build(ready_request(), system="b")
 
 
-def test_a_ready_request_without_a_model_gets_the_clients() -> None:
+def test_ready_request_without_a_model_gets_the_model_of_the_client() -> None:
     ready = CompletionRequest(messages=[text_common_pb2.Message(role="user", text="a")])
     assert build(ready).model_uri == f"gpt://{FOLDER}/yandexgpt-lite"
     assert ready.model_uri == ""
 
 
-def test_a_placeholder_in_a_ready_request_is_pointed_out_unless_another_model_is_given() -> None:
+def test_placeholder_in_a_ready_request_is_an_error_unless_a_model_is_given() -> None:
     ready = ready_request()
     ready.model_uri = "gpt://<идентификатор_каталога>/yandexgpt"
     with pytest.raises(ValueError, match="still holds a placeholder"):
@@ -529,7 +529,7 @@ def test_a_placeholder_in_a_ready_request_is_pointed_out_unless_another_model_is
     assert build(ready, model="yandexgpt").model_uri == f"gpt://{FOLDER}/yandexgpt"
 
 
-def test_a_ready_request_with_a_name_for_a_uri_is_told_that_a_uri_is_needed() -> None:
+def test_error_of_a_ready_request_with_a_model_name_requires_a_uri() -> None:
     ready = ready_request()
     ready.model_uri = "yandexgpt-lite"
     with pytest.raises(ValueError, match="yandexgpt-lite") as caught:
@@ -546,7 +546,7 @@ def test_a_ready_request_with_a_name_for_a_uri_is_told_that_a_uri_is_needed() ->
         lambda: (ready_request(), {"tools": [], "temperature": 1, "model": "other"}),
     ],
 )
-def test_nothing_that_was_passed_in_is_changed(arguments: Callable[[], tuple[Any, dict[str, Any]]]) -> None:
+def test_arguments_are_not_modified(arguments: Callable[[], tuple[Any, dict[str, Any]]]) -> None:
     prompt, options = arguments()
     request = build(prompt, **options)
     request.messages[0].text = "changed"
@@ -569,18 +569,18 @@ BODY = {
 
 
 @pytest.mark.parametrize("kind", [str, Path])
-def test_a_rest_body_is_read_from_a_file(tmp_path: Path, kind: Callable[[Path], Any]) -> None:
+def test_rest_body_is_read_from_a_file(tmp_path: Path, kind: Callable[[Path], Any]) -> None:
     file = tmp_path / "body.json"
     file.write_text(json.dumps(BODY, ensure_ascii=False), encoding="utf-8")
     request = load_request(kind(file))
     assert request.model_uri == BODY["modelUri"]
     assert request.completion_options.max_tokens.value == 2000
     assert request.completion_options.temperature.value == 0.6
-    assert said(request) == [(message["role"], message["text"]) for message in BODY["messages"]]  # type: ignore[index]
+    assert roles_and_texts(request) == [(message["role"], message["text"]) for message in BODY["messages"]]  # type: ignore[index]
     assert build(request) == request
 
 
-def test_a_rest_body_may_be_a_mapping_with_numbers_or_names_of_either_kind() -> None:
+def test_rest_body_may_be_a_mapping_with_either_form_of_numbers_and_names() -> None:
     body = {
         "model_uri": f"gpt://{FOLDER}/yandexgpt",
         "completionOptions": {"maxTokens": 2000, "reasoningOptions": {"mode": "ENABLED_HIDDEN"}},
@@ -605,7 +605,7 @@ def test_a_rest_body_may_be_a_mapping_with_numbers_or_names_of_either_kind() -> 
     )
 
 
-def test_options_win_over_those_of_a_rest_body() -> None:
+def test_options_override_those_of_a_rest_body() -> None:
     request = build(load_request(BODY), temperature=0, max_tokens=10, model="yandexgpt", stream=True)
     assert request.model_uri == f"gpt://{FOLDER}/yandexgpt"
     assert request.completion_options.max_tokens.value == 10
@@ -613,7 +613,7 @@ def test_options_win_over_those_of_a_rest_body() -> None:
     assert request.completion_options.stream is True
 
 
-def test_a_body_with_a_placeholder_is_loaded_and_pointed_out_when_it_is_sent() -> None:
+def test_rest_body_with_a_placeholder_is_loaded_and_rejected_when_sent() -> None:
     request = load_request({**BODY, "modelUri": "gpt://<идентификатор_каталога>/yandexgpt-lite"})
     with pytest.raises(ValueError, match=r"<идентификатор_каталога>.* still holds a placeholder"):
         build(request)
@@ -638,7 +638,7 @@ def test_a_body_with_a_placeholder_is_loaded_and_pointed_out_when_it_is_sent() -
         (b'{"jsonSchema": {"schema": 5}}', "jsonSchema"),
     ],
 )
-def test_a_file_that_is_no_body_is_refused_by_file_and_field(tmp_path: Path, content: bytes, words: str) -> None:
+def test_error_of_an_invalid_body_file_names_file_and_field(tmp_path: Path, content: bytes, words: str) -> None:
     file = tmp_path / "body.json"
     file.write_bytes(content)
     with pytest.raises(ValueError, match=words) as caught:
@@ -646,12 +646,12 @@ def test_a_file_that_is_no_body_is_refused_by_file_and_field(tmp_path: Path, con
     assert str(file) in str(caught.value)
 
 
-def test_a_body_that_is_a_mapping_is_refused_by_its_field() -> None:
+def test_error_of_an_invalid_body_mapping_names_the_field() -> None:
     with pytest.raises(ValueError, match=r"request: not the body of a completion request: .*maxTokens"):
         load_request({"completionOptions": {"maxTokens": []}})
 
 
-def test_a_file_that_cannot_be_read_is_an_oserror(tmp_path: Path) -> None:
+def test_unreadable_body_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"body\.json"):
         load_request(tmp_path / "body.json")
 
@@ -664,7 +664,7 @@ json_like = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st
 
 
 @given(st.dictionaries(words, json_like, max_size=5))
-def test_no_body_raises_anything_but_value_error(body: dict[str, Any]) -> None:
+def test_any_invalid_body_is_a_value_error(body: dict[str, Any]) -> None:
     try:
         request = load_request(body)
     except ValueError as error:
@@ -686,7 +686,7 @@ json_values = st.recursive(
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal, with whole numbers as ints and truth values as such."""
+    """Whether the values and their types are equal. A whole float in `one` is an int in `other`."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -697,7 +697,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @given(st.dictionaries(encodable, json_values, max_size=4))
-def test_json_goes_through_a_struct_unchanged_and_whole_numbers_stay_whole(value: dict[str, Any]) -> None:
+def test_json_is_unchanged_by_a_struct_and_whole_numbers_are_integers(value: dict[str, Any]) -> None:
     before = copy.deepcopy(value)
     request = build(response_format={"x": value})
     assert value == before
@@ -706,7 +706,7 @@ def test_json_goes_through_a_struct_unchanged_and_whole_numbers_stay_whole(value
 
 
 @given(numbers)
-def test_a_number_arrives_unchanged_or_is_refused(number: float) -> None:
+def test_number_is_unchanged_by_a_struct_or_rejected(number: float) -> None:
     try:
         request = build(response_format={"n": [number]})
     except ValueError as error:
@@ -719,13 +719,13 @@ def test_a_number_arrives_unchanged_or_is_refused(number: float) -> None:
 
 
 @pytest.mark.parametrize("number", [2**53 + 1, -(2**53) - 1, 10**400, 123456789012345678901])
-def test_an_integer_that_a_double_cannot_hold_is_refused(number: int) -> None:
+def test_integer_that_is_not_exact_as_a_double_is_rejected(number: int) -> None:
     with pytest.raises(ValueError, match=r"here: the integer -?\d+ does not fit a double, .* pass it as a string"):
         to_struct_value(number, "here")
 
 
 @pytest.mark.parametrize("number", [2**53, -(2**53), 2**60, 10**22, 0, -1])
-def test_an_integer_that_a_double_holds_stays_an_integer(number: int) -> None:
+def test_integer_that_is_exact_as_a_double_stays_an_integer(number: int) -> None:
     request = build(response_format={"n": number})
     [value] = to_python(request.json_schema.schema).values()
     assert value == number
@@ -733,19 +733,19 @@ def test_an_integer_that_a_double_holds_stays_an_integer(number: int) -> None:
 
 
 @pytest.mark.parametrize("value", ["\ud800", {"\ud800": 1}, ["\udfff"]], ids=ascii)
-def test_half_a_surrogate_pair_is_refused_by_its_place(value: Any) -> None:
+def test_error_of_a_lone_surrogate_names_the_path(value: Any) -> None:
     with pytest.raises(ValueError, match=r"response_format\.x"):
         build(response_format={"x": value})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_no_json_number_is_refused(value: float) -> None:
+def test_nan_and_infinity_are_rejected(value: float) -> None:
     with pytest.raises(ValueError, match=rf"x\.y: {value} is not a JSON number"):
         to_struct_value({"y": value}, "x")
 
 
 @pytest.mark.parametrize("value", [{1}, b"a", bytearray(b"a"), object(), 1j, {"a": (b"",)}])
-def test_what_is_no_json_value_is_refused(value: Any) -> None:
+def test_value_that_is_not_json_is_rejected(value: Any) -> None:
     with pytest.raises(ValueError, match="is not a JSON value"):
         to_struct_value(value, "x")
 
@@ -756,7 +756,7 @@ def test_tuples_and_other_mappings_become_lists_and_dicts() -> None:
     assert to_struct_value(MappingProxyType({"a": (1, (2.5, None))}), "x") == {"a": [1, [2.5, None]]}
 
 
-def test_a_struct_field_without_a_value_is_null() -> None:
+def test_struct_field_without_a_value_is_null() -> None:
     request = CompletionRequest()
     request.json_schema.schema.fields["a"].SetInParent()
     assert to_python(request.json_schema.schema) == {"a": None}
@@ -765,7 +765,7 @@ def test_a_struct_field_without_a_value_is_null() -> None:
 # Messages
 
 
-def test_a_message_shows_what_it_holds() -> None:
+def test_attributes_and_repr_of_a_message() -> None:
     message = Message("user", "Привет")
     assert (message.role, message.text, message.tool_calls) == ("user", "Привет", ())
     assert repr(message) == "Message(role='user', text='Привет')"
@@ -783,19 +783,19 @@ def test_a_message_shows_what_it_holds() -> None:
         ("user", "x\ud800", "text holds a lone surrogate at 1, which UTF-8 cannot carry"),
     ],
 )
-def test_an_impossible_message_is_refused(role: Any, text: Any, words: str) -> None:
+def test_invalid_message_is_rejected(role: Any, text: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Message(role, text)
 
 
 @given(st.sampled_from(["system", "user", "assistant"]), encodable)
-def test_a_message_survives_being_written_and_read(role: str, text: str) -> None:
+def test_message_is_equal_after_a_json_round_trip(role: str, text: str) -> None:
     message = Message(role, text)
     assert Message.from_dict(message.to_dict()) == message
     assert Message.from_dict(json.loads(json.dumps(message.to_dict()))) == message
 
 
-def test_a_message_with_tool_calls_survives_being_written_and_read() -> None:
+def test_message_with_tool_calls_is_equal_after_a_json_round_trip() -> None:
     written = {
         "role": "assistant",
         "toolCallList": {"toolCalls": [{"functionCall": {"name": "weather", "arguments": {"days": 3.0}}}]},
@@ -805,7 +805,7 @@ def test_a_message_with_tool_calls_survives_being_written_and_read() -> None:
     assert repr(message) == ("Message(role='assistant', tool_calls=(ToolCall(name='weather', arguments={'days': 3}),))")
 
 
-def test_results_of_tools_make_a_message() -> None:
+def test_tool_results_make_a_message() -> None:
     result = ToolResult("weather", "+5")
     assert (result.name, result.content) == ("weather", "+5")
     assert repr(result) == "ToolResult(name='weather', content='+5')"
@@ -833,7 +833,7 @@ def test_results_of_tools_make_a_message() -> None:
         (lambda: Message.from_tool_results([ToolResult("a", "b")], role="tool"), "role must be one of .* got 'tool'"),
     ],
 )
-def test_an_impossible_result_of_a_tool_is_refused(make: Callable[[], object], words: str) -> None:
+def test_invalid_tool_result_is_rejected(make: Callable[[], object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
 
@@ -841,13 +841,13 @@ def test_an_impossible_result_of_a_tool_is_refused(make: Callable[[], object], w
 @pytest.mark.parametrize(
     "data", [{}, {"role": "user"}, {"role": "user", "text": None}, {"role": "user", "text": "a", "toolCallList": {}}]
 )
-def test_what_is_no_message_is_refused(data: Any) -> None:
+def test_invalid_message_mapping_is_rejected(data: Any) -> None:
     with pytest.raises(ValueError, match=r"role|a message needs one of|not a message of the REST API"):
         Message.from_dict(data)
 
 
 @given(st.dictionaries(words, json_like, max_size=4))
-def test_no_mapping_makes_a_message_raise_anything_but_value_error(data: dict[str, Any]) -> None:
+def test_any_invalid_message_mapping_is_a_value_error(data: dict[str, Any]) -> None:
     try:
         message = Message.from_dict(data)
     except ValueError:
@@ -856,15 +856,15 @@ def test_no_mapping_makes_a_message_raise_anything_but_value_error(data: dict[st
 
 
 @pytest.mark.parametrize("data", [None, 5, "text", ["role"]])
-def test_what_is_no_mapping_is_no_message(data: Any) -> None:
+def test_message_data_that_is_not_a_mapping_is_rejected(data: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="message"):
         Message.from_dict(data)
 
 
-# What is kept from one request to the next
+# Cached system prompts
 
 
-def test_long_system_prompts_are_not_kept() -> None:
+def test_long_system_prompts_are_not_cached() -> None:
     build("a", system="warm")
     tracemalloc.start()
     try:
@@ -878,7 +878,7 @@ def test_long_system_prompts_are_not_kept() -> None:
 
 
 @pytest.mark.parametrize("length", [1, 16_384, 16_385, 100_000])
-def test_a_system_prompt_of_any_length_comes_first(length: int) -> None:
+def test_system_prompt_of_any_length_is_the_first_message(length: int) -> None:
     for _ in range(2):
         request = build("a", system="я" * length, temperature=0.5)
         assert [(message.role, message.text) for message in request.messages] == [
@@ -888,12 +888,12 @@ def test_a_system_prompt_of_any_length_comes_first(length: int) -> None:
         assert request.completion_options.temperature.value == 0.5
 
 
-def test_a_long_system_prompt_that_UTF8_cannot_carry_is_refused_by_name() -> None:
+def test_long_system_prompt_with_a_lone_surrogate_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match="system holds a lone surrogate at 20000"):
         build("a", system="a" * 20_000 + "\ud83d")
 
 
-# What is nested too deeply, or in itself
+# Too deep and recursive values
 
 
 def nested(levels: int, *, lists: bool = False) -> dict[str, Any]:
@@ -903,27 +903,27 @@ def nested(levels: int, *, lists: bool = False) -> dict[str, Any]:
     return {"a": value}
 
 
-def endless(*, lists: bool = False) -> dict[str, Any]:
+def recursive(*, lists: bool = False) -> dict[str, Any]:
     value: dict[str, Any] = {}
     value["a"] = [value] if lists else value
     return value
 
 
-def asked(schema: Any) -> CompletionRequest:
+def with_response_format(schema: Any) -> CompletionRequest:
     return build("a", response_format=schema)
 
 
-def described(schema: Any) -> CompletionRequest:
+def with_tool_mapping(schema: Any) -> CompletionRequest:
     return build("a", tools=[{"name": "f", "parameters": schema}])
 
 
-def decorated(schema: Any) -> CompletionRequest:
+def with_tool_object(schema: Any) -> CompletionRequest:
     return build("a", tools=[tool(name="f", parameters=schema)(lambda: None)])
 
 
-@pytest.mark.parametrize("make", [asked, described, decorated])
+@pytest.mark.parametrize("make", [with_response_format, with_tool_mapping, with_tool_object])
 @pytest.mark.parametrize("schema", [nested(32), nested(48, lists=True)], ids=["objects", "lists"])
-def test_as_deep_a_schema_as_protobuf_carries_is_sent(make: Any, schema: dict[str, Any]) -> None:
+def test_schema_of_the_maximum_depth_is_sent(make: Any, schema: dict[str, Any]) -> None:
     request = make(schema)
     assert CompletionRequest.FromString(request.SerializeToString()) == request
 
@@ -931,9 +931,9 @@ def test_as_deep_a_schema_as_protobuf_carries_is_sent(make: Any, schema: dict[st
 @pytest.mark.parametrize(
     ("make", "where"),
     [
-        (asked, "response_format"),
-        (described, "tools[0]['parameters']"),
-        (decorated, "the parameters of f"),
+        (with_response_format, "response_format"),
+        (with_tool_mapping, "tools[0]['parameters']"),
+        (with_tool_object, "the parameters of f"),
     ],
 )
 @pytest.mark.parametrize(
@@ -943,20 +943,18 @@ def test_as_deep_a_schema_as_protobuf_carries_is_sent(make: Any, schema: dict[st
         (nested(49, lists=True), ".a" + "[0]" * 47),
         (nested(100_000), ".a" * 32),
         (nested(100_000, lists=True), ".a" + "[0]" * 47),
-        (endless(), ".a" * 32),
-        (endless(lists=True), ".a[0]" * 19),
+        (recursive(), ".a" * 32),
+        (recursive(lists=True), ".a[0]" * 19),
     ],
     ids=["objects", "lists", "many objects", "many lists", "in itself", "in its own list"],
 )
-def test_a_schema_that_is_too_deep_is_refused_with_its_place(
-    make: Any, where: str, schema: dict[str, Any], place: str
-) -> None:
+def test_error_of_a_too_deep_schema_names_the_path(make: Any, where: str, schema: dict[str, Any], place: str) -> None:
     with pytest.raises(ValueError, match="nested too deeply, or inside itself") as caught:
         make(schema)
     assert str(caught.value).startswith(f"{where}{place}: ")
 
 
-@pytest.mark.parametrize("schema", [nested(100_000), nested(100_000, lists=True), endless(), endless(lists=True)])
+@pytest.mark.parametrize("schema", [nested(100_000), nested(100_000, lists=True), recursive(), recursive(lists=True)])
 @pytest.mark.parametrize(
     ("read", "where"),
     [
@@ -983,19 +981,19 @@ def test_a_schema_that_is_too_deep_is_refused_with_its_place(
         ),
     ],
 )
-def test_JSON_of_the_REST_API_that_is_too_deep_is_refused(read: Any, where: str, schema: dict[str, Any]) -> None:
+def test_too_deep_json_of_the_rest_api_is_rejected(read: Any, where: str, schema: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=where):
         read(schema)
 
 
-def test_a_file_that_is_too_deep_is_refused_by_name(tmp_path: Path) -> None:
+def test_error_of_a_too_deep_file_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "body.json"
     path.write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(ValueError, match=r"body\.json: "):
         load_request(path)
 
 
-def test_a_type_that_is_too_deep_is_refused() -> None:
+def test_too_deep_type_is_rejected() -> None:
     kind: Any = int
     for _ in range(5000):
         kind = list[kind]

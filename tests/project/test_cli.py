@@ -1,4 +1,4 @@
-"""The command, in this process and as a process of its own."""
+"""The command, run in this process and as a subprocess."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ask(variables: dict[str, str]) -> str:
     return str(response.alternatives[0].message.text)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_option_prints_the_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])
     assert ended.value.code == 0
@@ -64,7 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @contextlib.contextmanager
 def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command as a process, and what it has printed when it serves."""
+    """A running ``yandexgpt emulate`` process and its output up to the moment when it serves."""
     process = subprocess.Popen(
         [COMMAND, "emulate", "--port", "0", "--delay", "0", *arguments],
         stdout=subprocess.PIPE,
@@ -90,7 +90,7 @@ def served(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 @pytest.mark.parametrize("arguments", [["--no-http"], ["--tls", "--http-port", "0"]])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_emulate_serves_until_a_signal_and_ends_well(arguments: list[str], number: signal.Signals) -> None:
+def test_emulate_serves_until_a_signal_and_exits_with_zero(arguments: list[str], number: signal.Signals) -> None:
     with served(*arguments) as (process, printed):
         assert "TextGenerationService" in printed
         assert "UNIMPLEMENTED" in printed
@@ -101,7 +101,7 @@ def test_emulate_serves_until_a_signal_and_ends_well(arguments: list[str], numbe
 
 
 def ask_over_http(variables: dict[str, str], **body: Any) -> Any:
-    """The response, still open, of an OpenAI chat completion."""
+    """The open HTTP response of an OpenAI chat completion."""
     authority = variables.get("SSL_CERT_FILE")
     request = urllib.request.Request(
         f"{variables['OPENAI_BASE_URL']}/chat/completions",
@@ -115,7 +115,7 @@ def ask_over_http(variables: dict[str, str], **body: Any) -> Any:
 
 
 @pytest.mark.parametrize("security", [[], ["--tls"]])
-def test_three_faces_on_one_command_and_the_variables_for_each(security: list[str]) -> None:
+def test_emulate_serves_grpc_rest_and_openai_and_prints_the_variables_of_each(security: list[str]) -> None:
     with served("--http-port", "0", *security) as (_, printed):
         variables = exports(printed)
         base = variables["OPENAI_BASE_URL"]
@@ -129,7 +129,7 @@ def test_three_faces_on_one_command_and_the_variables_for_each(security: list[st
 
 
 @pytest.mark.parametrize("security", ["plaintext", "TLS"])
-def test_calls_are_recorded_and_answered_again(security: str, tmp_path: Path) -> None:
+def test_emulate_records_and_replays_calls(security: str, tmp_path: Path) -> None:
     file = str(tmp_path / "calls.jsonl")
     with Emulator(tls=security == "TLS") as upstream:
         how = ["--upstream-ca", str(upstream.tls)] if upstream.tls else ["--upstream-plaintext"]
@@ -154,7 +154,7 @@ def test_calls_are_recorded_and_answered_again(security: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_at_once_though_streams_run(number: signal.Signals, tmp_path: Path) -> None:
+def test_signal_stops_the_emulator_during_active_streams(number: signal.Signals, tmp_path: Path) -> None:
     script = tmp_path / "slow.yaml"
     script.write_text("rules:\n- fail: {code: INTERNAL, after: 1, delay: 3600}\n  match: {text: два}\n", "utf-8")
     with served("--http-port", "0", "--script", str(script)) as (process, printed):
@@ -180,7 +180,7 @@ def test_a_signal_ends_it_at_once_though_streams_run(number: signal.Signals, tmp
 
 
 @pytest.mark.parametrize("arguments", [["--no-http"], ["--http-port", "-1"], []])
-def test_without_http_it_says_so(
+def test_emulate_without_http_prints_a_note(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if not arguments:
@@ -199,7 +199,7 @@ def test_without_http_it_says_so(
     assert "OPENAI_BASE_URL" not in printed
 
 
-def test_emulate_in_this_process_puts_the_signal_handlers_back(
+def test_emulate_restores_the_signal_handlers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
@@ -235,7 +235,7 @@ def one_line(capfd: pytest.CaptureFixture[str]) -> str:
     return errors
 
 
-def test_a_port_in_use_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_reported_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
     with Emulator() as emulator:
         port = emulator.endpoint.rpartition(":")[2]
         assert main(["emulate", "--port", port]) == 2
@@ -274,7 +274,7 @@ def test_a_port_in_use_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
         (["--upstream", "127.0.0.1:1", "--upstream-ca", "none.pem"], "there is no file 'none.pem'"),
     ],
 )
-def test_what_cannot_be_served_is_one_line(
+def test_invalid_emulate_options_are_reported_in_one_line(
     arguments: list[str],
     words: str,
     capfd: pytest.CaptureFixture[str],
@@ -290,14 +290,18 @@ def test_what_cannot_be_served_is_one_line(
     assert words in one_line(capfd)
 
 
-def test_http_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_http_without_the_extra_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     monkeypatch.delitem(sys.modules, "yandexgpt.emulator.http_api.server", raising=False)
     assert main(["emulate", "--port", "0", "--http-port", "0"]) == 2
     assert "yandexgpt[emulator]" in one_line(capfd)
 
 
-def test_tls_without_its_extra_is_one_line(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_tls_without_the_extra_is_reported_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "cryptography", None)
     assert main(["emulate", "--port", "0", "--tls"]) == 2
     assert "yandexgpt[emulator]" in one_line(capfd)
@@ -314,7 +318,7 @@ EXCLUSIVE = [
 @pytest.mark.parametrize(
     "arguments", [[], ["bake"], ["emulate", "--port", "many"], ["emulate", "--speed", "1"], *EXCLUSIVE]
 )
-def test_arguments_that_cannot_be_read_are_one_line(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_unparsable_arguments_are_reported_in_one_line(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2

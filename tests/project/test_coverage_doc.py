@@ -1,4 +1,4 @@
-"""docs/coverage.md: everything it names is there, and every method of the stubs is in it."""
+"""docs/coverage.md: every name in it exists, and it lists every method of the stubs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RETIRED = {
     "tip: the AI Assistant API, which keeps the history",
     "`yandex.cloud.ai.foundation_models.v1.TextGenerationBatchService/Completion`",
 }
-"""What upstream has retired, or never begun: the only rows without a call, an example and a test."""
+"""Features that upstream retired or never implemented. Only their rows have no call, no example and no test."""
 
 
 class Row(NamedTuple):
@@ -53,7 +53,7 @@ METHOD_ROWS = {row.subject.strip("`"): row for row in ROWS if row.section == MET
 live_rows = pytest.mark.parametrize("row", LIVE, ids=[f"{row.section[-25:]}: {row.subject[-40:]}" for row in LIVE])
 
 
-def test_only_what_is_retired_has_no_call() -> None:
+def test_only_retired_features_have_no_call_example_or_test() -> None:
     assert {row.subject for row in ROWS if "—" in (row.call[:1], row.example, row.tests)} == RETIRED
     for row in ROWS:
         if row.subject in RETIRED:
@@ -61,7 +61,7 @@ def test_only_what_is_retired_has_no_call() -> None:
             assert len(row.call) > 20, "the reason is missing"
 
 
-def test_all_five_guides_are_there() -> None:
+def test_document_covers_all_five_guides() -> None:
     guides = {row.section for row in ROWS} - {METHODS}
     assert len(guides) == 5
     assert all(guide.startswith("Yandex Cloud's guide to ") for guide in guides)
@@ -73,7 +73,7 @@ def test_every_method_of_the_stubs_has_a_row() -> None:
 
 
 @live_rows
-def test_the_examples_exist(row: Row) -> None:
+def test_examples_of_a_row_exist(row: Row) -> None:
     assert row.examples
     for name in row.examples:
         assert (ROOT / "examples" / name).is_file()
@@ -81,11 +81,11 @@ def test_the_examples_exist(row: Row) -> None:
 
 
 @live_rows
-def test_a_row_links_to_files_of_tests(row: Row) -> None:
+def test_row_links_to_test_files(row: Row) -> None:
     assert re.fullmatch(r"(\[test_\w+\.py\]\([^)]*\)(, )?)+", row.tests)
 
 
-def test_links_lead_to_files() -> None:
+def test_links_point_to_existing_files() -> None:
     links = re.findall(r"\[([^\]]*)\]\(([^)]*)\)", DOCUMENT.read_text(encoding="utf-8"))
     assert links
     for name, path in links:
@@ -95,7 +95,7 @@ def test_links_lead_to_files() -> None:
 
 @pytest.fixture(scope="module")
 def roots() -> Iterator[dict[str, Any]]:
-    """What the names at the beginning of a call stand for."""
+    """The objects for the first names of the calls."""
     with yandexgpt.Client(folder_id="f", credentials="key", endpoint="127.0.0.1:1", tls=False) as client:
         yield {
             "yandexgpt": yandexgpt,
@@ -110,14 +110,14 @@ def roots() -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[f"{row.section[-25:]}: {row.subject[-40:]}" for row in ROWS])
-def test_the_calls_exist_with_these_arguments(row: Row, roots: dict[str, Any]) -> None:
+def test_calls_of_a_row_exist_and_accept_the_arguments(row: Row, roots: dict[str, Any]) -> None:
     calls = re.findall(r"`([^`]+)`", row.call)
     assert calls
     for call in calls:
         resolve(ast.parse(call, mode="eval").body, roots)
 
 
-def test_a_call_that_does_not_exist_would_be_found(roots: dict[str, Any]) -> None:
+def test_resolve_rejects_unknown_calls_and_arguments(roots: dict[str, Any]) -> None:
     for wrong in ("client.generate()", "client.raw.iam_tokens.Forget", "response.output[0", "yandexgpt.nothing"):
         with pytest.raises((AttributeError, SyntaxError)):
             resolve(ast.parse(wrong, mode="eval").body, roots)
@@ -127,14 +127,14 @@ def test_a_call_that_does_not_exist_would_be_found(roots: dict[str, Any]) -> Non
 
 
 class Anything:
-    """What is inside of something that only a call would give."""
+    """An object with any attribute, in place of the result of a call."""
 
     def __getattr__(self, name: str) -> Anything:
         return self
 
 
 def resolve(node: ast.expr, roots: dict[str, Any]) -> Any:
-    """What the expression names; the arguments of a call are held against its signature, and nothing is called."""
+    """The object that the expression names. Arguments are checked against the signature; nothing is called."""
     if isinstance(node, ast.Name):
         return roots[node.id]
     if isinstance(node, ast.Attribute):
@@ -146,7 +146,7 @@ def resolve(node: ast.expr, roots: dict[str, Any]) -> Any:
     assert isinstance(node.func, ast.Attribute), ast.dump(node)
     owner = resolve(node.func.value, roots)
     function = getattr(owner, node.func.attr)
-    if type(function).__module__.startswith("grpc"):  # a stub's method: gRPC's own signature
+    if type(function).__module__.startswith("grpc"):  # the method of a stub has gRPC's signature
         return Anything()
     itself = [None] if inspect.isclass(owner) and inspect.isfunction(function) else []
     arguments = {keyword.arg or "": None for keyword in node.keywords}
@@ -154,7 +154,7 @@ def resolve(node: ast.expr, roots: dict[str, Any]) -> Any:
     return Anything()
 
 
-def test_every_method_of_a_service_that_is_called_has_a_stub_on_client_raw(roots: dict[str, Any]) -> None:
+def test_client_raw_has_a_stub_for_every_method_of_the_called_services(roots: dict[str, Any]) -> None:
     raw = roots["client"].raw
     stubs = [getattr(raw, name) for name in dir(raw) if not name.startswith("_")]
     methods = {f"{type(stub).__name__.removesuffix('Stub')}/{method}" for stub in stubs for method in vars(stub)}

@@ -1,4 +1,4 @@
-"""The programs in examples/: each runs against an emulator, and prints what the guides print."""
+"""The programs in examples/: each runs with an emulator and prints the output of the guides."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ GUIDE_ANSWERS = json.loads(
 )["answers"]
 TYPOS = "Ашипки саме сибя ни исрпвят"
 OPERATION_TIME = 0.2
-"""Seconds: the programs see operations that are not done."""
+"""Seconds that an operation takes. The examples show operations that are not done."""
 OPERATION_TIMES = {"operations_many.py": 4.0}
-"""The same where a program has to be in time to cancel one."""
+"""Seconds for an example that cancels an operation before it ends."""
 LONGEST = 60
-"""Lines of a program; the demonstration, which is a show of its own, may be longer."""
-NOT_MADE = ("CreateForServiceAccount", "Revoke", "ApiEndpointService")
-"""Methods that no program calls: the emulator does not play them."""
+"""Maximum number of lines of an example, except demo.py."""
+NOT_EMULATED = ("CreateForServiceAccount", "Revoke", "ApiEndpointService")
+"""Methods that no example calls, because the emulator does not implement them."""
 
 
 class Run(NamedTuple):
@@ -43,9 +43,9 @@ class Run(NamedTuple):
 
 
 def run(name: str, *arguments: str, emulator: Emulator | None = None, **variables: str | None) -> Run:
-    """Run a program; a variable that is None is taken out of what the emulator says the environment should be."""
+    """Run an example with the environment of the emulator and `variables`. A variable that is None is not set."""
     with emulator or Emulator(operation_time=OPERATION_TIMES.get(name, OPERATION_TIME)) as running:
-        if name == "credentials.py" and not variables:  # the one program that is about where tokens come from
+        if name == "credentials.py" and not variables:  # this example fetches a token
             variables = {"API_KEY": None, "YC_OAUTH_TOKEN": running.identity.oauth_token()}
         kept = {
             each: os.environ[each]
@@ -69,7 +69,7 @@ def run(name: str, *arguments: str, emulator: Emulator | None = None, **variable
 
 
 class Runs:
-    """One run of each program, when it is first asked for."""
+    """The result of each example. It runs at the first access."""
 
     def __init__(self, factory: pytest.TempPathFactory) -> None:
         self._factory = factory
@@ -84,18 +84,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_program_runs(name: str, runs: Runs) -> None:
+def test_example_runs_and_calls_the_emulator(name: str, runs: Runs) -> None:
     ended = runs[name]
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.strip()
-    assert ended.methods, "it has not called the emulator"
+    assert ended.methods, "it did not call the emulator"
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 @pytest.mark.parametrize(
     "printed", GUIDE_ANSWERS, ids=[f"{each['guide']}-{each['text'][:9]}" for each in GUIDE_ANSWERS]
 )
-def test_every_answer_of_the_guides_is_printed(printed: dict[str, str], kind: str, runs: Runs) -> None:
+def test_every_answer_of_the_guides_is_printed_by_an_example(printed: dict[str, str], kind: str, runs: Runs) -> None:
     programs = [name for name in EXAMPLES if name.endswith("_async.py") == (kind == "async")]
     assert any(printed["text"] in runs[name].out for name in programs)
 
@@ -123,13 +123,13 @@ def test_every_answer_of_the_guides_is_printed(printed: dict[str, str], kind: st
         ("credentials.py", ["using OAuthToken(...)\nПривет!"]),
     ],
 )
-def test_the_program_says(name: str, pieces: list[str], runs: Runs) -> None:
+def test_example_prints(name: str, pieces: list[str], runs: Runs) -> None:
     out = runs[name].out
     for piece in pieces:
         assert piece in out
 
 
-def test_the_tokens_of_a_series_grow_as_the_guide_prints_them(runs: Runs) -> None:
+def test_tokens_of_a_chat_series_are_those_of_the_guide(runs: Runs) -> None:
     lines = [line for line in runs["chat_series.py"].out.splitlines() if line.startswith("(")]
     assert lines == [
         "(28 tokens sent, 110 received, 138 in all)",
@@ -138,7 +138,7 @@ def test_the_tokens_of_a_series_grow_as_the_guide_prints_them(runs: Runs) -> Non
     ]
 
 
-def test_the_stubs_print_what_the_guide_prints(runs: Runs) -> None:
+def test_grpc_stubs_example_prints_the_output_of_the_guide(runs: Runs) -> None:
     assert runs["grpc_stubs.py"].out == (
         """\
 Ошибки сами себя не исправят.
@@ -174,7 +174,7 @@ model_version: "07.03.2024"
     )
 
 
-def test_the_command_line_of_the_guide_prints_the_json_of_the_guide() -> None:
+def test_command_line_of_the_guide_prints_the_json_of_the_guide() -> None:
     folder = "b1g0123456789abcdefg"
     arguments = ("--iam_token", "t1.abc", "--folder_id", folder, "--user_text", *TYPOS.split())
     ended = run("prompt_arguments.py", *arguments, API_KEY=None, FOLDER_ID=None)
@@ -190,19 +190,19 @@ def test_the_command_line_of_the_guide_prints_the_json_of_the_guide() -> None:
     }
 
 
-def test_an_iam_token_of_the_environment_will_do() -> None:
+def test_example_uses_an_iam_token_from_the_environment() -> None:
     ended = run("chat_mode.py", API_KEY=None, IAM_TOKEN="t1.abc")
     assert (ended.code, ended.err, ended.authorizations) == (0, "", {"Bearer t1.abc"})
 
 
-def test_the_variables_of_the_responses_guide_will_do() -> None:
+def test_example_uses_the_variables_of_the_responses_guide() -> None:
     ended = run(
         "responses.py", API_KEY=None, FOLDER_ID=None, YANDEX_CLOUD_API_KEY="abc", YANDEX_CLOUD_FOLDER="b1gfolder"
     )
     assert (ended.code, ended.err, ended.authorizations) == (0, "", {"Api-Key abc"})
 
 
-def test_a_key_of_a_service_account_will_do(tmp_path: Path) -> None:
+def test_example_uses_a_service_account_key(tmp_path: Path) -> None:
     emulator = Emulator()
     file = tmp_path / "key.json"
     file.write_text(json.dumps(emulator.identity.service_account_key()), encoding="utf-8")
@@ -211,7 +211,7 @@ def test_a_key_of_a_service_account_will_do(tmp_path: Path) -> None:
     assert "yandex.cloud.iam.v1.IamTokenService/Create" in ended.methods
 
 
-def test_a_body_of_the_users_own_will_do(tmp_path: Path) -> None:
+def test_example_reads_a_request_body_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "body.json"
     message = {"role": "user", "text": "Привет!"}
     file.write_text(json.dumps({"modelUri": "gpt://b1g/yandexgpt/rc", "messages": [message]}), encoding="utf-8")
@@ -219,7 +219,7 @@ def test_a_body_of_the_users_own_will_do(tmp_path: Path) -> None:
     assert (ended.code, ended.err, ended.out.splitlines()[0]) == (0, "", "Привет!")
 
 
-def test_a_refusal_is_one_line() -> None:
+def test_authentication_error_is_printed_in_one_line() -> None:
     ended = run("chat_mode.py", emulator=Emulator(authorization="Api-Key right"), API_KEY="wrong")
     assert (ended.code, ended.out) == (1, "")
     (line,) = ended.err.splitlines()
@@ -227,17 +227,17 @@ def test_a_refusal_is_one_line() -> None:
     assert "wrong" not in line
 
 
-def revises(emulator: Emulator) -> None:
+def revises_the_text(emulator: Emulator) -> None:
     emulator.reply("Ошибка", times=1)
     emulator.reply("Ошибки сами себя не исправят", partials=["Ошибка сама себя не исправит"])
 
 
-def breaks(emulator: Emulator) -> None:
+def breaks_the_stream(emulator: Emulator) -> None:
     emulator.reply("раз два три", partials=["раз", "раз два"], times=3)
     emulator.fail("UNAVAILABLE", after=1, times=3)
 
 
-def cuts(emulator: Emulator) -> None:
+def truncates(emulator: Emulator) -> None:
     emulator.reply('{"name": "Ан', status="TRUNCATED")
 
 
@@ -253,42 +253,42 @@ def fails_the_operation(emulator: Emulator) -> None:
     emulator.fail("INTERNAL", "out of luck", operation=True)
 
 
-def only_calls(emulator: Emulator) -> None:
+def only_calls_tools(emulator: Emulator) -> None:
     emulator.reply(None, tool_calls=[{"name": "weather", "arguments": {"city": "Атлантида"}}], times=4)
 
 
 @pytest.mark.parametrize(
-    ("name", "happens", "says"),
+    ("name", "script", "expected"),
     [
-        ("streaming.py", revises, "Correction: Ошибки сами себя не исправят\nFINAL"),
-        ("streaming_async.py", breaks, "раз ["),
-        ("structured.py", cuts, 'tokens: {"name": "Ан'),
+        ("streaming.py", revises_the_text, "Correction: Ошибки сами себя не исправят\nFINAL"),
+        ("streaming_async.py", breaks_the_stream, "раз ["),
+        ("structured.py", truncates, 'tokens: {"name": "Ан'),
         ("structured.py", answers_no_person, 'age: Field required: {"name": "Анна"}'),
         ("chat_series_async.py", has_no_quota_left, "the history ends after 1 messages"),
         ("operation_async.py", fails_the_operation, "INTERNAL: out of luck"),
         ("operations_many.py", fails_the_operation, "ended in INTERNAL: out of luck"),
-        ("tools_async.py", only_calls, "it only wants more: (ToolCall(name='weather'"),
+        ("tools_async.py", only_calls_tools, "it only wants more: (ToolCall(name='weather'"),
     ],
 )
-def test_what_a_program_does_about_a_failure_works(name: str, happens: Callable[[Emulator], None], says: str) -> None:
+def test_example_handles_a_failure(name: str, script: Callable[[Emulator], None], expected: str) -> None:
     emulator = Emulator(operation_time=OPERATION_TIME)
-    happens(emulator)
+    script(emulator)
     ended = run(name, emulator=emulator)
     assert (ended.code, ended.err) == (0, "")
-    assert says in ended.out
+    assert expected in ended.out
 
 
 @pytest.mark.parametrize(
     "method",
-    [name for name in METHOD_ROWS if f"`{name}`" not in RETIRED and not any(each in name for each in NOT_MADE)],
+    [name for name in METHOD_ROWS if f"`{name}`" not in RETIRED and not any(each in name for each in NOT_EMULATED)],
 )
-def test_each_program_named_for_a_method_calls_it(method: str, runs: Runs) -> None:
+def test_examples_listed_for_a_method_call_it(method: str, runs: Runs) -> None:
     for name in METHOD_ROWS[method].examples:
         assert method in runs[name].methods, name
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_program_is_short_and_says_how_to_run_it(name: str) -> None:
+def test_example_is_short_and_documents_how_to_run_it(name: str) -> None:
     source = (ROOT / "examples" / name).read_text(encoding="utf-8")
     assert name == "demo.py" or len(source.splitlines()) <= LONGEST
     assert name == "demo.py" or f"python examples/{name}" in (ast.get_docstring(ast.parse(source)) or "")

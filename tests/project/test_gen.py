@@ -89,7 +89,7 @@ def load_generator() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["gen"] = module  # dataclasses look their module up
+    sys.modules["gen"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
@@ -105,7 +105,7 @@ def toolchain() -> Path:
 
 
 class Upstream:
-    """A git repository that stands in for the real one."""
+    """A git repository in place of the real one."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -113,7 +113,7 @@ class Upstream:
         self.git("init", "--quiet", "--initial-branch=master")
 
     def git(self, *command: str) -> str:
-        """Run git in the repository, the same on every machine."""
+        """Run git in the repository, with the same settings on every machine."""
         who = {f"GIT_{role}_{what}": "x@y.z" for role in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
         when = {"GIT_AUTHOR_DATE": "2031-05-06T12:00:00Z", "GIT_COMMITTER_DATE": "2031-05-06T12:00:00Z"}
         plain = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "PATH": os.environ["PATH"]}
@@ -137,7 +137,7 @@ class Upstream:
 
 
 class Workplace:
-    """A pin and a target of the test's own, and the generator run on them."""
+    """A pin and a target directory for the test, and the generator that runs on them."""
 
     def __init__(self, path: Path, toolchain: Path, repository: str) -> None:
         self.toolchain, self.cache = toolchain, path / "cache"
@@ -197,14 +197,14 @@ class Workplace:
         )
 
     def make(self, *options: str, **environment: str) -> str:
-        """Run the generator, which must succeed in silence."""
+        """Run the generator. It must succeed and print nothing."""
         done = self.run(*options, **environment)
         assert done.stderr == ""
         assert done.returncode == 0
         return done.stdout
 
     def refuse(self, *options: str, **environment: str) -> str:
-        """Run the generator, which must fail and leave everything as it was; return what it said."""
+        """Run the generator. It must fail and change no file; return its error output."""
         before = self.state()
         done = self.run(*options, **environment)
         assert (done.returncode, done.stdout) == (1, "")
@@ -214,7 +214,7 @@ class Workplace:
         return done.stderr
 
     def state(self) -> dict[str, bytes]:
-        """Read the stubs and the pin, and whatever else lies beside them."""
+        """Read the stubs, the pin and all other files beside them."""
         files = (path for top in ("src", "proto") for path in (self.config.parent.parent / top).rglob("*"))
         return {str(path): path.read_bytes() if path.is_file() else b"" for path in files}
 
@@ -225,7 +225,7 @@ class Workplace:
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Upstream:
-    """Make a repository with a few made-up files, and Google's as upstream carries them."""
+    """Make a repository with a few invented files, and with Google's files as upstream has them."""
     upstream = Upstream(tmp_path / "upstream")
     google = {}
     for module in (annotations_pb2, http_pb2, status_pb2):
@@ -239,29 +239,27 @@ def upstream(tmp_path: Path) -> Upstream:
 
 @pytest.fixture
 def workplace(tmp_path: Path, toolchain: Path, upstream: Upstream) -> Workplace:
-    """Generate stubs once, and pin what they were made of."""
+    """Generate stubs once, and pin their sources."""
     workplace = Workplace(tmp_path / "workplace", toolchain, str(upstream.path))
     workplace.make("--ref", "master")
     return workplace
 
 
 def one_line(words: str) -> str:
-    """Return the message, which must be one line."""
+    """Return the words after checking that they are one line."""
     assert words.count("\n") == 1, words
     return words
 
 
-# What comes out.
+# Generated stubs
 
 
-def test_the_same_stubs_come_out_of_every_kind_of_source(
-    workplace: Workplace, upstream: Upstream, tmp_path: Path
-) -> None:
+def test_every_kind_of_source_gives_the_same_stubs(workplace: Workplace, upstream: Upstream, tmp_path: Path) -> None:
     stubs, state = workplace.stubs(), workplace.state()
     bare = tmp_path / "bare.git"
     upstream.git("clone", "--quiet", "--bare", str(upstream.path), str(bare))
     upstream.git("worktree", "add", "--quiet", str(tmp_path / "worktree"))
-    upstream.commit(dict.fromkeys(MADE_UP, "rubbish, later"))  # the pin is no longer the newest commit
+    upstream.commit(dict.fromkeys(MADE_UP, "rubbish, later"))  # the pin is no longer the latest commit
     (upstream.path / "yandex/cloud/x/thing.proto").write_text("rubbish, not committed")
     for source in (str(upstream.path), str(bare), f"file://{bare}", str(tmp_path / "worktree"), str(bare) + "/"):
         shutil.rmtree(workplace.target)
@@ -277,7 +275,7 @@ def test_a_second_run_changes_nothing(workplace: Workplace) -> None:
     assert workplace.state() == state
 
 
-def test_nothing_of_upstreams_prose_comes_out(workplace: Workplace, upstream: Upstream) -> None:
+def test_stubs_contain_no_upstream_comments(workplace: Workplace, upstream: Upstream) -> None:
     stubs = workplace.stubs()
     assert not [name for name, text in stubs.items() if PROSE.encode() in text]
     assert not [name for name, text in stubs.items() if str(upstream.path).encode() in text]
@@ -289,7 +287,7 @@ def test_nothing_of_upstreams_prose_comes_out(workplace: Workplace, upstream: Up
     assert workplace.config.read_text().partition("[digests]")[2] == digests
 
 
-def test_a_wheel_gives_what_the_text_gives(workplace: Workplace, upstream: Upstream, tmp_path: Path) -> None:
+def test_wheel_and_proto_files_give_the_same_stubs(workplace: Workplace, upstream: Upstream, tmp_path: Path) -> None:
     state, stubs = workplace.state(), workplace.stubs()
     wheel = made_wheel(workplace.toolchain, upstream.path, tmp_path / "made-1.0-py3-none-any.whl")
     workplace.make("--source", str(wheel), "--check")
@@ -300,7 +298,7 @@ def test_a_wheel_gives_what_the_text_gives(workplace: Workplace, upstream: Upstr
 
 
 def made_wheel(toolchain: Path, tree: Path, wheel: Path) -> Path:
-    """Pack what protoc generates for the made-up files."""
+    """Pack the output of protoc for the invented files."""
     output = wheel.with_suffix(".d")
     output.mkdir()
     includes = [f"-I{tree}", f"-I{tree}/third_party/googleapis"]
@@ -312,7 +310,7 @@ def made_wheel(toolchain: Path, tree: Path, wheel: Path) -> Path:
     return wheel
 
 
-def test_text_that_says_what_the_committed_stubs_say_gives_the_committed_stubs(
+def test_proto_files_equal_to_the_committed_stubs_give_the_committed_stubs(
     tmp_path: Path, toolchain: Path, upstream: Upstream
 ) -> None:
     pin = gen.Pin.read(ROOT / "proto" / "cloudapi.toml")
@@ -324,7 +322,7 @@ def test_text_that_says_what_the_committed_stubs_say_gives_the_committed_stubs(
 
 
 def as_text(name: str) -> str:
-    """Write a file of the committed interface as a .proto, with comments, and with options last things first."""
+    """Write a file of the committed interface as .proto text, with comments, and with options in reverse order."""
     importlib.import_module("yandexgpt._proto." + gen.module_of(name))
     pool_class = message_factory.GetMessageClass(POOL.FindMessageTypeByName("google.protobuf.FileDescriptorProto"))
     file: Any = pool_class.FromString(POOL.FindFileByName(name).serialized_pb)
@@ -407,11 +405,11 @@ def service_text(service: Any) -> Iterator[str]:
     yield "}"
 
 
-# The pin.
+# The pin
 
 
 @pytest.mark.parametrize("name", ["branch", "light-tag", "full-tag", "commit", "short"])
-def test_a_ref_moves_the_pin_and_leaves_the_rest_of_the_file(
+def test_ref_option_updates_only_the_commit_and_the_digests(
     name: str, workplace: Workplace, upstream: Upstream
 ) -> None:
     before, stubs = workplace.config.read_text().splitlines(), workplace.stubs()
@@ -430,7 +428,7 @@ def test_a_ref_moves_the_pin_and_leaves_the_rest_of_the_file(
     workplace.make("--check")
 
 
-def test_a_file_that_comes_or_goes_is_a_digest_that_comes_or_goes(workplace: Workplace, upstream: Upstream) -> None:
+def test_added_and_removed_files_change_the_digests(workplace: Workplace, upstream: Upstream) -> None:
     plain = THINGS.replace('import "yandex/cloud/marks.proto";', 'import "yandex/cloud/more.proto";')
     plain = plain.replace('[(marks.size) = "<=50", deprecated = true, (marks.needed) = true]', "")
     more = 'syntax = "proto3"; package yandex.cloud;'
@@ -442,15 +440,15 @@ def test_a_file_that_comes_or_goes_is_a_digest_that_comes_or_goes(workplace: Wor
     assert not list(workplace.target.rglob("marks_pb2*"))
 
 
-def test_the_pinned_commit_is_kept_for_runs_without_a_network(workplace: Workplace, upstream: Upstream) -> None:
+def test_pinned_commit_is_cached_for_offline_runs(workplace: Workplace, upstream: Upstream) -> None:
     state = workplace.state()
     upstream.path.rename(upstream.path.with_name("away"))
     workplace.make()
     assert workplace.state() == state
-    assert "cannot reach" in workplace.refuse("--source", str(upstream.path))  # who names a source wants its answer
+    assert "cannot reach" in workplace.refuse("--source", str(upstream.path))  # a given source is always contacted
 
 
-def test_only_what_protoc_may_read_is_fetched(workplace: Workplace, upstream: Upstream) -> None:
+def test_only_proto_files_are_fetched(workplace: Workplace, upstream: Upstream) -> None:
     upstream.git("config", "uploadpack.allowFilter", "true")
     commit = upstream.commit({"yandex/docs.md": PROSE, "elsewhere/y.proto": PROSE})
     workplace.make("--ref", commit)
@@ -461,7 +459,7 @@ def test_only_what_protoc_may_read_is_fetched(workplace: Workplace, upstream: Up
     assert sorted(path.name for path in workplace.cache.iterdir()) == ["cloudapi", "gen.lock"]
 
 
-def test_the_users_git_settings_and_surroundings_do_not_matter(
+def test_git_configuration_and_environment_of_the_user_have_no_effect(
     workplace: Workplace, upstream: Upstream, tmp_path: Path
 ) -> None:
     state = workplace.state()
@@ -478,28 +476,28 @@ def test_the_users_git_settings_and_surroundings_do_not_matter(
     assert workplace.state() == state
 
 
-# Failures: one line, and nothing changed.
+# Failures: one line is printed, and no file changes
 
 
-def test_a_source_out_of_reach(workplace: Workplace, tmp_path: Path) -> None:
-    said = one_line(workplace.refuse("--source", str(tmp_path / "nowhere")))
-    assert said.startswith(f"gen: cannot reach {tmp_path}/nowhere: fatal: ")
+def test_unreachable_source_is_an_error(workplace: Workplace, tmp_path: Path) -> None:
+    message = one_line(workplace.refuse("--source", str(tmp_path / "nowhere")))
+    assert message.startswith(f"gen: cannot reach {tmp_path}/nowhere: fatal: ")
 
 
-def test_a_source_that_never_answers(workplace: Workplace) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/x"
+def test_source_that_never_responds_times_out(workplace: Workplace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
         assert "no answer within 1 s from git" in one_line(workplace.refuse("--source", url, "--timeout", "1"))
 
 
 @pytest.mark.parametrize("ref", ["f" * 40, "fffffff", "no-such-branch", "--upload-pack=true"])
-def test_an_unknown_commit(ref: str, workplace: Workplace) -> None:
-    said = one_line(workplace.refuse(f"--ref={ref}"))
-    assert ref in said
-    assert "commit" in said
+def test_unknown_commit_is_an_error(ref: str, workplace: Workplace) -> None:
+    message = one_line(workplace.refuse(f"--ref={ref}"))
+    assert ref in message
+    assert "commit" in message
 
 
-def test_a_pinned_commit_that_the_source_does_not_have(workplace: Workplace, tmp_path: Path) -> None:
+def test_pinned_commit_missing_in_the_source_is_an_error(workplace: Workplace, tmp_path: Path) -> None:
     other = Upstream(tmp_path / "other")
     other.commit({"a": "b"})
     assert "unknown commit" in one_line(workplace.refuse("--source", str(other.path)))
@@ -514,39 +512,39 @@ def test_a_pinned_commit_that_the_source_does_not_have(workplace: Workplace, tmp
     ],
     ids=["html", "unknown option", "missing import"],
 )
-def test_a_file_that_does_not_parse(
+def test_invalid_proto_file_is_an_error(
     name: str, text: str | None, words: str, workplace: Workplace, upstream: Upstream
 ) -> None:
     commit = upstream.commit({name: text})
-    said = workplace.refuse("--ref", "master")
-    assert said.startswith(f"gen: commit {commit[:12]} does not parse: yandex/cloud/")
-    assert words in said
+    message = workplace.refuse("--ref", "master")
+    assert message.startswith(f"gen: commit {commit[:12]} does not parse: yandex/cloud/")
+    assert words in message
 
 
 @pytest.mark.parametrize("source", ["text", "wheel"])
-def test_a_root_that_has_gone(source: str, workplace: Workplace, upstream: Upstream, tmp_path: Path) -> None:
+def test_missing_root_file_is_an_error(source: str, workplace: Workplace, upstream: Upstream, tmp_path: Path) -> None:
     if source == "text":
         upstream.commit({ROOTS[0]: None})
-        said = workplace.refuse("--ref", "master")
+        message = workplace.refuse("--ref", "master")
     else:
         with zipfile.ZipFile(tmp_path / "empty.whl", "w"):
             pass
-        said = workplace.refuse("--source", str(tmp_path / "empty.whl"))
-    assert "has gone" in one_line(said)
-    assert "yandex/cloud/x/thing_service" in said
+        message = workplace.refuse("--source", str(tmp_path / "empty.whl"))
+    assert "has gone" in one_line(message)
+    assert "yandex/cloud/x/thing_service" in message
 
 
-def test_a_generator_of_another_version(workplace: Workplace, tmp_path: Path) -> None:
+def test_generator_of_another_version_is_an_error(workplace: Workplace, tmp_path: Path) -> None:
     workplace.config.write_text(workplace.config.read_text().replace('version = "1.71.0"', 'version = "1.70.0"'))
-    said = one_line(workplace.refuse())
-    assert said == "gen: wrong generator: grpcio-tools 1.70.0 is pinned, found 1.71.0\n"
+    message = one_line(workplace.refuse())
+    assert message == "gen: wrong generator: grpcio-tools 1.70.0 is pinned, found 1.71.0\n"
 
 
-def test_an_environment_with_another_generator(workplace: Workplace, tmp_path: Path) -> None:
+def test_environment_without_the_pinned_generator_is_an_error(workplace: Workplace, tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     python = str(tmp_path / "venv" / "bin" / "python")
     (packages,) = (tmp_path / "venv" / "lib").glob("python*/site-packages")
-    old = sys.version_info < (3, 11)  # has no TOML reader of its own: the environment lacks that first
+    old = sys.version_info < (3, 11)  # without tomllib: the missing tomli is reported first
     assert ("lacks tomli" if old else "found not installed") in one_line(workplace.refuse("--python", python))
     metadata = packages / "grpcio_tools-1.71.2.dist-info" / "METADATA"
     metadata.parent.mkdir()
@@ -565,39 +563,41 @@ def test_an_environment_with_another_generator(workplace: Workplace, tmp_path: P
     ],
     ids=["renamed", "another kind", "service renamed", "service gone"],
 )
-def test_a_method_that_has_gone(text: str, words: str, workplace: Workplace, upstream: Upstream) -> None:
+def test_removed_or_changed_method_is_an_error(text: str, words: str, workplace: Workplace, upstream: Upstream) -> None:
     upstream.commit({ROOTS[0]: text})
     assert words in one_line(workplace.refuse("--ref", "master"))
 
 
-def test_descriptors_that_are_not_the_pinned_ones(workplace: Workplace, upstream: Upstream, tmp_path: Path) -> None:
+def test_descriptors_that_differ_from_the_pin_are_an_error(
+    workplace: Workplace, upstream: Upstream, tmp_path: Path
+) -> None:
     upstream.commit({"yandex/cloud/x/thing.proto": THINGS.replace("count = 3", "count = 33")})
     wheel = made_wheel(workplace.toolchain, upstream.path, tmp_path / "made-1.0-py3-none-any.whl")
-    said = one_line(workplace.refuse("--source", str(wheel)))
-    assert said == f"gen: the digest of yandex/cloud/x/thing.proto in {wheel.name} differs from the pin\n"
+    message = one_line(workplace.refuse("--source", str(wheel)))
+    assert message == f"gen: the digest of yandex/cloud/x/thing.proto in {wheel.name} differs from the pin\n"
     workplace.config.write_text(re.sub(r'(?m)^"yandex/cloud/marks.proto" = .*\n', "", workplace.config.read_text()))
     assert "yandex/cloud/marks.proto" in one_line(workplace.refuse())
 
 
-def test_an_import_that_nothing_provides(workplace: Workplace, upstream: Upstream) -> None:
+def test_import_that_no_dependency_provides_is_an_error(workplace: Workplace, upstream: Upstream) -> None:
     upstream.commit({ROOTS[0]: SERVICE.replace('import "google', 'import "yandex/o.proto"; import "google')})
     upstream.commit({"yandex/o.proto": 'syntax = "proto3"; import "third_party/o.proto";'})
     upstream.commit({"third_party/googleapis/third_party/o.proto": 'syntax = "proto3"; package o;'})
-    said = one_line(workplace.refuse("--ref", "master"))
-    assert "third_party/o.proto is drawn in, but lies outside yandex/" in said
+    message = one_line(workplace.refuse("--ref", "master"))
+    assert "third_party/o.proto is drawn in, but lies outside yandex/" in message
     upstream.commit({"yandex/o.proto": 'syntax = "proto3"; import "google/new/new.proto";'})
     upstream.commit({"third_party/googleapis/google/new/new.proto": 'syntax = "proto3"; package google.new;'})
     assert "google/new/new.proto, which no dependency" in one_line(workplace.refuse("--ref", "master"))
 
 
-def test_a_wheel_that_is_none_and_a_wheel_asked_for_a_commit(workplace: Workplace, tmp_path: Path) -> None:
+def test_invalid_wheel_and_wheel_with_a_ref_are_errors(workplace: Workplace, tmp_path: Path) -> None:
     (tmp_path / "x.whl").write_text("<html></html>")
     assert "holds no descriptors" in one_line(workplace.refuse("--source", str(tmp_path / "x.whl")))
     assert "cannot read" in one_line(workplace.refuse("--source", str(tmp_path / "y.whl")))
     assert "needs a repository" in one_line(workplace.refuse("--source", "wheel", "--ref", "master"))
 
 
-def test_a_pin_that_does_not_parse(workplace: Workplace) -> None:
+def test_invalid_pin_is_an_error(workplace: Workplace) -> None:
     text = workplace.config.read_text()
     workplace.config.write_text(text + "= oops")
     assert "cloudapi.toml does not parse" in one_line(workplace.refuse())
@@ -608,7 +608,7 @@ def test_a_pin_that_does_not_parse(workplace: Workplace) -> None:
 
 
 @pytest.mark.parametrize("name", ["_proto/__init__.py", "_proto/yandex/cloud/x/thing_pb2.pyi", "_proto/extra.py"])
-def test_drift_is_found_and_left_alone(name: str, workplace: Workplace) -> None:
+def test_check_reports_changed_stubs_and_does_not_repair_them(name: str, workplace: Workplace) -> None:
     with (workplace.target.parent / name).open("a") as file:
         file.write("# by hand\n")
     assert name.removeprefix("_proto/") in one_line(workplace.refuse("--check"))
@@ -616,20 +616,20 @@ def test_drift_is_found_and_left_alone(name: str, workplace: Workplace) -> None:
     assert "and 1 more" in one_line(workplace.refuse("--check"))
 
 
-# The swap.
+# The swap
 
 
-def test_an_interrupted_run_leaves_nothing_behind(workplace: Workplace) -> None:
+def test_interrupted_run_leaves_no_files_and_no_process(workplace: Workplace) -> None:
     state = workplace.state()
-    with socket.create_server(("127.0.0.1", 0)) as deaf:
-        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/x"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/x"
         with subprocess.Popen(workplace.command("--source", url), stderr=subprocess.PIPE, text=True) as process:
-            connection, _ = deaf.accept()  # git is waiting for its answer now
+            connection, _ = silent.accept()  # git waits for the response
             process.send_signal(signal.SIGINT)
             assert process.communicate(timeout=30)[1] == "gen: interrupted\n"
         with connection:
             connection.settimeout(30)
-            while connection.recv(4096):  # ends when git has gone too
+            while connection.recv(4096):  # until git has ended
                 pass
     assert process.returncode == 130
     assert workplace.state() == state
@@ -675,7 +675,7 @@ def break_at(step: str, monkeypatch: pytest.MonkeyPatch, error: type[BaseExcepti
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_swap_that_breaks_is_undone(
+def test_failed_swap_is_rolled_back(
     step: str, error: type[BaseException], swap: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin = gen.Pin("new", "", "", [], "", "", "", [], {}, {})
@@ -690,7 +690,7 @@ def test_a_swap_that_breaks_is_undone(
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", STEPS)
-def test_a_swap_that_was_killed_is_settled_by_the_next_run(
+def test_killed_swap_is_recovered_by_the_next_run(
     step: str, after: bool, swap: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pin = gen.Pin("new", "", "", [], "", "", "", [], {}, {})
@@ -703,7 +703,7 @@ def test_a_swap_that_was_killed_is_settled_by_the_next_run(
     assert outcome(swap) == (NEW if (step, after) == ("replace", True) else OLD)
 
 
-def test_generators_take_turns(workplace: Workplace) -> None:
+def test_concurrent_runs_succeed(workplace: Workplace) -> None:
     commands: Iterable[list[str]] = [workplace.command(), workplace.command("--check"), workplace.command()]
     processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
     assert [process.wait() for process in processes] == [0, 0, 0]

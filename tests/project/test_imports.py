@@ -1,4 +1,4 @@
-"""Importing the package costs next to nothing, and everything public is there when it is asked for."""
+"""Importing the package loads almost nothing; public names are loaded on first access."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import sys
 import types
 
 import pytest
-from driver import inherited
+from driver import subprocess_environment
 
 import yandexgpt
 
 
 def run(program: str) -> str:
-    """What a program prints in a fresh interpreter, where a warning is an error."""
+    """The output of a program in a new interpreter. A warning is an error."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        env=inherited(),
+        env=subprocess_environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -27,7 +27,7 @@ def run(program: str) -> str:
     return done.stdout
 
 
-def test_the_import_loads_nothing_that_is_not_needed_yet() -> None:
+def test_import_of_the_package_loads_no_submodule_and_no_dependency() -> None:
     loaded = run(
         "import sys; before = set(sys.modules); import yandexgpt; print(*sorted(set(sys.modules) - before), sep='\\n')"
     ).split()
@@ -37,12 +37,12 @@ def test_the_import_loads_nothing_that_is_not_needed_yet() -> None:
 
 
 @pytest.mark.parametrize("name", ["Retry", "errors", "YandexGPTError"])
-def test_what_needs_no_network_does_not_load_grpc(name: str) -> None:
+def test_names_without_network_access_do_not_load_grpc(name: str) -> None:
     assert run(f"import sys, yandexgpt; yandexgpt.{name}; print('grpc' in sys.modules)") == "False\n"
 
 
 @pytest.mark.parametrize("name", ["Client", "AsyncClient", "Completion", "credentials", "load_request"])
-def test_the_client_loads_neither_emulator_nor_command_line_nor_extras(name: str) -> None:
+def test_client_loads_neither_emulator_nor_command_line_nor_extras(name: str) -> None:
     program = f"""
 import sys, yandexgpt
 yandexgpt.{name}
@@ -53,16 +53,16 @@ print([name for name in ("jwt", "cryptography", "pydantic", "rich", "opentelemet
 
 
 @pytest.mark.parametrize("name", yandexgpt.__all__)
-def test_every_public_name_is_there(name: str) -> None:
+def test_every_public_name_can_be_loaded_and_has_a_docstring(name: str) -> None:
     value = getattr(yandexgpt, name)
     assert getattr(yandexgpt, name) is value
     assert name in dir(yandexgpt)
-    generated = name == "CompletionRequest"  # from descriptors, without upstream's comments
+    generated = name == "CompletionRequest"  # generated from descriptors, without a docstring
     if isinstance(value, type | types.FunctionType | types.ModuleType) and not generated:
         assert value.__doc__
 
 
-def test_every_public_name_is_there_in_any_order() -> None:
+def test_public_names_can_be_loaded_in_any_order() -> None:
     program = """
 import random, yandexgpt
 for seed in range(3):
@@ -75,7 +75,7 @@ print("fine")
     assert run(program) == "fine\n"
 
 
-def test_everything_can_be_imported_with_a_star() -> None:
+def test_star_import_gives_every_public_name() -> None:
     program = """
 import types
 names = {}
@@ -86,18 +86,18 @@ print(sorted(set(yandexgpt.__all__) - set(names)))
     assert run(program) == "[]\n"
 
 
-def test_the_public_names_are_sorted_and_said_once() -> None:
+def test_public_names_are_sorted_and_unique() -> None:
     assert len(set(yandexgpt.__all__)) == len(yandexgpt.__all__)
     assert sorted(yandexgpt.__all__) == yandexgpt.__all__
 
 
-def test_the_modules_are_there_after_the_import_of_the_package() -> None:
+def test_public_modules_are_attributes_of_the_package() -> None:
     program = "import yandexgpt; print(yandexgpt.{0}.__name__)"
     for name in ("credentials", "errors", "emulator"):
         assert run(program.format(name)) == f"yandexgpt.{name}\n"
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
+def test_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="module 'yandexgpt' has no attribute 'Cleint'"):
         _ = yandexgpt.Cleint  # type: ignore[attr-defined]
     assert not hasattr(yandexgpt, "_private")
@@ -105,19 +105,19 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         exec("from yandexgpt import Cleint")
 
 
-def test_the_names_are_listed_before_they_are_loaded() -> None:
+def test_dir_lists_public_names_without_loading_them() -> None:
     listed = run("import sys, yandexgpt; print(*dir(yandexgpt)); assert 'grpc' not in sys.modules").split()
     assert set(yandexgpt.__all__) <= set(listed)
     assert listed == sorted(listed)
 
 
-def test_the_version_is_the_distributions() -> None:
+def test_version_equals_that_of_the_distribution() -> None:
     from importlib.metadata import version
 
     assert yandexgpt.__version__ == version("yandexgpt")
 
 
-def test_the_types_are_announced() -> None:
+def test_package_contains_py_typed() -> None:
     from importlib.resources import files
 
     assert files("yandexgpt").joinpath("py.typed").is_file()

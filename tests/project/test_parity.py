@@ -1,4 +1,4 @@
-"""Every method of the generated stubs has a call here, or a reason why not."""
+"""Every method of the generated stubs has a call in the client, or a documented reason for having none."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ FACADE: dict[str, Callable[[yandexgpt.Client], Any]] = {
     "yandex.cloud.operation.OperationService/Get": lambda client: client.submit("раз").refresh(),
     "yandex.cloud.operation.OperationService/Cancel": lambda client: client.submit("раз").cancel(),
 }
-"""What a user calls for each."""
+"""The call of the client for each method."""
 CREDENTIALS = {"yandex.cloud.iam.v1.IamTokenService/Create": credentials.OAuthToken}
-"""What is called by credentials, not by a user."""
+"""Methods called by credentials, not by the user."""
 NOT_HERE = {
     "yandex.cloud.ai.foundation_models.v1.TextGenerationBatchService/Completion": "upstream has not implemented it",
     "yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount": "tokens of other accounts: no part of generation",
@@ -35,11 +35,11 @@ NOT_HERE = {
     "yandex.cloud.endpoint.ApiEndpointService/Get": "the client is told where to go; the emulator answers who asks",
     "yandex.cloud.endpoint.ApiEndpointService/List": "the client is told where to go; the emulator answers who asks",
 }
-"""What has no call, and why."""
+"""Methods without a call, and the reason."""
 
 
 def generated() -> dict[str, Any]:
-    """The methods in the generated modules, by their full names."""
+    """All methods of the generated modules, by full name."""
     found = {}
     for module in pkgutil.walk_packages(_proto.__path__, f"{_proto.__name__}."):
         file = getattr(importlib.import_module(module.name), "DESCRIPTOR", None)
@@ -49,13 +49,13 @@ def generated() -> dict[str, Any]:
     return found
 
 
-def test_every_method_has_a_call_or_a_reason() -> None:
+def test_every_method_has_a_call_or_a_reason_for_none() -> None:
     assert {*FACADE, *CREDENTIALS, *NOT_HERE} == set(generated())
     assert len(FACADE) + len(CREDENTIALS) + len(NOT_HERE) == len(generated())
 
 
 @pytest.mark.parametrize("name", FACADE)
-def test_the_call_reaches_the_method(name: str, emulator: Emulator) -> None:
+def test_facade_call_reaches_the_method(name: str, emulator: Emulator) -> None:
     with emulator.client() as client:
         FACADE[name](client)
     assert emulator.requests[-1].method == f"/{name}"
@@ -70,14 +70,14 @@ def test_credentials_call_the_token_service(emulator: Emulator) -> None:
     assert emulator.identity.exchanges == 1
 
 
-def test_the_table_has_every_method_that_has_a_call() -> None:
+def test_methods_table_has_every_method_with_a_call() -> None:
     services = [getattr(methods, name) for name in methods.__all__ if name != "Method"]
     names = {f"{service.__name__}/{name}" for service in services for name in vars(service) if name[0].isupper()}
     assert names == {name.rpartition(".")[-1] for name in FACADE}
 
 
 @pytest.mark.parametrize("service", [getattr(methods, name) for name in methods.__all__ if name != "Method"])
-def test_the_table_calls_methods_what_the_stub_does(service: type[Any]) -> None:
+def test_methods_table_has_the_paths_of_the_stubs(service: type[Any]) -> None:
     with grpc.insecure_channel("localhost:1") as channel:
         for name, method in vars(service).items():
             if isinstance(method, methods.Method):

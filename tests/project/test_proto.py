@@ -1,4 +1,4 @@
-"""The generated stubs: alone in their descriptor pool, and otherwise like any others."""
+"""The generated stubs: they have their own descriptor pool, and otherwise work like other stubs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import google.protobuf
 import grpc
 import pytest
-from driver import inherited
+from driver import subprocess_environment
 from google.api import annotations_pb2  # type: ignore[import-untyped]
 from google.protobuf import descriptor_pool, json_format, text_format
 
@@ -35,7 +35,7 @@ MODULES = [
 
 
 def request() -> Any:
-    """Make a request with messages of Google's inside."""
+    """Make a request that contains messages of Google's packages."""
     request = text_generation_service_pb2.CompletionRequest(
         model_uri="gpt://folder/yandexgpt/latest",
         completion_options={"temperature": {"value": 0.3}, "max_tokens": {"value": 7}},
@@ -46,20 +46,20 @@ def request() -> Any:
 
 
 def operation() -> Any:
-    """Make an operation with an answer in it."""
+    """Make an operation that contains a response."""
     operation = operation_pb2.Operation(id="o", done=True)
     operation.created_at.FromJsonString("2031-05-06T12:00:00Z")
     operation.response.Pack(text_generation_service_pb2.CompletionResponse(model_version="23"))
     return operation
 
 
-def test_messages_survive_pickling_and_copying() -> None:
+def test_messages_can_be_pickled_and_copied() -> None:
     for message in (request(), operation(), failed_operation()):
         assert pickle.loads(pickle.dumps(message)) == message
         assert copy.deepcopy(message) == message
 
 
-def test_nested_messages_and_every_module_are_found_under_our_name() -> None:
+def test_generated_modules_are_imported_only_under_the_private_package() -> None:
     details = text_common_pb2.ContentUsage.CompletionTokensDetails(reasoning_tokens=3)
     assert type(details).__module__ == text_common_pb2.__name__ == f"yandexgpt._proto.{V1}.text_common_pb2"
     for name in MODULES:
@@ -80,13 +80,13 @@ def test_well_known_types_have_their_own_methods() -> None:
 
 
 def failed_operation() -> Any:
-    """Make an operation with an error in it."""
+    """Make an operation that contains an error."""
     operation = operation_pb2.Operation(id="o", done=True, error={"code": 3, "message": "no such model"})
     operation.error.details.add().Pack(text_common_pb2.Token(id=1))
     return operation
 
 
-def test_a_status_in_our_pool_prints_and_parses() -> None:
+def test_status_in_the_private_pool_is_printed_and_parsed() -> None:
     failed = failed_operation()
     assert "no such model" in repr(failed)
     assert "no such model" in repr(failed.error)
@@ -94,7 +94,7 @@ def test_a_status_in_our_pool_prints_and_parses() -> None:
     assert json_format.Parse(text, operation_pb2.Operation(), descriptor_pool=POOL) == failed
 
 
-def test_json_of_an_any_needs_our_pool() -> None:
+def test_json_of_an_any_needs_the_private_pool() -> None:
     as_dict = json_format.MessageToDict(operation(), descriptor_pool=POOL)
     assert as_dict["response"] == {"@type": f"type.googleapis.com/{V1}.CompletionResponse", "modelVersion": "23"}
     assert json_format.ParseDict(as_dict, operation_pb2.Operation(), descriptor_pool=POOL) == operation()
@@ -115,7 +115,7 @@ def test_every_service_has_a_stub() -> None:
             assert all(hasattr(stub, method.name) for method in service.methods)
 
 
-def test_the_default_pool_knows_nothing_of_our_files() -> None:
+def test_default_pool_does_not_contain_the_files_of_the_package() -> None:
     for name in MODULES:
         importlib.import_module(name)
     names = {importlib.import_module(name).DESCRIPTOR.name for name in MODULES if name.endswith("_pb2")}
@@ -127,7 +127,7 @@ def test_the_default_pool_knows_nothing_of_our_files() -> None:
 
 
 OTHERS_COPY = f"""
-    # What an older or newer yandexcloud does: a file of the same name, with other contents, in the default pool.
+    # An older or newer yandexcloud has a file with this name and other contents in the default pool.
     from google.protobuf import descriptor_pb2, descriptor_pool
     from google.protobuf.internal import builder
     file = descriptor_pb2.FileDescriptorProto(name="{V1.replace(".", "/")}/text_common.proto", package="{V1}")
@@ -165,13 +165,13 @@ BOTH_WORK = f"""
 
 @pytest.mark.parametrize("implementation", ["upb", "python"])
 @pytest.mark.parametrize("order", ["ours first", "theirs first"])
-def test_another_copy_of_a_file_in_the_process_does_no_harm(order: str, implementation: str) -> None:
+def test_another_copy_of_a_file_in_the_default_pool_does_not_conflict(order: str, implementation: str) -> None:
     parts = [OUR_COPY, OTHERS_COPY] if order == "ours first" else [OTHERS_COPY, OUR_COPY]
     kind = "from google.protobuf.internal import api_implementation as a; assert a.Type() == '{}', a.Type()\n"
     program = kind.format(implementation) + "".join(map(textwrap.dedent, [*parts, BOTH_WORK]))
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
-        env={**inherited(), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation},
+        env={**subprocess_environment(), "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": implementation},
         capture_output=True,
         text=True,
         check=False,
@@ -214,7 +214,7 @@ def test_stubs_are_typed(tmp_path: Path) -> None:
         .replace('.Tokenize(TokenizeRequest(text="x"))).tokens', '.Tokenize(TokenizeRequest(text="x"))).words')
         .replace("stub.Completion(CompletionRequest()", "stub.Completion(TokenizeRequest()")
     )
-    config = tmp_path / "mypy.ini"  # as for an installed package, whose own files nobody checks
+    config = tmp_path / "mypy.ini"  # an installed package: mypy reports no errors in its files
     config.write_text("[mypy]\nstrict = True\n[mypy-yandexgpt.*]\nignore_errors = True\nfollow_imports = silent\n")
     command = [sys.executable, "-m", "mypy", "--config-file", config, "--cache-dir", tmp_path / "cache", right, wrong]
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The table of docs/reliability.md is made by a script; a few of its rows are made here, so that it goes on working."""
+"""scripts/reliability.py makes the table of docs/reliability.md. Some of its rows are measured here."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def load() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["reliability"] = module  # dataclasses look their module up
+    sys.modules["reliability"] = module  # dataclasses look up their module
     spec.loader.exec_module(module)
     return module
 
 
 reliability = load()
-# What the table is made with is for a machine of one's own. Here nothing that hangs is overlooked either.
+# The limits of the script assume a machine without other load. Longer limits here still detect a call that hangs.
 reliability.GRACE = reliability.LEAK = PATIENCE
 reliability.SHORT, reliability.HOLD = 4.0, 3.0
 reliability.RETRY = yandexgpt.Retry(attempts=10, initial=0.1, maximum=0.4, jitter=0.1)
@@ -44,7 +44,7 @@ def rows(*faults: str, runs: int = 2) -> list[Any]:
 
 
 @pytest.mark.slow
-def test_rows_of_the_table() -> None:
+def test_network_and_service_faults_are_measured_without_findings() -> None:
     made = rows(
         "accepted, then silent",
         "TCP broken by RST",
@@ -67,7 +67,7 @@ def test_rows_of_the_table() -> None:
 
 
 @pytest.mark.slow
-def test_rows_of_what_happens_in_the_process_itself() -> None:
+def test_faults_inside_the_process_are_measured_without_findings() -> None:
     made = rows(
         "interceptor: hands out a generator; status UNAVAILABLE, twice",
         "interceptor: hands out an object without cancel(), code() and metadata; status UNAVAILABLE",
@@ -84,14 +84,14 @@ def test_rows_of_what_happens_in_the_process_itself() -> None:
     assert [row.side.client.__name__ for row in made if "signal" in row.cell.fault] == ["Client"] * 2
 
 
-def test_every_fault_meets_both_clients_and_every_phase_is_there() -> None:
+def test_table_has_every_phase_and_no_duplicate_cell() -> None:
     phases = {reliability.CONNECT, reliability.FIRST, reliability.MIDDLE, reliability.LAST, reliability.ANY}
     assert {cell.phase for cell in CELLS} == phases
     assert len({(cell.fault, cell.phase) for cell in CELLS}) == len(CELLS)
 
 
-def test_what_is_wrong_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that forgets what it had, and shows the request's headers in its errors."""
+def test_wrong_text_and_leaked_secrets_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that loses the partial answer, and shows the authorization header in its errors."""
     fail = calls.Call.failed
 
     def failed(self: Any, failure: Any, last: Any = None, *rest: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What type checkers are told: the types of what is returned, and that a wrong call fails."""
+"""The types that mypy sees: return types are revealed, and a wrong call is an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from driver import inherited, once
+from driver import once, subprocess_environment
 
 import yandexgpt
 from yandexgpt import _options as options
@@ -44,7 +44,7 @@ achat = aclient.chat(system="s")
 """
 
 CHUNK = "tuple[str, int, str, bool, CompletionResponse, fallback=Chunk]"
-"""How mypy writes the named tuple."""
+"""The named tuple as mypy prints it."""
 REVEALED = [
     ('client.complete("p")', "Completion"),
     ('client.complete("p").usage.total_tokens', "int"),
@@ -142,13 +142,13 @@ WRONG_ASYNC = [
 
 
 @pytest.fixture(scope="module")
-def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """What mypy says of each line."""
+def mypy_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+    """The messages of mypy for each expression."""
     return once(tmp_path_factory, "mypy", partial(check, tmp_path_factory.mktemp("typing")))
 
 
 def check(folder: Path) -> dict[str, list[str]]:
-    """Have mypy check all lines at once: it takes seconds to start."""
+    """Run mypy once for all expressions, because its start takes seconds."""
     lines = [*PREAMBLE.splitlines()]
     where: dict[int, str] = {}
 
@@ -170,7 +170,7 @@ def check(folder: Path) -> dict[str, list[str]]:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--cache-dir", "cache", "--no-error-summary", "user.py"],
         cwd=folder,
-        env=inherited(),
+        env=subprocess_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -187,22 +187,22 @@ def check(folder: Path) -> dict[str, list[str]]:
 
 
 def short(name: str) -> str:
-    """A type without the modules of its parts."""
+    """The type without module names."""
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 
 
 @pytest.mark.parametrize(("expression", "expected"), REVEALED + REVEALED_ASYNC)
-def test_the_type_is(said: dict[str, list[str]], expression: str, expected: str) -> None:
-    [note] = said[f"reveal {expression}"]
+def test_revealed_type_is(mypy_output: dict[str, list[str]], expression: str, expected: str) -> None:
+    [note] = mypy_output[f"reveal {expression}"]
     match = re.fullmatch(r'note: Revealed type is "(.*)"', note)
     assert match, note
     assert short(match[1]) == expected
 
 
 @pytest.mark.parametrize(("expression", "code"), WRONG + WRONG_ASYNC)
-def test_a_wrong_call_fails(said: dict[str, list[str]], expression: str, code: str) -> None:
-    errors = [line for line in said[expression] if line.startswith("error: ")]
-    assert any(re.search(rf"\[({code})\]$", error) for error in errors), said[expression]
+def test_wrong_call_is_a_type_error(mypy_output: dict[str, list[str]], expression: str, code: str) -> None:
+    errors = [line for line in mypy_output[expression] if line.startswith("error: ")]
+    assert any(re.search(rf"\[({code})\]$", error) for error in errors), mypy_output[expression]
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_a_wrong_call_fails(said: dict[str, list[str]], expression: str, code: s
         ("parse", options.ParseOptions, {"response_format"}),
     ],
 )
-def test_what_stands_on_complete_takes_its_keywords(method: str, keywords: type, left_out: set[str]) -> None:
+def test_methods_based_on_complete_take_its_keywords(method: str, keywords: type, left_out: set[str]) -> None:
     model = yandexgpt.Client.stream if method == "stream" else yandexgpt.Client.complete
     parameters = inspect.signature(model).parameters.values()
     assert (

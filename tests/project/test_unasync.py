@@ -1,4 +1,4 @@
-"""The synchronous facade is what the asynchronous one gives: names, arguments and docstrings are the same."""
+"""The synchronous facade is generated from the asynchronous one: names, arguments and docstrings are equal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def unasync() -> ModuleType:
     return module
 
 
-def test_the_committed_files_are_what_the_script_writes() -> None:
+def test_committed_files_equal_the_output_of_the_script() -> None:
     done = subprocess.run([sys.executable, SCRIPT, "--check"], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -47,14 +47,14 @@ def test_the_committed_files_are_what_the_script_writes() -> None:
         ("a = await call_tools_async(b)\n", "a = call_tools(b)\n"),
     ],
 )
-def test_substitutions(unasync: ModuleType, asynchronous: str, synchronous: str) -> None:
+def test_code_is_made_synchronous(unasync: ModuleType, asynchronous: str, synchronous: str) -> None:
     assert unasync.generate(asynchronous, set()) == unasync.HEADER + synchronous
 
 
 @pytest.mark.parametrize(
     "code", ["import asyncio\nasyncio.sleep(1)", "async def f(): ...", "a: AsyncThing", "wait_async()"]
 )
-def test_what_cannot_be_made_synchronous_is_named(unasync: ModuleType, code: str) -> None:
+def test_code_that_cannot_be_made_synchronous_is_reported(unasync: ModuleType, code: str) -> None:
     assert list(unasync.left_over(code))
 
 

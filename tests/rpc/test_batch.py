@@ -1,4 +1,4 @@
-"""``complete_many``: every prompt has its result, prompts are read no further than needed, and nothing is left."""
+"""``complete_many``: every prompt has a result, prompts are read only as needed, and no call or thread is exited."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from driver import (
     ClientFactory,
     deadline_of,
     output_of,
-    own_words,
     program,
     run_loop,
     stall_after,
     until,
+    without_fork_messages,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -42,14 +42,14 @@ THREAD = "yandexgpt-many"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(emulator: Emulator) -> Iterator[None]:
+def _check_nothing_is_left(emulator: Emulator) -> Iterator[None]:
     yield
     until(lambda: emulator.in_flight == 0)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == THREAD])
 
 
 class Prompts:
-    """``n`` prompts, and how many of them have been read."""
+    """An iterable of `number` prompts that counts how many were read."""
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -73,33 +73,33 @@ def prompt_of(request: Any) -> str:
     return str(request.message.messages[-1].text)
 
 
-# The window
+# The result buffer
 
 
 @given(st.integers(1, 5), st.booleans(), st.integers(0, 30), st.randoms(use_true_random=False))
-def test_the_window(concurrency: int, ordered: bool, prompts: int, chance: Any) -> None:
+def test_result_buffer_limits_and_orders_results(concurrency: int, ordered: bool, prompts: int, chance: Any) -> None:
     window = ResultBuffer(concurrency, ordered=ordered)
     under_way: list[int] = []
     finished: list[int] = []
     handed_out: list[int] = []
     read = 0
     while len(handed_out) < prompts:
-        moves = []
+        steps = []
         if window.has_capacity and read < prompts:
-            moves.append("read")
+            steps.append("read")
         if under_way:
-            moves.append("finish")
+            steps.append("finish")
         if (ready := [index for index in finished if index not in handed_out]) and (
             not ordered or len(handed_out) in ready
         ):
-            moves.append("hand out")
-        assert moves, "it is stuck"
-        move = chance.choice(moves)
-        if move == "read":
+            steps.append("hand out")
+        assert steps, "it is stuck"
+        step = chance.choice(steps)
+        if step == "read":
             under_way.append(window.add_prompt())
             assert under_way[-1] == read
             read += 1
-        elif move == "finish":
+        elif step == "finish":
             finished.append(under_way.pop(chance.randrange(len(under_way))))
             window.add_result(yandexgpt.Result(finished[-1], "", ValueError()))
         else:
@@ -114,7 +114,7 @@ def test_the_window(concurrency: int, ordered: bool, prompts: int, chance: Any) 
     assert sorted(handed_out) == list(range(prompts))
 
 
-def test_a_result() -> None:
+def test_result_is_immutable_and_can_be_copied_and_pickled() -> None:
     result = yandexgpt.Result(3, "раз", ValueError("почему"))
     with pytest.raises(ValueError, match="почему"):
         _ = result.completion
@@ -145,7 +145,7 @@ def test_every_prompt_has_its_result(client: Any, emulator: Emulator, concurrenc
     assert len({request.peer for request in emulator.requests}) <= max(1, 40 // CALLS_PER_CONNECTION)
 
 
-def test_no_prompts(client: Any, emulator: Emulator) -> None:
+def test_empty_prompts_give_no_results(client: Any, emulator: Emulator) -> None:
     results = client.complete_many([])
     assert list(results) == []
     assert list(results) == []
@@ -193,7 +193,7 @@ def test_options_are_those_of_complete(client: Any, emulator: Emulator) -> None:
         ({"temprature": 0.5}, TypeError, "unexpected keyword argument 'temprature'"),
     ],
 )
-def test_an_impossible_argument_is_refused_at_once(client: Any, arguments: Any, kind: Any, words: str) -> None:
+def test_invalid_argument_is_rejected_immediately(client: Any, arguments: Any, kind: Any, words: str) -> None:
     prompts = Prompts(3)
     with pytest.raises(kind, match=words):
         client.complete_many(prompts, **arguments)
@@ -201,18 +201,18 @@ def test_an_impossible_argument_is_refused_at_once(client: Any, arguments: Any, 
 
 
 @pytest.mark.parametrize(("prompts", "kind"), [("раз", ValueError), ({"a": 1}, ValueError), (5, TypeError)])
-def test_prompts_that_are_none(client: Any, prompts: Any, kind: Any) -> None:
+def test_prompts_of_a_wrong_type_are_rejected(client: Any, prompts: Any, kind: Any) -> None:
     with pytest.raises(kind, match="prompts must be an iterable of prompts"):
         client.complete_many(prompts)
 
 
-def test_a_closed_client(client: Any) -> None:
+def test_complete_many_of_a_closed_client_is_an_error(client: Any) -> None:
     client.close()
     with pytest.raises(yandexgpt.ConfigurationError, match="the client is closed"):
         client.complete_many(["раз"])
 
 
-def test_ready_requests_may_name_what_the_options_do_not_know(factory: ClientFactory, emulator: Emulator) -> None:
+def test_ready_requests_may_have_their_own_model_and_tools(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, folder_id=None)
     request = yandexgpt.CompletionRequest(model_uri="gpt://f/m", messages=[{"role": "user", "text": "раз"}])
     request.tools.add().function.name = "now"
@@ -220,7 +220,7 @@ def test_ready_requests_may_name_what_the_options_do_not_know(factory: ClientFac
     assert emulator.requests[0].message.tool_choice.function_name == "now"
 
 
-def test_prompts_are_read_no_further_than_needed(client: Any, emulator: Emulator) -> None:
+def test_prompts_are_read_only_as_needed(client: Any, emulator: Emulator) -> None:
     prompts = Prompts(1000)
     results = client.complete_many(prompts, concurrency=3)
     assert prompts.read == 0
@@ -233,13 +233,13 @@ def test_prompts_are_read_no_further_than_needed(client: Any, emulator: Emulator
     assert list(results) == []
 
 
-def test_an_endless_iterable(client: Any) -> None:
+def test_prompts_may_be_an_endless_iterable(client: Any) -> None:
     with client.complete_many(str(number) for number in itertools.count()) as results:
         assert texts(itertools.islice(results, 30)) == [str(number) for number in range(30)]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_one_that_takes_long_does_not_stall_the_others(client: Any, emulator: Emulator, ordered: bool) -> None:
+def test_slow_call_does_not_block_the_others(client: Any, emulator: Emulator, ordered: bool) -> None:
     stall_after(emulator, 0)
     prompts = Prompts(1000)
     results = client.complete_many(prompts, concurrency=3, ordered=ordered)
@@ -250,7 +250,7 @@ def test_one_that_takes_long_does_not_stall_the_others(client: Any, emulator: Em
         return
     seen: list[int] = []
     reader = Background(lambda: seen.extend(result.index for result in results))
-    emulator.wait_for_requests(6)  # the slow one, and five that were begun meanwhile
+    emulator.wait_for_requests(6)  # the slow call, and five that started after it
     running: list[Any] = []
 
     def only_one_runs() -> bool:
@@ -265,7 +265,7 @@ def test_one_that_takes_long_does_not_stall_the_others(client: Any, emulator: Em
     assert prompts.read == index + 6
 
 
-def test_max_concurrency_holds(factory: ClientFactory, emulator: Emulator) -> None:
+def test_max_concurrency_applies(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=2)
     prompts = Prompts(20)
     others = Background(lambda: texts(client.complete_many(Prompts(20), concurrency=8)))
@@ -274,7 +274,7 @@ def test_max_concurrency_holds(factory: ClientFactory, emulator: Emulator) -> No
     assert emulator.peak_in_flight <= 2
 
 
-def test_calls_are_tried_again(client: Any, emulator: Emulator) -> None:
+def test_calls_are_retried(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", times=3)
     assert len(texts(client.complete_many(Prompts(10), concurrency=2))) == 10
     assert len(emulator.requests) == 13
@@ -287,7 +287,7 @@ def test_every_prompt_has_its_own_deadline(client: Any, emulator: Emulator) -> N
     assert kinds == [yandexgpt.DeadlineExceededError] * 2 + [type(None)] * 2
 
 
-def test_the_budget_of_retries_is_the_clients(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retry_budget_of_the_client_applies(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.01, maximum=0.02, budget=4))
     emulator.fail("UNAVAILABLE", times=30)
     errors = [each.error for each in client.complete_many(Prompts(5), concurrency=1, on_error="return")]
@@ -302,7 +302,7 @@ KINDS = [None, ValueError, None, TypeError, ValueError, None]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
-def test_errors_returned(client: Any, emulator: Emulator, ordered: bool) -> None:
+def test_invalid_prompts_are_returned_as_errors(client: Any, emulator: Emulator, ordered: bool) -> None:
     results = list(client.complete_many(BAD, on_error="return", ordered=ordered))
     results.sort(key=lambda result: result.index)
     assert [type(result.error) if result.error else None for result in results] == KINDS
@@ -312,7 +312,7 @@ def test_errors_returned(client: Any, emulator: Emulator, ordered: bool) -> None
         _ = results[3].completion
 
 
-def test_failed_calls_returned(client: Any, emulator: Emulator) -> None:
+def test_failed_calls_are_returned_as_errors(client: Any, emulator: Emulator) -> None:
     emulator.fail("INVALID_ARGUMENT", times=3)
     results = list(client.complete_many(Prompts(10), on_error="return", concurrency=2))
     failed = [result.error for result in results if result.error]
@@ -322,7 +322,7 @@ def test_failed_calls_returned(client: Any, emulator: Emulator) -> None:
     }
 
 
-def test_an_error_raised_comes_in_its_place_and_cancels_the_rest(client: Any, emulator: Emulator) -> None:
+def test_raised_error_comes_in_order_and_cancels_the_other_calls(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0)
     results = client.complete_many(["", "раз", "два"], concurrency=3)
     with pytest.raises(ValueError, match="prompt must not be empty"):
@@ -332,7 +332,7 @@ def test_an_error_raised_comes_in_its_place_and_cancels_the_rest(client: Any, em
     assert list(results) == []
 
 
-def test_an_error_raised_after_what_came_before(client: Any, emulator: Emulator) -> None:
+def test_error_is_raised_after_earlier_results(client: Any, emulator: Emulator) -> None:
     results = client.complete_many(["раз", "два", "", "три"])
     assert texts(itertools.islice(results, 2)) == ["раз", "два"]
     with pytest.raises(ValueError, match="prompt must not be empty"):
@@ -340,7 +340,7 @@ def test_an_error_raised_after_what_came_before(client: Any, emulator: Emulator)
     assert list(results) == []
 
 
-def test_a_failed_call_is_raised(client: Any, emulator: Emulator) -> None:
+def test_failed_call_is_raised(client: Any, emulator: Emulator) -> None:
     emulator.fail("PERMISSION_DENIED")
     with pytest.raises(yandexgpt.PermissionDeniedError):
         list(client.complete_many(Prompts(50), concurrency=2))
@@ -352,7 +352,7 @@ class BrokenPromptsError(Exception):
 
 
 @pytest.mark.parametrize("on_error", ["raise", "return"])
-def test_an_error_of_the_prompts_themselves(client: Any, on_error: Any) -> None:
+def test_error_of_the_prompts_iterable_is_raised(client: Any, on_error: Any) -> None:
     def prompts() -> Iterator[str]:
         yield "раз"
         yield "два"
@@ -365,7 +365,7 @@ def test_an_error_of_the_prompts_themselves(client: Any, on_error: Any) -> None:
     assert list(results) == []
 
 
-def test_what_is_no_error_of_a_prompt_is_raised_in_any_case(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unexpected_error_is_raised_even_with_on_error_return(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any, **options: Any) -> Any:
         raise ZeroDivisionError
 
@@ -375,10 +375,10 @@ def test_what_is_no_error_of_a_prompt_is_raised_in_any_case(client: Any, monkeyp
         next(results)
 
 
-# Giving up
+# Close and garbage collection
 
 
-def test_close(client: Any, emulator: Emulator) -> None:
+def test_close_cancels_active_calls(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0, times=3)
     results = client.complete_many(Prompts(100), concurrency=3, timeout=None)
     reader = Background(next, results)
@@ -390,21 +390,21 @@ def test_close(client: Any, emulator: Emulator) -> None:
     assert list(results) == []
 
 
-def left(results: Any) -> None:
+def exited(results: Any) -> None:
     with pytest.raises(ZeroDivisionError), results:
         raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("give_up", [lambda results: results.close(), left])
-def test_giving_up_cancels_what_is_under_way(client: Any, emulator: Emulator, give_up: Any) -> None:
+@pytest.mark.parametrize("end_early", [lambda results: results.close(), exited])
+def test_close_and_exit_cancel_active_calls(client: Any, emulator: Emulator, end_early: Any) -> None:
     results, reader = stalled(client, emulator)
-    give_up(results)
+    end_early(results)
     assert isinstance(reader.error(), yandexgpt.CancelledError)
     assert sorted(outcomes(emulator)) == ["CANCELLED", "CANCELLED", "INVALID_ARGUMENT"]
 
 
 def stalled(client: Any, emulator: Emulator) -> tuple[Any, Background]:
-    """Results, read by a thread, one of them handed out, two calls under way that never end."""
+    """Results that another thread reads: one was returned, and two calls never end."""
     emulator.fail("INVALID_ARGUMENT")
     stall_after(emulator, 0, times=2)
     results = client.complete_many(Prompts(100), concurrency=2, ordered=False, on_error="return", timeout=None)
@@ -414,7 +414,7 @@ def stalled(client: Any, emulator: Emulator) -> tuple[Any, Background]:
     return results, reader
 
 
-def test_closing_the_client(client: Any, emulator: Emulator) -> None:
+def test_client_close_cancels_active_calls(client: Any, emulator: Emulator) -> None:
     results, reader = stalled(client, emulator)
     client.close()
     assert isinstance(reader.result().error, yandexgpt.CancelledError)
@@ -423,7 +423,7 @@ def test_closing_the_client(client: Any, emulator: Emulator) -> None:
     assert sorted(outcomes(emulator)) == ["CANCELLED", "CANCELLED", "INVALID_ARGUMENT"]
 
 
-def test_closing_a_client_that_shares_its_connection(client: Any, emulator: Emulator) -> None:
+def test_close_of_a_derived_client_cancels_its_calls(client: Any, emulator: Emulator) -> None:
     other = client.with_options(timeout=None)
     _, reader = stalled(other, emulator)
     other.close()
@@ -432,7 +432,7 @@ def test_closing_a_client_that_shares_its_connection(client: Any, emulator: Emul
 
 
 @pytest.mark.parametrize("cycle", [False, True])
-def test_dropping_cancels_what_is_under_way(client: Any, emulator: Emulator, cycle: bool) -> None:
+def test_garbage_collection_cancels_active_calls(client: Any, emulator: Emulator, cycle: bool) -> None:
     emulator.fail("INVALID_ARGUMENT")
     stall_after(emulator, 0, times=2)
     results = client.complete_many(Prompts(100), concurrency=2, ordered=False, on_error="return", timeout=None)
@@ -447,7 +447,7 @@ def test_dropping_cancels_what_is_under_way(client: Any, emulator: Emulator, cyc
     assert set(outcomes(emulator)) <= {"CANCELLED", "INVALID_ARGUMENT"}
 
 
-def test_dropping_before_the_beginning(client: Any, emulator: Emulator) -> None:
+def test_unread_results_make_no_call(client: Any, emulator: Emulator) -> None:
     client.complete_many(Prompts(3))
     gc.collect()
     assert emulator.requests == []
@@ -475,7 +475,7 @@ def test_prompts_are_read_by_the_thread_that_iterates(emulator: Emulator) -> Non
     assert seen == {threading.current_thread()}
 
 
-def test_prompts_that_come_slowly_are_begun_at_once(emulator: Emulator) -> None:
+def test_slowly_arriving_prompts_are_started_immediately(emulator: Emulator) -> None:
     def prompts() -> Iterator[str]:
         yield "раз"
         assert emulator.wait_for_requests(1, PATIENCE)[0].wait() == "OK"
@@ -485,7 +485,7 @@ def test_prompts_that_come_slowly_are_begun_at_once(emulator: Emulator) -> None:
         assert texts(client.complete_many(prompts())) == ["раз", "два"]
 
 
-def test_an_asynchronous_iterable_is_for_the_asynchronous_client(emulator: Emulator) -> None:
+def test_async_iterable_is_rejected_by_the_sync_client(emulator: Emulator) -> None:
     async def prompts() -> AsyncIterator[str]:
         yield "раз"
 
@@ -493,7 +493,7 @@ def test_an_asynchronous_iterable_is_for_the_asynchronous_client(emulator: Emula
         client.complete_many(prompts())  # type: ignore[arg-type]
 
 
-def test_no_thread_can_be_started(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_thread_start_is_an_error(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     with emulator.client() as client:
         results = client.complete_many(["раз"])
         with monkeypatch.context() as patched:
@@ -506,7 +506,7 @@ def test_no_thread_can_be_started(emulator: Emulator, monkeypatch: pytest.Monkey
 # Tasks
 
 
-def test_an_asynchronous_iterable(emulator: Emulator) -> None:
+def test_prompts_may_be_an_async_iterable(emulator: Emulator) -> None:
     async def main() -> None:
         release = asyncio.Event()
 
@@ -516,14 +516,14 @@ def test_an_asynchronous_iterable(emulator: Emulator) -> None:
             yield "два"
 
         async with emulator.async_client() as client, client.complete_many(prompts()) as results:
-            assert (await anext(results)).prompt == "раз"  # although the next one is not there
+            assert (await anext(results)).prompt == "раз"  # before the next prompt is available
             release.set()
             assert [result.prompt async for result in results] == ["два"]
 
     run_loop(main)
 
 
-def test_a_cancelled_task(emulator: Emulator) -> None:
+def test_task_cancellation_cancels_active_calls(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0, times=3)
         ended = False
@@ -551,7 +551,7 @@ def test_a_cancelled_task(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_aclosing_and_break(emulator: Emulator) -> None:
+def test_aclosing_and_break_cancel_active_calls(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
             async with contextlib.aclosing(client.complete_many(Prompts(100))) as results:
@@ -564,7 +564,7 @@ def test_aclosing_and_break(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_calls_cancelled_by_somebody_else(emulator: Emulator) -> None:
+def test_calls_cancelled_by_other_code_are_errors(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0)
         async with emulator.async_client() as client:
@@ -579,7 +579,7 @@ def test_calls_cancelled_by_somebody_else(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_client_in_several_loops(emulator: Emulator) -> None:
+def test_client_works_in_several_loops(emulator: Emulator) -> None:
     client = emulator.async_client()
 
     async def main() -> None:
@@ -603,7 +603,7 @@ for result in client.complete_many(prompts(), concurrency=3):
 """
 
 
-def test_ctrl_c(emulator: Emulator) -> None:
+def test_ctrl_c_cancels_active_calls(emulator: Emulator) -> None:
     emulator.reply("раз", delay=FOREVER, times=1000)
     process = program(LOOP, emulator)
     emulator.wait_for_requests(3, PATIENCE)
@@ -644,7 +644,7 @@ def stall(results):
 threading.Thread(target=read, daemon=True).start()
 first.wait()
 """,
-    "one after another, given up": """
+    "several in sequence, each exited early": """
 for _ in range(30):
     for result in client.complete_many(["раз"] * 100, concurrency=8):
         break
@@ -662,17 +662,17 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("case", EXITS)
-def test_the_interpreter_ends_in_silence(emulator: Emulator, case: str) -> None:
+def test_interpreter_exit_prints_nothing(emulator: Emulator, case: str) -> None:
     source = "import yandexgpt\nclient = yandexgpt.Client()\n" + EXITS[case]
     code, out, err = output_of(program(source, emulator))
-    assert (code, out, own_words(err)) == (0, "раз\n", "")
+    assert (code, out, without_fork_messages(err)) == (0, "раз\n", "")
 
 
-# What is ready, and who reads
+# Order of reads, and close by others
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_what_is_ready_is_handed_out_before_the_next_prompt_is_read(emulator: Emulator, concurrency: int) -> None:
+def test_completed_result_is_returned_before_the_next_prompt_is_read(emulator: Emulator, concurrency: int) -> None:
     got: list[str] = []
 
     def prompts() -> Iterator[str]:
@@ -682,12 +682,14 @@ def test_what_is_ready_is_handed_out_before_the_next_prompt_is_read(emulator: Em
 
     with emulator.client() as client:
         for result in client.complete_many(prompts(), concurrency=concurrency, ordered=False):
-            got.append(result.completion.text)  # noqa: PERF401  (the prompts look at it meanwhile)
+            got.append(result.completion.text)  # noqa: PERF401  (`prompts` reads `got` during the loop)
     assert sorted(got) == sorted(map(str, range(12)))
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_tasks_are_handed_what_is_ready_before_the_next_prompt_is_read(emulator: Emulator, concurrency: int) -> None:
+def test_completed_result_is_returned_to_a_task_before_the_next_prompt_is_read(
+    emulator: Emulator, concurrency: int
+) -> None:
     got: list[str] = []
 
     def prompts() -> Iterator[str]:
@@ -704,7 +706,7 @@ def test_tasks_are_handed_what_is_ready_before_the_next_prompt_is_read(emulator:
     assert sorted(got) == sorted(map(str, range(12)))
 
 
-def test_an_asynchronous_source_may_wait_for_results_that_were_handed_out(emulator: Emulator) -> None:
+def test_async_prompts_may_wait_for_earlier_results(emulator: Emulator) -> None:
     async def main() -> list[str]:
         got: asyncio.Queue[str] = asyncio.Queue()
 
@@ -723,14 +725,14 @@ def test_an_asynchronous_source_may_wait_for_results_that_were_handed_out(emulat
     assert run_loop(main) == ["раз", "раз два", "раз два три"]
 
 
-def test_results_that_another_thread_closes_between_two_of_them(emulator: Emulator) -> None:
+def test_close_by_another_thread_between_results_raises_in_the_reader(emulator: Emulator) -> None:
     with emulator.client() as client:
         results = client.complete_many(Prompts(50), concurrency=3)
         reader = Background(lambda: [next(results), Background(results.close).result(), *results])
         assert type(reader.error()) is yandexgpt.CancelledError
 
 
-def test_results_that_another_task_closes_between_two_of_them(emulator: Emulator) -> None:
+def test_close_by_another_task_between_results_raises_in_the_reader(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
             results = client.complete_many(Prompts(50), concurrency=3)
@@ -742,7 +744,7 @@ def test_results_that_another_task_closes_between_two_of_them(emulator: Emulator
     run_loop(main)
 
 
-def test_results_that_their_reader_closes_end(client: Any) -> None:
+def test_close_by_the_reader_ends_the_iteration(client: Any) -> None:
     results = client.complete_many(Prompts(50), concurrency=3)
     next(results)
     results.close()
@@ -750,7 +752,7 @@ def test_results_that_their_reader_closes_end(client: Any) -> None:
 
 
 @pytest.mark.parametrize("close", ["results", "client"])
-def test_what_is_closed_while_the_thread_of_the_calls_starts(
+def test_close_during_the_start_of_the_background_thread(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, close: str
 ) -> None:
     stall_after(emulator, 0, times=3)

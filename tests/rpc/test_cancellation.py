@@ -1,4 +1,4 @@
-"""However a call is given up, the server is told, and nothing of it is left."""
+"""Every way to end a call early cancels it at the server and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from yandexgpt.credentials import TokenProvider
 from yandexgpt.emulator import Emulator, Fault, FaultProxy
 
 SOON = 15.0
-"""Seconds in which the server has to know; it takes some milliseconds."""
+"""Seconds within which the server must see the cancellation. It takes some milliseconds."""
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(emulator: Emulator) -> Iterator[None]:
+def _check_nothing_is_left(emulator: Emulator) -> Iterator[None]:
     yield
     until(lambda: emulator.in_flight == 0)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "yandexgpt-token"])
 
 
-def begun(client: Any, emulator: Emulator, number: int = 1) -> Any:
-    """A stream that has given its first chunk and will give no other."""
+def stalled_stream(client: Any, emulator: Emulator, number: int = 1) -> Any:
+    """A stream that has returned its first chunk and then stalls."""
     stall_after(emulator, 1)
     stream = client.stream("раз два три")
     assert next(stream).text == "раз"
@@ -55,8 +55,8 @@ def begun(client: Any, emulator: Emulator, number: int = 1) -> Any:
 # Both clients
 
 
-def test_close(client: Any, emulator: Emulator) -> None:
-    stream = begun(client, emulator)
+def test_close_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    stream = stalled_stream(client, emulator)
     stream.close()
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
     stream.close()
@@ -66,19 +66,19 @@ def test_close(client: Any, emulator: Emulator) -> None:
         stream.finish()
 
 
-def test_leaving_the_with(client: Any, emulator: Emulator) -> None:
-    with begun(client, emulator):
+def test_exit_of_the_with_block_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    with stalled_stream(client, emulator):
         pass
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_leaving_the_with_by_an_error(client: Any, emulator: Emulator) -> None:
-    with pytest.raises(ZeroDivisionError), begun(client, emulator):
+def test_error_in_the_with_block_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    with pytest.raises(ZeroDivisionError), stalled_stream(client, emulator):
         raise ZeroDivisionError
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_break_and_no_reference(client: Any, emulator: Emulator) -> None:
+def test_break_out_of_an_unreferenced_stream_cancels_the_call(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1)
     for chunk in client.stream("раз два три"):
         assert chunk.text == "раз"
@@ -87,14 +87,14 @@ def test_break_and_no_reference(client: Any, emulator: Emulator) -> None:
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_a_dropped_stream(client: Any, emulator: Emulator) -> None:
-    stream = begun(client, emulator)
+def test_garbage_collected_stream_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    stream = stalled_stream(client, emulator)
     del stream
     gc.collect()
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_a_dropped_text_iterator(client: Any, emulator: Emulator) -> None:
+def test_garbage_collected_text_iterator_cancels_the_call(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1)
     pieces = client.stream("раз два три").text()
     assert next(pieces) == "раз"
@@ -103,38 +103,38 @@ def test_a_dropped_text_iterator(client: Any, emulator: Emulator) -> None:
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_a_text_iterator_keeps_its_stream(client: Any, emulator: Emulator) -> None:
+def test_text_iterator_keeps_its_stream_alive(client: Any, emulator: Emulator) -> None:
     pieces = client.stream("раз два три").text()
     gc.collect()
     assert "".join(pieces) == "раз два три"
     assert emulator.requests[0].wait(SOON) == "OK"
 
 
-def test_a_stream_in_a_cycle(client: Any, emulator: Emulator) -> None:
-    cycle: list[Any] = [begun(client, emulator)]
+def test_garbage_collected_reference_cycle_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    cycle: list[Any] = [stalled_stream(client, emulator)]
     cycle.append(cycle)
     del cycle
     gc.collect()
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_closing_the_client(client: Any, emulator: Emulator) -> None:
-    stream = begun(client, emulator)
+def test_client_close_cancels_a_stream(client: Any, emulator: Emulator) -> None:
+    stream = stalled_stream(client, emulator)
     client.close()
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
     with pytest.raises(yandexgpt.CancelledError):
         next(stream)
 
 
-def test_dropping_the_client_keeps_its_stream(factory: ClientFactory, emulator: Emulator) -> None:
+def test_stream_works_after_its_client_was_garbage_collected(factory: ClientFactory, emulator: Emulator) -> None:
     stream = factory.client(emulator).with_options(timeout=20.0).stream("раз два три")
     assert next(stream).text == "раз"
     gc.collect()
     assert stream.finish().text == "раз два три"
 
 
-def test_close_ends_the_read_of_another_thread(client: Any, emulator: Emulator) -> None:
-    stream = begun(client, emulator)
+def test_close_cancels_a_read_in_another_thread(client: Any, emulator: Emulator) -> None:
+    stream = stalled_stream(client, emulator)
     reader = Background(next, stream)
     stream.close()
     error = reader.error()
@@ -143,7 +143,7 @@ def test_close_ends_the_read_of_another_thread(client: Any, emulator: Emulator) 
     assert list(stream) == []
 
 
-def test_close_ends_a_read_before_the_first_message(client: Any, emulator: Emulator) -> None:
+def test_close_cancels_a_read_before_the_first_message(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0)
     stream = client.stream("раз два три")
     reader = Background(next, stream)
@@ -156,7 +156,7 @@ def test_close_ends_a_read_before_the_first_message(client: Any, emulator: Emula
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_close_against_a_reader_at_full_speed(client: Any, emulator: Emulator) -> None:
+def test_close_during_fast_reads_raises_or_ends(client: Any, emulator: Emulator) -> None:
     text = " ".join(map(str, range(300)))
     for _ in range(30):
         stream = client.stream(text)
@@ -166,18 +166,18 @@ def test_close_against_a_reader_at_full_speed(client: Any, emulator: Emulator) -
         assert isinstance(reader.error(), yandexgpt.CancelledError | None)
 
 
-def test_close_ends_a_wait_for_the_next_attempt(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_a_wait_for_the_next_attempt(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=FOREVER, maximum=FOREVER, jitter=0), timeout=None)
     emulator.fail("UNAVAILABLE")
     stream = client.stream("раз два три")
     reader = Background(next, stream)
     assert emulator.wait_for_requests(1)[0].wait() == "UNAVAILABLE"
-    reader.until_it_waits()
+    reader.until_blocked()
     stream.close()
     assert type(reader.error()) is yandexgpt.CancelledError
 
 
-def test_close_ends_a_wait_for_the_connection(factory: ClientFactory, emulator: Emulator) -> None:
+def test_close_cancels_a_wait_for_the_connection(factory: ClientFactory, emulator: Emulator) -> None:
     with FaultProxy(upstream=emulator.endpoint) as proxy:
         proxy.inject(Fault("stall", after="connect"), times=None)
         client = factory.client(emulator, endpoint=proxy.endpoint, timeout=None)
@@ -189,7 +189,7 @@ def test_close_ends_a_wait_for_the_connection(factory: ClientFactory, emulator: 
         client.close()
 
 
-def test_close_after_the_end_changes_nothing(client: Any, emulator: Emulator) -> None:
+def test_close_after_the_end_has_no_effect(client: Any, emulator: Emulator) -> None:
     stream = client.stream("раз два три")
     completion = stream.finish()
     stream.close()
@@ -197,16 +197,16 @@ def test_close_after_the_end_changes_nothing(client: Any, emulator: Emulator) ->
     assert emulator.requests[0].wait(SOON) == "OK"
 
 
-def test_close_before_the_beginning_sends_nothing(client: Any, emulator: Emulator) -> None:
+def test_close_before_the_first_read_sends_nothing(client: Any, emulator: Emulator) -> None:
     stream = client.stream("раз два три")
     stream.close()
     assert list(stream) == []
     assert emulator.requests == []
 
 
-def test_the_client_goes_on_after_cancellations(client: Any, emulator: Emulator) -> None:
+def test_client_works_after_cancellations(client: Any, emulator: Emulator) -> None:
     for number in range(1, 21):
-        begun(client, emulator, number).close()
+        stalled_stream(client, emulator, number).close()
     assert client.complete("раз").text == "раз"
     assert [request.wait(SOON) for request in emulator.requests] == ["CANCELLED"] * 20 + ["OK"]
     assert len({request.peer for request in emulator.requests}) == 1
@@ -216,7 +216,7 @@ def test_the_client_goes_on_after_cancellations(client: Any, emulator: Emulator)
 
 
 async def ended(emulator: Emulator, number: int = 0) -> str:
-    """How the server saw a call end, without a thread that waits in the loop."""
+    """The outcome of a call at the server, without blocking the loop."""
     return await asyncio.to_thread(emulator.requests[number].wait, SOON)
 
 
@@ -224,14 +224,14 @@ async def arrived(emulator: Emulator, number: int = 1) -> None:
     await asyncio.to_thread(emulator.wait_for_requests, number)
 
 
-async def a_begun_stream(client: yandexgpt.AsyncClient, emulator: Emulator) -> yandexgpt.AsyncStream:
+async def stalled_async_stream(client: yandexgpt.AsyncClient, emulator: Emulator) -> yandexgpt.AsyncStream:
     stall_after(emulator, 1)
     stream = client.stream("раз два три")
     assert (await anext(stream)).text == "раз"
     return stream
 
 
-def test_a_cancelled_task_in_complete(emulator: Emulator) -> None:
+def test_task_cancellation_in_complete_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0)
         async with emulator.async_client() as client:
@@ -245,10 +245,10 @@ def test_a_cancelled_task_in_complete(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_cancelled_task_in_a_stream(emulator: Emulator) -> None:
+def test_task_cancellation_in_a_stream_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
-            stream = await a_begun_stream(client, emulator)
+            stream = await stalled_async_stream(client, emulator)
             task = asyncio.create_task(stream.finish())
             await asyncio.sleep(0)
             task.cancel()
@@ -261,7 +261,7 @@ def test_a_cancelled_task_in_a_stream(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_cancelled_task_that_reads_in_a_with(emulator: Emulator) -> None:
+def test_task_cancellation_in_a_with_block_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         seen = []
         first = asyncio.Event()
@@ -285,7 +285,7 @@ def test_a_cancelled_task_that_reads_in_a_with(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_wait_for(emulator: Emulator) -> None:
+def test_wait_for_timeout_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0)
         async with emulator.async_client() as client:
@@ -299,7 +299,7 @@ def test_wait_for(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_failing_sibling_cancels_the_others(emulator: Emulator) -> None:
+def test_cancellation_of_several_tasks_cancels_their_calls(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0, times=3)
         async with emulator.async_client() as client:
@@ -314,17 +314,17 @@ def test_a_failing_sibling_cancels_the_others(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_aclosing(emulator: Emulator) -> None:
+def test_aclosing_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
-            async with contextlib.aclosing(await a_begun_stream(client, emulator)):
+            async with contextlib.aclosing(await stalled_async_stream(client, emulator)):
                 pass
             assert await ended(emulator) == "CANCELLED"
 
     run_loop(main)
 
 
-def test_break_in_a_task(emulator: Emulator) -> None:
+def test_break_out_of_an_async_stream_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 1, times=2)
         async with emulator.async_client() as client:
@@ -340,10 +340,10 @@ def test_break_in_a_task(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_close_by_another_task(emulator: Emulator) -> None:
+def test_close_by_another_task_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
-            stream = await a_begun_stream(client, emulator)
+            stream = await stalled_async_stream(client, emulator)
             task = asyncio.create_task(stream.finish())
             await asyncio.sleep(0)
             await stream.close()
@@ -357,7 +357,7 @@ def test_close_by_another_task(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_closing_the_client_in_another_task(emulator: Emulator) -> None:
+def test_client_close_in_another_task_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0)
         client = emulator.async_client()
@@ -371,7 +371,7 @@ def test_closing_the_client_in_another_task(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_task_cancelled_while_the_client_closes_is_cancelled(emulator: Emulator) -> None:
+def test_task_cancelled_before_client_close_raises_asyncio_cancelled_error(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 0)
         client = emulator.async_client()
@@ -379,15 +379,15 @@ def test_a_task_cancelled_while_the_client_closes_is_cancelled(emulator: Emulato
         await arrived(emulator)
         task.cancel()
         await client.close()
-        # Before Python 3.11 a task cannot be asked whether somebody has cancelled it.
-        untold = () if sys.version_info >= (3, 11) else (yandexgpt.CancelledError,)
-        with pytest.raises((asyncio.CancelledError, *untold)):
+        # Before Python 3.11, a task does not show whether it was cancelled.
+        also_allowed = () if sys.version_info >= (3, 11) else (yandexgpt.CancelledError,)
+        with pytest.raises((asyncio.CancelledError, *also_allowed)):
             await task
 
     run_loop(main)
 
 
-def test_a_task_cancelled_between_attempts(emulator: Emulator) -> None:
+def test_task_cancellation_between_attempts_ends_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         emulator.fail("UNAVAILABLE")
         retry = Retry(initial=FOREVER, maximum=FOREVER, jitter=0)
@@ -403,7 +403,7 @@ def test_a_task_cancelled_between_attempts(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_task_cancelled_while_it_waits_for_a_token_leaves_the_token_to_others(emulator: Emulator) -> None:
+def test_task_cancellation_does_not_cancel_the_token_fetch(emulator: Emulator) -> None:
     async def main() -> None:
         asked, release = threading.Event(), threading.Event()
 
@@ -413,14 +413,14 @@ def test_a_task_cancelled_while_it_waits_for_a_token_leaves_the_token_to_others(
             return "t1.abc"
 
         async with emulator.async_client(credentials=TokenProvider(provide)) as client:
-            impatient = asyncio.create_task(client.complete("раз"))
-            patient = asyncio.create_task(client.complete("два"))
+            cancelled = asyncio.create_task(client.complete("раз"))
+            other = asyncio.create_task(client.complete("два"))
             assert await asyncio.to_thread(asked.wait, PATIENCE)
-            impatient.cancel()
+            cancelled.cancel()
             with pytest.raises(asyncio.CancelledError):
-                await impatient
+                await cancelled
             release.set()
-            assert (await patient).text == "два"
+            assert (await other).text == "два"
         assert len(emulator.requests) == 1
 
     run_loop(main)
@@ -462,13 +462,13 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("source", [SYNC_STREAM, SYNC_COMPLETE, SYNC_BARE, ASYNC_STREAM])
-def test_ctrl_c(emulator: Emulator, source: str) -> None:
-    # The server knows within a second: each time, unless the machine had something else to do.
+def test_ctrl_c_cancels_the_call(emulator: Emulator, source: str) -> None:
+    # The cancellation arrives within a second. On a busy machine, one of five runs must meet this limit.
     assert any(interrupted(emulator, source) < 1.0 for _ in range(5))
 
 
 def interrupted(emulator: Emulator, source: str) -> float:
-    """Seconds from Ctrl-C until the server knows."""
+    """Seconds from Ctrl-C to the cancellation at the server."""
     emulator.clear()
     stall_after(emulator, 0 if source is SYNC_COMPLETE else 1)
     process = program(source, emulator)
@@ -491,7 +491,7 @@ def interrupted(emulator: Emulator, source: str) -> float:
     return took
 
 
-def test_ctrl_c_between_attempts(emulator: Emulator) -> None:
+def test_ctrl_c_between_attempts_ends_the_call(emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE")
     source = """
 import yandexgpt
@@ -510,7 +510,7 @@ with yandexgpt.Client(timeout=None, retry=yandexgpt.Retry(initial=3600, maximum=
 SLEEPERS = {
     "complete_many": "list(client.complete_many(['раз'], timeout=None))",
     "latest": "list(client.stream('раз', latest=True))",
-    "in line": "first = client.stream('раз')\n    next(first)\n    client.complete('два')",
+    "queued": "first = client.stream('раз')\n    next(first)\n    client.complete('два')",
     "between attempts": "client.complete('отказ')",
     "operation": "client.operation(sys.argv[1]).wait(None)",
     "tool": "client.run_tools('инструмент', [sleep])",
@@ -526,13 +526,13 @@ def sleep() -> str:
 
 def interrupt():
     signal.sigwait([signal.SIGUSR1])
-    place, looks = None, 0
-    while looks < 20:  # until it sleeps
+    position, polls = None, 0
+    while polls < 20:  # until the main thread waits
         frame = sys._current_frames()[threading.main_thread().ident]
-        before, place = place, (frame.f_code, frame.f_lasti)
-        looks = looks + 1 if place == before else 0
+        before, position = position, (frame.f_code, frame.f_lasti)
+        polls = polls + 1 if position == before else 0
         time.sleep(0.01)
-    signal.raise_signal(signal.SIGINT)  # in this thread: what the main one waits for is not interrupted by it
+    signal.raise_signal(signal.SIGINT)  # in this thread: it does not interrupt the wait of the main thread
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
 threading.Thread(target=interrupt, daemon=True).start()
@@ -548,7 +548,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("source", SLEEPERS.values(), ids=SLEEPERS)
-def test_ctrl_c_that_comes_as_the_main_thread_falls_asleep(emulator: Emulator, source: str) -> None:
+def test_ctrl_c_interrupts_a_waiting_main_thread(emulator: Emulator, source: str) -> None:
     emulator.rule(match={"text": "инструмент"}, answer={"tool_calls": [{"name": "sleep", "arguments": {}}]})
     emulator.rule(match={"text": "отказ"}, fail="UNAVAILABLE")
     emulator.rule(match={"text": "раз"}, fail={"code": "UNAVAILABLE", "after": 1, "delay": FOREVER})
@@ -629,7 +629,7 @@ first.wait()
 
 
 @pytest.mark.parametrize("case", EXITS)
-def test_an_answer_in_flight_does_not_keep_the_interpreter(emulator: Emulator, case: str) -> None:
+def test_active_call_does_not_delay_interpreter_exit(emulator: Emulator, case: str) -> None:
     stall_after(emulator, 1)
     process = program(EXITS[case], emulator)
     code, out, err = output_of(process)
@@ -637,7 +637,7 @@ def test_an_answer_in_flight_does_not_keep_the_interpreter(emulator: Emulator, c
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_a_token_on_its_way_does_not_keep_the_interpreter(emulator: Emulator) -> None:
+def test_token_fetch_does_not_delay_interpreter_exit(emulator: Emulator) -> None:
     source = """
 import threading, yandexgpt
 from yandexgpt.credentials import TokenProvider
@@ -650,7 +650,7 @@ except yandexgpt.DeadlineExceededError:
     assert output_of(program(source, emulator)) == (0, "раз\n", "")
 
 
-def test_connecting_twice_and_closing_is_silent(emulator: Emulator) -> None:
+def test_two_connects_and_close_print_nothing(emulator: Emulator) -> None:
     source = """
 import time, yandexgpt
 with yandexgpt.Client() as client:
@@ -662,7 +662,7 @@ time.sleep(0.5)
     assert output_of(program(source, emulator)) == (0, "раз\n", "")
 
 
-def test_after_close_no_thread_is_left(emulator: Emulator) -> None:
+def test_close_leaves_no_thread(emulator: Emulator) -> None:
     source = """
 import asyncio, threading, time, yandexgpt
 from yandexgpt.credentials import TokenProvider
@@ -689,12 +689,14 @@ print(threading.enumerate())
     assert out.count("<") == 1
 
 
-# Closed by somebody else while the reader is busy
+# Closed by another thread or task between reads
 
 
 @pytest.mark.parametrize("latest", [False, True])
 @pytest.mark.parametrize("read", [iter, lambda stream: stream.text()], ids=["chunks", "text"])
-def test_a_stream_that_another_thread_closes_between_two_reads(emulator: Emulator, read: Any, latest: bool) -> None:
+def test_close_by_another_thread_between_reads_raises_in_the_reader(
+    emulator: Emulator, read: Any, latest: bool
+) -> None:
     with emulator.client() as client:
         stream = client.stream("раз два три", latest=latest)
         pieces = read(stream)
@@ -703,7 +705,7 @@ def test_a_stream_that_another_thread_closes_between_two_reads(emulator: Emulato
 
 
 @pytest.mark.parametrize("latest", [False, True])
-def test_a_stream_that_another_task_closes_between_two_reads(emulator: Emulator, latest: bool) -> None:
+def test_close_by_another_task_between_reads_raises_in_the_reader(emulator: Emulator, latest: bool) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
             stream = client.stream("раз два три", latest=latest)
@@ -719,29 +721,29 @@ def test_a_stream_that_another_task_closes_between_two_reads(emulator: Emulator,
 # An event loop that ends while the client is closed
 
 
-class ToldLoop(asyncio.SelectorEventLoop):
-    """An event loop that says when another thread has given it something to do."""
+class SignallingLoop(asyncio.SelectorEventLoop):
+    """An event loop that signals when another thread schedules a callback."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told = threading.Event()
+        self.scheduled = threading.Event()
 
     def call_soon_threadsafe(  # type: ignore[override]  # variadic generics need Python 3.11
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.Handle:
         handle = super().call_soon_threadsafe(callback, *args, context=context)
-        self.told.set()
+        self.scheduled.set()
         return handle
 
 
-def test_closing_a_client_does_not_wait_for_a_loop_that_ends_at_that_moment(emulator: Emulator) -> None:
+def test_client_close_does_not_wait_for_a_loop_that_ends_meanwhile(emulator: Emulator) -> None:
     client = emulator.async_client()
-    loop = ToldLoop()
+    loop = SignallingLoop()
     busy, go = threading.Event(), threading.Event()
 
     def use() -> None:
         def last() -> None:
-            loop.told.clear()
+            loop.scheduled.clear()
             busy.set()
             assert go.wait(PATIENCE)
             loop.stop()
@@ -754,13 +756,13 @@ def test_closing_a_client_does_not_wait_for_a_loop_that_ends_at_that_moment(emul
     user = Background(use)
     assert busy.wait(PATIENCE)
     closing = Background(asyncio.run, client.close())
-    assert loop.told.wait(PATIENCE)
+    assert loop.scheduled.wait(PATIENCE)
     go.set()
     user.result()
     closing.result()
 
 
-def test_a_stream_whose_read_timed_out_does_not_end_like_a_whole_one(emulator: Emulator) -> None:
+def test_read_after_a_timed_out_read_raises_cancelled_error(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
             stall_after(emulator, 1)
@@ -775,7 +777,7 @@ def test_a_stream_whose_read_timed_out_does_not_end_like_a_whole_one(emulator: E
     run_loop(main)
 
 
-def test_a_stream_whose_read_was_interrupted_does_not_end_like_a_whole_one(emulator: Emulator) -> None:
+def test_read_after_an_interrupted_read_raises_cancelled_error(emulator: Emulator) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -796,9 +798,7 @@ def test_a_stream_whose_read_was_interrupted_does_not_end_like_a_whole_one(emula
 
 
 @pytest.mark.parametrize("read", [iter, lambda stream: stream.text()], ids=["chunks", "text"])
-def test_a_loop_over_a_stream_that_a_signal_handler_closes_does_not_end_like_a_whole_one(
-    emulator: Emulator, read: Any
-) -> None:
+def test_read_after_close_by_a_signal_handler_raises_cancelled_error(emulator: Emulator, read: Any) -> None:
     with emulator.client() as client:
         stream = client.stream("раз два три")
         before = signal.signal(signal.SIGUSR1, lambda *_: stream.close())

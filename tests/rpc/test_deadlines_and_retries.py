@@ -1,4 +1,4 @@
-"""One deadline and the attempts inside it; what is sent again, and when; the line before the quota; the log."""
+"""Deadlines, attempts, retries and their delays, max_concurrency, and the log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from yandexgpt.credentials import IamToken, TokenProvider
 from yandexgpt.emulator import Emulator, ErrorCode, Fault, FaultProxy
 
 SLOW = Retry(initial=FOREVER, maximum=FOREVER, jitter=0)
-"""Backoff that no test lives to see the end of."""
+"""A backoff longer than any test."""
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def proxy(emulator: Emulator) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def far(factory: ClientFactory, emulator: Emulator, proxy: FaultProxy) -> Any:
-    """A client whose way to the emulator leads through the proxy.
+def proxied_client(factory: ClientFactory, emulator: Emulator, proxy: FaultProxy) -> Any:
+    """A client that is connected to the emulator through the proxy.
 
-    Its attempts outlast gRPC's wait before it connects again: those in between fail with the same error.
+    It has enough attempts to outlast gRPC's reconnection backoff, during which attempts fail with the same error.
     """
     retry = Retry(attempts=1000, initial=0.02, maximum=0.02, jitter=0, budget=None)
     attempt_timeout = 5.0 if OVERLOOKS_RESETS else None
@@ -58,8 +58,8 @@ def took(started: float) -> float:
     return time.monotonic() - started
 
 
-def broken_after_the_answer(client: Any, proxy: FaultProxy, prompt: str) -> yandexgpt.Completion:
-    """The answer of a call whose fault is played when its one message has been read."""
+def complete_before_the_fault(client: Any, proxy: FaultProxy, prompt: str) -> yandexgpt.Completion:
+    """The answer of a call. The fault is played after its only message was read."""
     call = Background(client.complete, prompt)
     until(lambda: [each for each in list(calls_of(client)) if each.first_message_at])
     until(proxy.play)
@@ -67,10 +67,10 @@ def broken_after_the_answer(client: Any, proxy: FaultProxy, prompt: str) -> yand
     return completion
 
 
-# One deadline
+# Deadlines
 
 
-def test_the_deadline_is_the_servers_too(factory: ClientFactory, emulator: Emulator) -> None:
+def test_deadline_is_sent_to_the_server(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, timeout=2000.0)
     client.complete("Привет")
     client.complete("Привет", timeout=500.0)
@@ -85,7 +85,7 @@ def test_the_deadline_is_the_servers_too(factory: ClientFactory, emulator: Emula
     assert never.deadline is None
 
 
-def test_a_call_that_takes_too_long(client: Any, emulator: Emulator) -> None:
+def test_slow_call_ends_at_its_deadline(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0, times=2)
     started = time.monotonic()
     calls = [
@@ -107,7 +107,7 @@ def test_a_call_that_takes_too_long(client: Any, emulator: Emulator) -> None:
     assert len(emulator.requests) == 2
 
 
-def test_the_deadline_in_the_middle_of_a_stream_leaves_what_there_was(client: Any, emulator: Emulator) -> None:
+def test_deadline_error_during_a_stream_has_the_partial_answer(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 2)
     with client.stream("Привет", timeout=2.0) as stream:
         assert [next(stream).text, next(stream).text] == ["раз", "раз два"]
@@ -121,7 +121,7 @@ def test_the_deadline_in_the_middle_of_a_stream_leaves_what_there_was(client: An
     assert error.attempts == len(emulator.requests) == 1
 
 
-def test_a_slow_drip_is_bounded_by_the_deadline(client: Any, emulator: Emulator) -> None:
+def test_slow_response_bytes_end_at_the_deadline(client: Any, emulator: Emulator) -> None:
     emulator.reply("слово " * 100, partials=["слово " * number for number in range(1, 100)], delay=0.05)
     started = time.monotonic()
     stream = client.stream("Привет", timeout=2.0)
@@ -133,7 +133,7 @@ def test_a_slow_drip_is_bounded_by_the_deadline(client: Any, emulator: Emulator)
     assert emulator.requests[0].wait() == "CANCELLED"
 
 
-def test_a_partial_of_a_broken_stream_holds_whole_characters(client: Any, emulator: Emulator) -> None:
+def test_partial_of_a_broken_stream_has_no_incomplete_character(client: Any, emulator: Emulator) -> None:
     emulator.reply("Озеро 🌊", partials=["Озеро", "Озеро \ufffd"])
     emulator.fail("UNAVAILABLE", after=2)
     stream = client.stream("Привет")
@@ -142,7 +142,7 @@ def test_a_partial_of_a_broken_stream_holds_whole_characters(client: Any, emulat
     assert partial_of(caught.value).text == stream.partial.text == "Озеро "
 
 
-def test_the_deadline_of_a_stream_runs_from_its_making(client: Any, emulator: Emulator) -> None:
+def test_deadline_of_a_stream_starts_at_its_creation(client: Any, emulator: Emulator) -> None:
     stream = client.stream("Привет", timeout=0.2)
     until_passed = time.monotonic() + 0.25
     until(lambda: time.monotonic() > until_passed)
@@ -152,7 +152,7 @@ def test_the_deadline_of_a_stream_runs_from_its_making(client: Any, emulator: Em
     assert emulator.requests == []
 
 
-def test_retries_do_not_outlive_the_deadline(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retries_end_at_the_deadline(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(attempts=1000, initial=0.1, maximum=0.1, jitter=0, budget=None))
     emulator.fail("UNAVAILABLE", "перегрузка", times=1000)
     started = time.monotonic()
@@ -161,7 +161,7 @@ def test_retries_do_not_outlive_the_deadline(factory: ClientFactory, emulator: E
     assert took(started) < PATIENCE
     assert isinstance(caught.value, yandexgpt.UnavailableError | yandexgpt.DeadlineExceededError)
     assert 2 < len(emulator.requests) < 22
-    # An attempt whose time runs out on the way may never arrive.
+    # An attempt that times out on its way may not arrive at the server.
     on_the_way = caught.value.attempts - len(emulator.requests)
     assert on_the_way == 0 or (on_the_way == 1 and isinstance(caught.value, yandexgpt.DeadlineExceededError))
     deadlines = [deadline_of(request) for request in emulator.requests]
@@ -169,7 +169,7 @@ def test_retries_do_not_outlive_the_deadline(factory: ClientFactory, emulator: E
     assert deadlines[0] < 2.03
 
 
-def test_no_wait_begins_that_the_deadline_would_end(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retry_delay_beyond_the_deadline_is_not_started(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=20.0, maximum=20.0, jitter=0), timeout=15.0)
     emulator.fail("UNAVAILABLE", "перегрузка", times=2)
     for call in (client.complete, lambda prompt: client.stream(prompt).finish()):
@@ -181,7 +181,7 @@ def test_no_wait_begins_that_the_deadline_would_end(factory: ClientFactory, emul
     assert len(emulator.requests) == 2
 
 
-def test_a_server_that_asks_for_more_time_than_there_is_gets_its_own_error_raised(
+def test_retry_delay_of_the_server_beyond_the_deadline_raises_its_error(
     factory: ClientFactory, emulator: Emulator
 ) -> None:
     client = factory.client(emulator, timeout=15.0)
@@ -196,7 +196,7 @@ def test_a_server_that_asks_for_more_time_than_there_is_gets_its_own_error_raise
         assert caught.value.retry_after == 20.0
 
 
-def test_the_deadline_covers_the_wait_for_a_token(factory: ClientFactory, emulator: Emulator) -> None:
+def test_deadline_covers_the_wait_for_a_token(factory: ClientFactory, emulator: Emulator) -> None:
     release = threading.Event()
 
     def provide() -> str:
@@ -216,7 +216,7 @@ def test_the_deadline_covers_the_wait_for_a_token(factory: ClientFactory, emulat
     assert len(emulator.requests) == 1
 
 
-def test_the_deadline_covers_the_connection(factory: ClientFactory, emulator: Emulator, proxy: FaultProxy) -> None:
+def test_deadline_covers_the_connection(factory: ClientFactory, emulator: Emulator, proxy: FaultProxy) -> None:
     proxy.inject(Fault("stall", after="connect"), times=None)
     client = factory.client(emulator, endpoint=proxy.endpoint, timeout=1.5)
     started = time.monotonic()
@@ -231,7 +231,7 @@ def test_the_deadline_covers_the_connection(factory: ClientFactory, emulator: Em
 # attempt_timeout
 
 
-def test_an_attempt_that_takes_too_long_is_followed_by_another(factory: ClientFactory, emulator: Emulator) -> None:
+def test_attempt_timeout_starts_another_attempt(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, attempt_timeout=2.0)
     stall_after(emulator, 0, times=2)
     started = time.monotonic()
@@ -247,17 +247,17 @@ def test_an_attempt_that_takes_too_long_is_followed_by_another(factory: ClientFa
         assert second.arrived - started >= 1.99
 
 
-def test_attempts_that_all_take_too_long(client: Any, emulator: Emulator) -> None:
+def test_attempt_timeout_of_all_attempts_is_a_deadline_error(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0, times=4)
     with pytest.raises(yandexgpt.DeadlineExceededError) as caught:
         client.complete("Привет", attempt_timeout=0.6)
     assert caught.value.attempts == 4
-    # An attempt whose time runs out on the way may never arrive.
+    # An attempt that times out on its way may not arrive at the server.
     assert {request.wait() for request in emulator.requests} == {"CANCELLED"}
     assert 1 < len(emulator.requests) <= 4
 
 
-def test_the_deadline_of_the_call_ends_the_last_attempt(client: Any, emulator: Emulator) -> None:
+def test_deadline_of_the_call_ends_the_last_attempt(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", pushback=300)
     stall_after(emulator, 0, times=4)
     started = time.monotonic()
@@ -268,7 +268,7 @@ def test_the_deadline_of_the_call_ends_the_last_attempt(client: Any, emulator: E
     assert deadline_of(emulator.requests[1]) < 1.75
 
 
-def test_attempt_timeout_ends_a_stream_that_has_begun_for_good(client: Any, emulator: Emulator) -> None:
+def test_attempt_timeout_after_the_first_message_is_not_retried(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1)
     stream = client.stream("Привет", attempt_timeout=2.0)
     assert next(stream).text == "раз"
@@ -278,7 +278,7 @@ def test_attempt_timeout_ends_a_stream_that_has_begun_for_good(client: Any, emul
     assert len(emulator.requests) == 1
 
 
-def test_attempt_timeout_of_none_lifts_the_clients(factory: ClientFactory, emulator: Emulator) -> None:
+def test_attempt_timeout_none_overrides_that_of_the_client(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, attempt_timeout=500.0, timeout=2000.0)
     client.complete("Привет")
     client.complete("Привет", attempt_timeout=None)
@@ -286,11 +286,11 @@ def test_attempt_timeout_of_none_lifts_the_clients(factory: ClientFactory, emula
     assert [request.deadline for request in emulator.requests] == pytest.approx([500.0, 2000.0, 200.0], rel=0.03)
 
 
-# What is sent again
+# Retries
 
 
 @pytest.mark.parametrize("code", ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"])
-def test_a_transient_failure_is_followed_by_another_attempt(client: Any, emulator: Emulator, code: str) -> None:
+def test_transient_failure_is_retried(client: Any, emulator: Emulator, code: str) -> None:
     emulator.fail(code, times=2)
     assert client.complete("раз два").text == "раз два"
     emulator.fail(code)
@@ -320,7 +320,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS.keys() - {"UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED"}))
-def test_any_other_failure_is_raised_at_once(client: Any, emulator: Emulator, code: str) -> None:
+def test_other_failure_is_raised_without_a_retry(client: Any, emulator: Emulator, code: str) -> None:
     emulator.fail(code, "так\n не пойдёт", times=2)
     for call in (client.complete, lambda prompt: client.stream(prompt).finish()):
         emulator_calls = len(emulator.requests)
@@ -335,7 +335,7 @@ def test_any_other_failure_is_raised_at_once(client: Any, emulator: Emulator, co
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS))
-def test_nothing_is_sent_again_after_the_first_message(client: Any, emulator: Emulator, code: str) -> None:
+def test_failure_after_the_first_message_is_not_retried(client: Any, emulator: Emulator, code: str) -> None:
     emulator.fail(code, after=1)
     shown: list[str] = []
     with pytest.raises(yandexgpt.APIError) as caught:
@@ -363,12 +363,14 @@ def test_nothing_is_sent_again_after_the_first_message(client: Any, emulator: Em
     ],
     ids=lambda fault: f"{fault.kind}-{fault.after}-{fault.code}-{fault.fin or fault.close}",
 )
-def test_a_connection_that_breaks_before_the_first_message(far: Any, proxy: FaultProxy, fault: Fault) -> None:
+def test_connection_break_before_the_first_message_is_retried(
+    proxied_client: Any, proxy: FaultProxy, fault: Fault
+) -> None:
     proxy.inject(fault)
-    assert far.complete("раз два").text == "раз два"
+    assert proxied_client.complete("раз два").text == "раз два"
     proxy.inject(fault)
     proxy.break_all()
-    with far.stream("раз два") as stream:
+    with proxied_client.stream("раз два") as stream:
         assert [chunk.text for chunk in stream] == ["раз", "раз два", "раз два"]
     assert len(proxy.faults_played) == 2
 
@@ -384,11 +386,11 @@ def test_a_connection_that_breaks_before_the_first_message(far: Any, proxy: Faul
     ],
     ids=lambda fault: f"{fault.kind}-{fault.code}-{fault.fin or fault.close}",
 )
-def test_a_connection_that_breaks_in_the_middle_of_a_stream(
-    far: Any, emulator: Emulator, proxy: FaultProxy, fault: Fault
+def test_connection_break_during_a_stream_is_an_error(
+    proxied_client: Any, emulator: Emulator, proxy: FaultProxy, fault: Fault
 ) -> None:
     proxy.inject(fault)
-    stream = far.stream("раз два")
+    stream = proxied_client.stream("раз два")
     shown = [next(stream).text]
     until(proxy.play)
     with pytest.raises(yandexgpt.APIError) as caught:
@@ -396,7 +398,7 @@ def test_a_connection_that_breaks_in_the_middle_of_a_stream(
     assert shown == ["раз"]
     assert partial_of(caught.value).text == "раз"
     assert caught.value.attempts == len(emulator.requests) == 1
-    assert far.complete("раз два").text == "раз два"
+    assert proxied_client.complete("раз два").text == "раз два"
 
 
 @pytest.mark.parametrize(
@@ -409,14 +411,14 @@ def test_a_connection_that_breaks_in_the_middle_of_a_stream(
     ],
     ids=lambda fault: f"{fault.kind}-{fault.fin or fault.close}",
 )
-def test_an_error_after_the_final_message_does_not_lose_the_answer(
-    far: Any, emulator: Emulator, proxy: FaultProxy, fault: Fault
+def test_error_after_the_final_message_does_not_lose_the_answer(
+    proxied_client: Any, emulator: Emulator, proxy: FaultProxy, fault: Fault
 ) -> None:
     proxy.inject(fault, times=2)
-    completion = broken_after_the_answer(far, proxy, "раз два")
+    completion = complete_before_the_fault(proxied_client, proxy, "раз два")
     assert completion.text == "раз два"
     assert completion.server_request_id == emulator.requests[0].server_request_id
-    with far.stream("раз два") as stream:
+    with proxied_client.stream("раз два") as stream:
         assert [next(stream).text for _ in range(3)] == ["раз", "раз два", "раз два"]
         until(proxy.play)
         assert list(stream) == []
@@ -425,16 +427,14 @@ def test_an_error_after_the_final_message_does_not_lose_the_answer(
     assert len(emulator.requests) == len(proxy.faults_played) == 2
 
 
-def test_a_deadline_after_the_final_message_does_not_lose_the_answer(far: Any, proxy: FaultProxy) -> None:
+def test_deadline_after_the_final_message_does_not_lose_the_answer(proxied_client: Any, proxy: FaultProxy) -> None:
     proxy.inject(Fault("stall", after="last"))
-    with far.stream("раз два", timeout=2.0) as stream:
+    with proxied_client.stream("раз два", timeout=2.0) as stream:
         assert stream.finish().text == "раз два"
     assert proxy.faults_played
 
 
-def test_a_server_that_refuses_connections_for_a_while(
-    factory: ClientFactory, emulator: Emulator, proxy: FaultProxy
-) -> None:
+def test_refused_connections_are_retried(factory: ClientFactory, emulator: Emulator, proxy: FaultProxy) -> None:
     client = factory.client(
         emulator, endpoint=proxy.endpoint, retry=Retry(attempts=1000, initial=0.05, maximum=0.05, budget=None)
     )
@@ -443,7 +443,7 @@ def test_a_server_that_refuses_connections_for_a_while(
     assert len(emulator.requests) == 1
 
 
-def test_the_codes_to_try_again_can_be_chosen(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retried_codes_can_be_configured(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.01, codes=frozenset({"NOT_FOUND"})))
     emulator.fail("NOT_FOUND")
     assert client.complete("Привет").text == "Привет"
@@ -462,7 +462,7 @@ def test_retry_none_makes_one_attempt(factory: ClientFactory, emulator: Emulator
     assert client.complete("Привет").text == "Привет"
 
 
-def test_retries_of_grpc_itself_do_not_multiply_ours(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retries_of_grpc_are_disabled(factory: ClientFactory, emulator: Emulator) -> None:
     policy = {
         "maxAttempts": 5,
         "initialBackoff": "0.01s",
@@ -480,10 +480,10 @@ def test_retries_of_grpc_itself_do_not_multiply_ours(factory: ClientFactory, emu
     assert caught.value.attempts == len(emulator.requests) == 2
 
 
-# Every attempt is visible
+# Attempts in metadata and errors
 
 
-def test_attempts_share_an_id_and_are_numbered(client: Any, emulator: Emulator) -> None:
+def test_attempts_share_a_request_id_and_are_numbered(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", times=2)
     completion = client.complete("Привет")
     assert [request.metadata.get_all("x-client-attempt") for request in emulator.requests] == [("1",), ("2",), ("3",)]
@@ -493,7 +493,7 @@ def test_attempts_share_an_id_and_are_numbered(client: Any, emulator: Emulator) 
     assert completion.server_request_id == emulator.requests[2].server_request_id
 
 
-def test_the_error_is_the_last_one_and_counts_the_attempts(client: Any, emulator: Emulator) -> None:
+def test_error_is_the_last_one_and_has_the_number_of_attempts(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", "первая")
     emulator.fail("RESOURCE_EXHAUSTED", "вторая")
     emulator.fail("ABORTED", "третья")
@@ -508,10 +508,10 @@ def test_the_error_is_the_last_one_and_counts_the_attempts(client: Any, emulator
     assert [type(detail).__name__ for detail in error.details] == ["RequestInfo"]
 
 
-# How long is waited
+# Delays between attempts
 
 
-def test_backoff_grows_within_its_bounds(factory: ClientFactory, emulator: Emulator) -> None:
+def test_backoff_grows_up_to_its_maximum(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.05, multiplier=3.0, maximum=0.2, jitter=0, attempts=5))
     emulator.fail("UNAVAILABLE", times=4)
     client.complete("Привет")
@@ -524,7 +524,7 @@ def test_backoff_grows_within_its_bounds(factory: ClientFactory, emulator: Emula
 
 
 @pytest.mark.parametrize("words", [{"retry_after": 0.3}, {"pushback": 300}])
-def test_a_retry_waits_as_long_as_the_server_asks(client: Any, emulator: Emulator, words: dict[str, Any]) -> None:
+def test_retry_delay_of_the_server_is_used(client: Any, emulator: Emulator, words: dict[str, Any]) -> None:
     emulator.fail("RESOURCE_EXHAUSTED", **words)
     assert client.complete("Привет").text == "Привет"
     first, second = emulator.requests
@@ -532,7 +532,7 @@ def test_a_retry_waits_as_long_as_the_server_asks(client: Any, emulator: Emulato
 
 
 @pytest.mark.parametrize("words", [{"retry_after": 0.01}, {"pushback": 10}, {"pushback": 0, "retry_after": FOREVER}])
-def test_the_delay_of_the_server_replaces_a_longer_backoff(
+def test_retry_delay_of_the_server_replaces_a_longer_backoff(
     factory: ClientFactory, emulator: Emulator, words: dict[str, Any]
 ) -> None:
     client = factory.client(emulator, retry=SLOW)
@@ -541,14 +541,14 @@ def test_the_delay_of_the_server_replaces_a_longer_backoff(
     assert len(emulator.requests) == 2
 
 
-def test_a_negative_pushback_ends_the_retries(client: Any, emulator: Emulator) -> None:
+def test_negative_pushback_ends_the_retries(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", pushback=-1, retry_after=0.01)
     with pytest.raises(yandexgpt.UnavailableError) as caught:
         client.complete("Привет")
     assert caught.value.attempts == len(emulator.requests) == 1
 
 
-def test_a_delay_of_the_server_does_not_make_an_error_transient(client: Any, emulator: Emulator) -> None:
+def test_retry_delay_of_the_server_does_not_make_an_error_transient(client: Any, emulator: Emulator) -> None:
     emulator.fail("INVALID_ARGUMENT", pushback=1, retry_after=0.01)
     with pytest.raises(yandexgpt.InvalidArgumentError) as caught:
         client.complete("Привет")
@@ -556,10 +556,10 @@ def test_a_delay_of_the_server_does_not_make_an_error_transient(client: Any, emu
     assert caught.value.retry_after == 0.01
 
 
-# A token that is refused
+# Rejected tokens
 
 
-def test_a_refused_token_is_renewed_once(factory: ClientFactory) -> None:
+def test_rejected_token_is_refreshed_once(factory: ClientFactory) -> None:
     tokens = iter(["t1.stale", "t1.good"])
     with Emulator(authorization="Bearer t1.good") as emulator:
         client = factory.client(emulator, credentials=TokenProvider(lambda: next(tokens)), retry=Retry.none())
@@ -573,7 +573,7 @@ def test_a_refused_token_is_renewed_once(factory: ClientFactory) -> None:
         assert stale.metadata["x-client-request-id"] == good.metadata["x-client-request-id"] == completion.request_id
 
 
-def test_a_token_refused_for_good_is_renewed_once_and_no_more(factory: ClientFactory) -> None:
+def test_token_rejected_again_is_not_refreshed_twice(factory: ClientFactory) -> None:
     numbers = itertools.count(1)
     with Emulator(authorization="Bearer t1.good") as emulator:
         client = factory.client(emulator, credentials=TokenProvider(lambda: f"t1.stale-{next(numbers)}"))
@@ -586,7 +586,7 @@ def test_a_token_refused_for_good_is_renewed_once_and_no_more(factory: ClientFac
         assert "stale" not in str(caught.value)
 
 
-def test_many_callers_with_a_refused_token_renew_it_once(factory: ClientFactory) -> None:
+def test_concurrent_calls_with_a_rejected_token_refresh_it_once(factory: ClientFactory) -> None:
     fetched: list[None] = []
 
     def provide() -> str:
@@ -600,7 +600,7 @@ def test_many_callers_with_a_refused_token_renew_it_once(factory: ClientFactory)
         assert len(fetched) == 2
 
 
-def test_a_fixed_token_that_is_refused_is_not_sent_again(factory: ClientFactory) -> None:
+def test_rejected_fixed_token_is_not_retried(factory: ClientFactory) -> None:
     with Emulator(authorization="Bearer t1.good") as emulator:
         client = factory.client(emulator, credentials=IamToken("t1.stale"))
         with pytest.raises(yandexgpt.AuthenticationError) as caught:
@@ -608,7 +608,7 @@ def test_a_fixed_token_that_is_refused_is_not_sent_again(factory: ClientFactory)
         assert caught.value.attempts == len(emulator.requests) == 1
 
 
-def test_a_token_refused_in_the_middle_of_a_stream_ends_it(factory: ClientFactory, emulator: Emulator) -> None:
+def test_token_rejected_during_a_stream_is_an_error(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, credentials=TokenProvider(lambda: "t1.good"))
     emulator.fail("UNAUTHENTICATED", after=1)
     with pytest.raises(yandexgpt.AuthenticationError) as caught:
@@ -617,7 +617,7 @@ def test_a_token_refused_in_the_middle_of_a_stream_ends_it(factory: ClientFactor
     assert len(emulator.requests) == 1
 
 
-def test_a_provider_that_fails(factory: ClientFactory, emulator: Emulator) -> None:
+def test_failed_token_provider_is_an_authentication_error(factory: ClientFactory, emulator: Emulator) -> None:
     def provide() -> str:
         raise LookupError("нет токена в хранилище")
 
@@ -628,10 +628,10 @@ def test_a_provider_that_fails(factory: ClientFactory, emulator: Emulator) -> No
     assert emulator.requests == []
 
 
-# The budget of an outage
+# The retry budget
 
 
-def test_the_retry_budget_limits_the_attempts_of_an_outage(factory: ClientFactory, emulator: Emulator) -> None:
+def test_retry_budget_limits_retries_during_an_outage(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.001, maximum=0.001, attempts=4, budget=10))
     emulator.fail("UNAVAILABLE", times=1000)
     for _ in range(30):
@@ -658,7 +658,7 @@ def test_successes_refill_the_retry_budget(factory: ClientFactory, emulator: Emu
     assert client.complete("Привет").text == "Привет"
 
 
-def test_clients_that_share_a_connection_share_the_budget(factory: ClientFactory, emulator: Emulator) -> None:
+def test_derived_clients_share_the_retry_budget(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.001, attempts=4, budget=4))
     other = client.with_options(model="yandexgpt")
     emulator.fail("UNAVAILABLE", times=10)
@@ -669,7 +669,7 @@ def test_clients_that_share_a_connection_share_the_budget(factory: ClientFactory
     assert caught.value.attempts == 1
 
 
-def test_errors_of_the_caller_take_nothing_from_the_retry_budget(factory: ClientFactory, emulator: Emulator) -> None:
+def test_client_errors_do_not_use_the_retry_budget(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, retry=Retry(initial=0.001, attempts=4, budget=4))
     emulator.fail("INVALID_ARGUMENT", times=10)
     for _ in range(10):
@@ -679,10 +679,10 @@ def test_errors_of_the_caller_take_nothing_from_the_retry_budget(factory: Client
     assert client.complete("Привет").text == "Привет"
 
 
-# Concurrency within the quota
+# max_concurrency
 
 
-def test_calls_in_flight_stay_within_max_concurrency(factory: ClientFactory) -> None:
+def test_max_concurrency_limits_calls_in_flight(factory: ClientFactory) -> None:
     with Emulator(max_concurrent=3, delay=0.02) as emulator:
         client = factory.client(emulator, max_concurrency=3, retry=Retry.none())
 
@@ -695,12 +695,12 @@ def test_calls_in_flight_stay_within_max_concurrency(factory: ClientFactory) -> 
         assert len(emulator.requests) == 24
 
 
-def test_waiting_calls_are_served_in_order(factory: ClientFactory, emulator: Emulator) -> None:
+def test_queued_calls_are_sent_in_order(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
         next(stream)
-        calls = [Background(client.complete, f"вызов {number}").until_it_waits() for number in range(8)]
+        calls = [Background(client.complete, f"вызов {number}").until_blocked() for number in range(8)]
         assert len(emulator.requests) == 1
     assert [call.result().text for call in calls] == [f"вызов {number}" for number in range(8)]
     assert [request.message.messages[0].text for request in emulator.requests[1:]] == [
@@ -708,7 +708,7 @@ def test_waiting_calls_are_served_in_order(factory: ClientFactory, emulator: Emu
     ]
 
 
-def test_the_wait_for_a_place_counts_against_the_deadline(factory: ClientFactory, emulator: Emulator) -> None:
+def test_deadline_covers_the_wait_in_the_queue(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
@@ -724,12 +724,12 @@ def test_the_wait_for_a_place_counts_against_the_deadline(factory: ClientFactory
     assert [request.message.messages[0].text for request in emulator.requests] == ["первый", "третий"]
 
 
-def test_the_wait_for_a_place_shortens_the_deadline_of_the_attempt(factory: ClientFactory, emulator: Emulator) -> None:
+def test_wait_in_the_queue_shortens_the_deadline_of_the_attempt(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     stream = client.stream("первый")
     next(stream)
-    call = Background(client.complete, "второй", timeout=20.0).until_it_waits()
+    call = Background(client.complete, "второй", timeout=20.0).until_blocked()
     until(lambda: len(calls_of(client)) == 2)
     released = time.monotonic() + 0.2
     until(lambda: time.monotonic() > released)
@@ -738,21 +738,21 @@ def test_the_wait_for_a_place_shortens_the_deadline_of_the_attempt(factory: Clie
     assert deadline_of(emulator.requests[1]) < 20.0 - 0.15 + 0.2  # gRPC rounds deadlines up, by less than 1 %
 
 
-def test_a_waiting_stream_that_is_closed_leaves_the_queue(factory: ClientFactory, emulator: Emulator) -> None:
+def test_closed_stream_leaves_the_queue(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     with client.stream("первый") as stream:
         next(stream)
-        impatient = client.stream("второй")
-        second = Background(next, impatient).until_it_waits()
-        third = Background(client.complete, "третий").until_it_waits()
-        impatient.close()
+        queued = client.stream("второй")
+        second = Background(next, queued).until_blocked()
+        third = Background(client.complete, "третий").until_blocked()
+        queued.close()
         assert type(second.error()) is yandexgpt.CancelledError
     assert third.result().text == "третий"
     assert [request.message.messages[0].text for request in emulator.requests] == ["первый", "третий"]
 
 
-def test_a_waiting_task_that_is_cancelled_leaves_the_queue(emulator: Emulator) -> None:
+def test_cancelled_task_leaves_the_queue(emulator: Emulator) -> None:
     async def main() -> list[str]:
         async with emulator.async_client(max_concurrency=1) as client:
             stall_after(emulator, 1)
@@ -777,7 +777,7 @@ def test_a_waiting_task_that_is_cancelled_leaves_the_queue(emulator: Emulator) -
     assert len(emulator.requests) == 4
 
 
-def test_a_task_cancelled_as_it_gets_a_place_passes_it_on(emulator: Emulator) -> None:
+def test_task_cancelled_when_it_gets_a_slot_releases_it(emulator: Emulator) -> None:
     async def main() -> str:
         async with emulator.async_client(max_concurrency=1) as client:
             stall_after(emulator, 1)
@@ -796,7 +796,7 @@ def test_a_task_cancelled_as_it_gets_a_place_passes_it_on(emulator: Emulator) ->
 
 
 @pytest.mark.parametrize("end", ["close", "drop", "error", "finish", "timeout"])
-def test_every_end_of_a_call_frees_its_place(factory: ClientFactory, emulator: Emulator, end: str) -> None:
+def test_every_end_of_a_call_releases_its_slot(factory: ClientFactory, emulator: Emulator, end: str) -> None:
     client = factory.client(emulator, max_concurrency=1)
     if end == "error":
         emulator.fail("INTERNAL", after=1)
@@ -804,7 +804,7 @@ def test_every_end_of_a_call_frees_its_place(factory: ClientFactory, emulator: E
         stall_after(emulator, 1)
     stream = client.stream("раз два", timeout=2.0 if end == "timeout" else 60.0)
     next(stream)
-    waiting = Background(client.complete, "третий").until_it_waits()
+    waiting = Background(client.complete, "третий").until_blocked()
     if end == "close":
         stream.close()
     elif end == "drop":
@@ -817,7 +817,7 @@ def test_every_end_of_a_call_frees_its_place(factory: ClientFactory, emulator: E
     assert waiting.result().text == "третий"
 
 
-def test_a_wait_between_attempts_keeps_the_place(factory: ClientFactory, emulator: Emulator) -> None:
+def test_call_keeps_its_slot_between_attempts(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, max_concurrency=1)
     emulator.fail("UNAVAILABLE", retry_after=0.2)
     first = Background(client.complete, "первый")
@@ -829,7 +829,7 @@ def test_a_wait_between_attempts_keeps_the_place(factory: ClientFactory, emulato
     assert order[0] == "первый"
 
 
-def test_clients_that_share_a_connection_share_max_concurrency(factory: ClientFactory) -> None:
+def test_derived_clients_share_max_concurrency(factory: ClientFactory) -> None:
     with Emulator(max_concurrent=2, delay=0.02) as emulator:
         client = factory.client(emulator, max_concurrency=2, retry=Retry.none())
         clients = [client, client.with_options(model="yandexgpt"), client.with_options(timeout=30.0)]
@@ -837,7 +837,7 @@ def test_clients_that_share_a_connection_share_max_concurrency(factory: ClientFa
         assert emulator.peak_in_flight == 2
 
 
-# What the operator sees
+# The log
 
 
 PROMPT, ANSWER, SYSTEM, KEY = "тайный вопрос", "тайный ответ", "тайное указание", "secret-key"
@@ -845,7 +845,7 @@ PROMPT, ANSWER, SYSTEM, KEY = "тайный вопрос", "тайный отв�
 
 @pytest.fixture
 def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str]]]:
-    """The lines of the package's own log, since it was last asked for them: pairs of level and text."""
+    """A function that returns the (level, text) pairs logged by the package since its previous call."""
     caplog.set_level(logging.DEBUG, logger="yandexgpt")
 
     def lines() -> list[tuple[str, str]]:
@@ -859,7 +859,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[tuple[str, str
     return lines
 
 
-def test_a_success_is_one_line(client: Any, emulator: Emulator, logged: Any) -> None:
+def test_success_is_logged_in_one_line(client: Any, emulator: Emulator, logged: Any) -> None:
     completion = client.complete("раз два три", model="yandexgpt/rc")
     with client.stream("раз два три", model="yandexgpt/rc") as stream:
         stream.finish()
@@ -879,7 +879,7 @@ def test_a_success_is_one_line(client: Any, emulator: Emulator, logged: Any) -> 
             assert fact in line
 
 
-def test_each_retry_is_a_line(client: Any, emulator: Emulator, logged: Any) -> None:
+def test_each_retry_is_logged_in_one_line(client: Any, emulator: Emulator, logged: Any) -> None:
     emulator.fail("UNAVAILABLE", "перегрузка", times=2)
     completion = client.complete("Привет")
     lines = logged()
@@ -892,7 +892,7 @@ def test_each_retry_is_a_line(client: Any, emulator: Emulator, logged: Any) -> N
     assert "attempts=3" in lines[2][1]
 
 
-def test_a_failure_is_one_line(client: Any, emulator: Emulator, logged: Any) -> None:
+def test_failure_is_logged_in_one_line(client: Any, emulator: Emulator, logged: Any) -> None:
     emulator.fail("NOT_FOUND", "нет такого")
     with pytest.raises(yandexgpt.NotFoundError) as caught:
         client.complete("Привет")
@@ -908,7 +908,7 @@ def test_a_failure_is_one_line(client: Any, emulator: Emulator, logged: Any) -> 
     assert "first_message=" in second
 
 
-def test_every_kind_of_failure_is_a_warning(factory: ClientFactory, emulator: Emulator, logged: Any) -> None:
+def test_deadline_and_close_are_logged_as_warnings(factory: ClientFactory, emulator: Emulator, logged: Any) -> None:
     client = factory.client(emulator, max_concurrency=1)
     stall_after(emulator, 1)
     stream = client.stream("первый")
@@ -922,17 +922,17 @@ def test_every_kind_of_failure_is_a_warning(factory: ClientFactory, emulator: Em
     assert [level for level, _ in logged()] == ["WARNING"]
 
 
-def test_an_answer_whose_connection_broke_is_a_success(far: Any, proxy: FaultProxy, logged: Any) -> None:
+def test_answer_before_a_connection_break_is_logged_as_a_success(
+    proxied_client: Any, proxy: FaultProxy, logged: Any
+) -> None:
     proxy.inject(Fault("break", after="last", seconds=FOREVER))
-    broken_after_the_answer(far, proxy, "раз два три")
+    complete_before_the_fault(proxied_client, proxy, "раз два три")
     lines = logged()
     assert "WARNING" not in [level for level, _ in lines]
     assert any(level == "DEBUG" and "tokens=3+3" in line for level, line in lines)
 
 
-def test_the_log_holds_no_prompt_no_answer_and_no_secret(
-    factory: ClientFactory, emulator: Emulator, logged: Any
-) -> None:
+def test_log_contains_no_prompt_answer_or_secret(factory: ClientFactory, emulator: Emulator, logged: Any) -> None:
     client = factory.client(emulator, credentials=KEY, metadata=[("x-password", "hunter2")])
     emulator.fail("UNAVAILABLE", times=2)
     for fails in (None, "NOT_FOUND", "UNAUTHENTICATED", "DEADLINE_EXCEEDED"):
@@ -951,7 +951,7 @@ def test_the_log_holds_no_prompt_no_answer_and_no_secret(
         assert secret not in text
 
 
-def test_a_refused_token_is_not_in_the_log(factory: ClientFactory, logged: Any) -> None:
+def test_rejected_token_is_not_logged(factory: ClientFactory, logged: Any) -> None:
     tokens = iter(["t1.stale", "t1.good", "t1.good"])
     with Emulator(authorization="Bearer t1.good") as emulator:
         client = factory.client(emulator, credentials=TokenProvider(lambda: next(tokens)))
@@ -962,19 +962,19 @@ def test_a_refused_token_is_not_in_the_log(factory: ClientFactory, logged: Any) 
         assert "t1." not in " ".join(line for _, line in lines)
 
 
-def test_a_successful_call_logs_nothing_at_warning(client: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_successful_call_logs_no_warning(client: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, logger="yandexgpt")
     client.complete("Привет")
     assert [record for record in caplog.records if record.name.startswith("yandexgpt")] == []
 
 
 @pytest.fixture(autouse=True)
-def _no_call_is_left(emulator: Emulator) -> Iterator[None]:
+def _check_no_call_is_left(emulator: Emulator) -> Iterator[None]:
     yield
     until(lambda: emulator.in_flight == 0)
 
 
-def test_a_call_that_its_caller_ends_is_one_line_too(
+def test_call_ended_by_its_caller_is_logged_in_one_line(
     factory: ClientFactory, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="yandexgpt")

@@ -1,4 +1,4 @@
-"""From what gRPC raises to the error tree: what is decoded, what is said, and that it can be pickled and caught."""
+"""The mapping of gRPC errors to the error classes: decoded details, messages, pickling and base classes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Code = grpc.StatusCode
 
 
 class Failure(grpc.RpcError):
-    """What the stubs raise, as far as anybody reads it."""
+    """The part of the stubs' error that the mapping reads."""
 
     def __init__(self, code: Code, details: str | None = "", initial: Any = (), trailing: Any = ()) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def completion(text: str) -> yandexgpt.Completion:
     return yandexgpt.Completion(response, "c0ffee")
 
 
-# The tree
+# Error classes
 
 CLASSES = {
     "INVALID_ARGUMENT": errors.InvalidArgumentError,
@@ -96,7 +96,7 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("code", Code, ids=lambda code: code.name)
-def test_every_code_becomes_the_class_of_its_kind(code: Code) -> None:
+def test_every_code_has_its_error_class(code: Code) -> None:
     error = mapped(code, "words of the service")
     assert type(error) is CLASSES.get(code.name, errors.APIError)
     assert isinstance(error, errors.APIError)
@@ -104,7 +104,7 @@ def test_every_code_becomes_the_class_of_its_kind(code: Code) -> None:
     assert (error.code, error.message) == (code, "words of the service")
 
 
-def test_errors_that_the_standard_library_has_words_for_are_caught_by_them() -> None:
+def test_errors_are_also_standard_library_errors() -> None:
     with pytest.raises(TimeoutError):
         raise mapped(Code.DEADLINE_EXCEEDED)
     with pytest.raises(ValueError, match="wrong"):
@@ -122,10 +122,10 @@ def test_every_error_is_public_under_its_name() -> None:
         assert error.__doc__
 
 
-# What is read of a failed call
+# Data of a failed call
 
 
-def test_an_error_knows_its_call() -> None:
+def test_error_has_the_data_of_its_call() -> None:
     partial = completion("Байкал")
     error = mapped(
         Code.INTERNAL,
@@ -143,18 +143,18 @@ def test_an_error_knows_its_call() -> None:
 
 
 @pytest.mark.parametrize("metadata", [None, ()])
-def test_metadata_may_not_have_come(metadata: Any) -> None:
+def test_missing_metadata_gives_empty_attributes(metadata: Any) -> None:
     error = mapped(Code.UNAVAILABLE, None, initial=metadata, trailing=metadata)
     assert (error.message, error.details, error.server_request_id, error.trace_id) == ("", (), None, None)
 
 
-def test_metadata_may_be_that_of_the_asynchronous_stubs() -> None:
+def test_metadata_of_async_stubs_is_read() -> None:
     metadata = grpc.aio.Metadata(("x-request-id", "r"), ("grpc-status-details-bin", packed(Code.INTERNAL)))
     assert mapped(Code.INTERNAL, initial=grpc.aio.Metadata(), trailing=metadata).server_request_id == "r"
 
 
 @pytest.mark.parametrize("kind", [tuple, lambda pairs: grpc.aio.Metadata(*pairs)], ids=["sync", "aio"])
-def test_the_last_value_of_a_repeated_key_counts(kind: Any) -> None:
+def test_last_value_of_a_repeated_key_is_used(kind: Any) -> None:
     error = mapped(trailing=kind((("x-request-id", "first"), ("x-request-id", "last"))))
     assert error.server_request_id == "last"
 
@@ -184,7 +184,7 @@ def test_details_keep_their_order() -> None:
     assert mapped(Code.INTERNAL, "m", *KNOWN).details == tuple(KNOWN)
 
 
-def test_a_detail_of_a_type_nobody_knows_stays_packed() -> None:
+def test_detail_of_an_unknown_type_stays_packed() -> None:
     unknown = any_pb2.Any()
     unknown.Pack(wrappers_pb2.StringValue(value="a"))
     error = mapped(Code.INTERNAL, "m", unknown, KNOWN[0])
@@ -193,12 +193,12 @@ def test_a_detail_of_a_type_nobody_knows_stays_packed() -> None:
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\xff", b"\x08", b"\x1a\x05abc", b"garbage " * 9])
-def test_details_that_cannot_be_read_do_not_hide_the_error(garbage: bytes) -> None:
+def test_invalid_details_do_not_hide_the_error(garbage: bytes) -> None:
     error = mapped(Code.INTERNAL, "boom", trailing=(("grpc-status-details-bin", garbage),))
     assert (error.message, error.details) == ("boom", ())
 
 
-def test_one_detail_that_cannot_be_read_does_not_hide_the_others() -> None:
+def test_one_invalid_detail_does_not_hide_the_others() -> None:
     broken = any_pb2.Any(type_url="type.googleapis.com/google.rpc.BadRequest", value=b"\xff")
     error = mapped(Code.RESOURCE_EXHAUSTED, "m", broken, KNOWN[3])
     assert KNOWN[3] in error.details
@@ -206,47 +206,47 @@ def test_one_detail_that_cannot_be_read_does_not_hide_the_others() -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(list(Code)), st.text(max_size=20))
-def test_no_answer_of_a_service_breaks_the_mapping(details: bytes, code: Code, message: str) -> None:
+def test_any_response_of_a_service_is_mapped_to_an_error(details: bytes, code: Code, message: str) -> None:
     error = mapped(code, message, trailing=(("grpc-status-details-bin", details),))
     assert error.code is code
     assert len(str(error).splitlines()) == 1
 
 
-# When to try again
+# retry_after
 
 
 @pytest.mark.parametrize(
     ("pushback", "seconds"),
     [("0", 0.0), ("250", 0.25), ("60000", 60.0), ("-1", None), ("", None), ("soon", None), ("1.5", None), ("-", None)],
 )
-def test_pushback_says_when_to_try_again(pushback: str, seconds: float | None) -> None:
+def test_pushback_gives_retry_after(pushback: str, seconds: float | None) -> None:
     assert mapped(trailing=(("grpc-retry-pushback-ms", pushback),)).retry_after == seconds
 
 
 @pytest.mark.parametrize("pushback", ["--5", "²", "9" * 5000], ids=["dashes", "superscript", "long"])
-def test_pushback_that_is_no_number_does_not_break_the_mapping(pushback: str) -> None:
+def test_invalid_pushback_is_ignored(pushback: str) -> None:
     error = mapped(trailing=(("grpc-retry-pushback-ms", pushback),))
     assert isinstance(error, errors.UnavailableError)
 
 
-def test_retry_info_says_when_to_try_again() -> None:
+def test_retry_info_gives_retry_after() -> None:
     assert mapped(Code.UNAVAILABLE, "m", *KNOWN).retry_after == 1.5
 
 
-def test_retry_info_without_a_delay_says_nothing() -> None:
+def test_retry_info_without_a_delay_gives_no_retry_after() -> None:
     assert mapped(Code.UNAVAILABLE, "m", error_details_pb2.RetryInfo()).retry_after is None
 
 
-def test_a_negative_retry_delay_is_no_retry_after() -> None:
+def test_negative_retry_delay_gives_no_retry_after() -> None:
     info = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=-3))
     assert mapped(Code.UNAVAILABLE, "m", info).retry_after in (None, 0.0)
 
 
-def test_an_error_without_any_word_of_the_server_has_no_retry_after() -> None:
+def test_error_without_a_server_delay_has_no_retry_after() -> None:
     assert mapped(Code.UNAVAILABLE, "m", KNOWN[0]).retry_after is None
 
 
-# What it says
+# Messages
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_an_error_without_any_word_of_the_server_has_no_retry_after() -> None:
         ),
     ],
 )
-def test_an_error_is_one_line_that_a_person_can_act_on(code: Code, about: dict[str, Any], line: str) -> None:
+def test_error_message_is_one_line_with_advice(code: Code, about: dict[str, Any], line: str) -> None:
     assert str(mapped(code, "wrong", **about)) == line
 
 
@@ -286,21 +286,21 @@ def test_an_error_is_one_line_that_a_person_can_act_on(code: Code, about: dict[s
         (Code.UNAVAILABLE, "check the endpoint, TLS settings and the network"),
     ],
 )
-def test_an_error_says_what_helps(code: Code, advice: str) -> None:
+def test_error_message_has_advice(code: Code, advice: str) -> None:
     assert advice in str(mapped(code, "wrong"))
 
 
-def test_the_words_of_a_service_come_on_one_line() -> None:
+def test_message_of_the_service_is_shown_in_one_line() -> None:
     error = mapped(Code.INTERNAL, " one\n two\r\n\tthree ")
     assert error.message == "one two three"
     assert "\n" not in str(error)
 
 
-def test_a_service_without_words_is_said_to_have_none() -> None:
+def test_error_without_a_message_states_that() -> None:
     assert "INTERNAL from llm.example:443: no message (" in str(mapped(Code.INTERNAL, None))
 
 
-def test_a_revision_says_what_to_do() -> None:
+def test_revised_error_has_advice() -> None:
     error = errors.RevisedError("новый текст", 5)
     assert (error.text, error.keep) == ("новый текст", 5)
     assert "revised the answer after its first 5 characters" in str(error)
@@ -316,7 +316,7 @@ ABOUT_AN_ANSWER = [
 
 
 @pytest.mark.parametrize(("error", "words"), ABOUT_AN_ANSWER, ids=lambda value: type(value).__name__)
-def test_an_error_about_an_answer_holds_it_and_does_not_quote_it(error: Any, words: list[str]) -> None:
+def test_error_about_an_answer_has_it_but_does_not_quote_it(error: Any, words: list[str]) -> None:
     again = pickle.loads(pickle.dumps(error))
     for one in (error, again, copy.copy(error)):
         assert one.completion.text == "Байкал"
@@ -328,7 +328,7 @@ def test_an_error_about_an_answer_holds_it_and_does_not_quote_it(error: Any, wor
     assert isinstance(error, ValueError) is isinstance(error, errors.InvalidAnswerError)
 
 
-def test_an_operation_that_failed_says_how() -> None:
+def test_failed_operation_error_has_the_reason() -> None:
     operation: Any = object()
     error = errors.OperationFailed("d7qi", Code.INTERNAL, " two\nlines ", tuple(KNOWN), operation)
     assert str(error) == "operation d7qi ended in INTERNAL: two lines"
@@ -340,7 +340,7 @@ def test_an_operation_that_failed_says_how() -> None:
         assert again.operation is None
 
 
-def test_an_operation_that_takes_long_says_that_it_goes_on() -> None:
+def test_operation_timeout_error_states_that_the_operation_continues() -> None:
     operations: Any = (object(), object())
     one, two = errors.OperationTimeout(("a",), 1.5), errors.OperationTimeout(("a", "b"), 600, operations)
     assert str(one).startswith("operation a was not done within 1.5 s, and goes on at the service")
@@ -352,12 +352,12 @@ def test_an_operation_that_takes_long_says_that_it_goes_on() -> None:
         assert str(again) == str(two)
 
 
-def test_an_operation_that_takes_long_has_no_number_of_an_operating_system_error() -> None:
+def test_operation_timeout_error_has_no_errno() -> None:
     error = errors.OperationTimeout(("a",), 1.5)
     assert (error.errno, error.strerror) == (None, None)
 
 
-def test_a_prompt_that_is_too_long_says_by_how_much() -> None:
+def test_prompt_too_long_error_shows_the_numbers_of_tokens() -> None:
     error = errors.PromptTooLongError(9000, 500, 8192)
     assert "the prompt has 9000 tokens and 500 for the answer (max_tokens), more than max_context_tokens=8192" in str(
         error
@@ -372,7 +372,7 @@ def test_a_prompt_that_is_too_long_says_by_how_much() -> None:
 
 
 @pytest.mark.parametrize("code", Code, ids=lambda code: code.name)
-def test_an_error_survives_being_pickled_and_copied(code: Code) -> None:
+def test_error_can_be_pickled_and_copied(code: Code) -> None:
     error = mapped(
         code,
         "two\nlines",
@@ -391,21 +391,21 @@ def test_an_error_survives_being_pickled_and_copied(code: Code) -> None:
         assert again is not error
 
 
-def test_notes_survive_a_pickle() -> None:
+def test_notes_of_an_error_are_pickled() -> None:
     error = mapped()
     error.__notes__ = ["while doing this"]  # type: ignore[attr-defined]  # Python 3.11
     assert pickle.loads(pickle.dumps(error)).__notes__ == ["while doing this"]
 
 
 @pytest.mark.parametrize("error", [errors.RevisedError("a", 3), errors.ConfigurationError("wrong")])
-def test_errors_without_a_call_survive_a_pickle(error: errors.YandexGPTError) -> None:
+def test_errors_without_a_call_can_be_pickled(error: errors.YandexGPTError) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error)):
         assert type(again) is type(error)
         assert str(again) == str(error)
         assert vars(again) == vars(error)
 
 
-def test_an_error_can_be_made_by_hand_for_a_test_of_ones_own() -> None:
+def test_error_can_be_constructed_by_the_user() -> None:
     error = errors.QuotaExceededError("too many", code=Code.RESOURCE_EXHAUSTED)
     assert str(error) == "RESOURCE_EXHAUSTED: too many (0 attempts in 0.00 s)"
     nothing = {"details": (), "attempts": 0, "elapsed": 0.0} | dict.fromkeys(
@@ -414,11 +414,11 @@ def test_an_error_can_be_made_by_hand_for_a_test_of_ones_own() -> None:
     assert {name: getattr(error, name) for name in nothing} == nothing
 
 
-# What others raise in gRPC's place
+# Errors of interceptors
 
 
 class Odd(grpc.RpcError):
-    """An interceptor's own error, whose methods are what they are."""
+    """An error of an interceptor, whose methods may return anything."""
 
     def __init__(self, text: str = "", **answers: Any) -> None:
         super().__init__(*([text] if text else []))
@@ -441,7 +441,7 @@ def broken() -> Any:
         (Odd(code="UNAVAILABLE", details="words", trailing_metadata=["a", ("b",), ("c", "d", "e")]), "words"),
     ],
 )
-def test_an_error_that_cannot_tell_its_code_is_UNKNOWN(error: grpc.RpcError, message: str) -> None:
+def test_error_without_a_readable_code_is_unknown(error: grpc.RpcError, message: str) -> None:
     apart = failures.from_rpc_error(error, request_id="c0ffee", endpoint="llm.example:443", attempts=1, elapsed=0.5)
     assert type(apart) is errors.APIError
     assert (apart.code, apart.message, apart.details, apart.retry_after) == (Code.UNKNOWN, message, (), None)
@@ -449,7 +449,7 @@ def test_an_error_that_cannot_tell_its_code_is_UNKNOWN(error: grpc.RpcError, mes
     assert failures.initial_metadata_of(error) == failures.trailing_metadata_of(error) == ()
 
 
-def test_what_an_odd_error_can_tell_is_read() -> None:
+def test_readable_attributes_of_an_odd_error_are_used() -> None:
     error = Odd(
         code=Code.INTERNAL,
         details="words",

@@ -1,4 +1,4 @@
-"""Other people's interceptors: whatever they hand out, calls work, end and say how they ended."""
+"""User interceptors: with any object that they return, calls work, end and report their status."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from yandexgpt.emulator import Emulator
 
 
 class Delegates(grpc.UnaryStreamClientInterceptor):
-    """A generator in place of gRPC's call, as OpenTelemetry's: nothing is sent before a message is asked for."""
+    """Returns a generator, as OpenTelemetry does: nothing is sent before the first message is read."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         yield from continuation(client_call_details, request)
 
 
 class Yields(grpc.UnaryStreamClientInterceptor):
-    """A generator too, as py-grpc-prometheus'; the request is sent at once."""
+    """Returns a generator, as py-grpc-prometheus does: the request is sent immediately."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         response = continuation(client_call_details, request)
@@ -38,7 +38,7 @@ class Yields(grpc.UnaryStreamClientInterceptor):
 
 
 class Wraps(grpc.UnaryStreamClientInterceptor):
-    """An object that can be iterated over, and nothing else."""
+    """Returns an object that is only an iterator."""
 
     class Response:
         def __init__(self, response: Any) -> None:
@@ -55,14 +55,14 @@ class Wraps(grpc.UnaryStreamClientInterceptor):
 
 
 class Rewrites(grpc.UnaryStreamClientInterceptor):
-    """Another request object in place of the one that was given."""
+    """Passes on a new request object."""
 
     def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return continuation(client_call_details, type(request).FromString(request.SerializeToString()))
 
 
 class Watches(grpc.UnaryStreamClientInterceptor):
-    """Asks how the call ended, as instrumentations do."""
+    """Records the status of each call, as instrumentations do."""
 
     def __init__(self) -> None:
         self.codes: list[str] = []
@@ -74,7 +74,7 @@ class Watches(grpc.UnaryStreamClientInterceptor):
 
 
 class AsyncYields(grpc.aio.UnaryStreamClientInterceptor):
-    """An asynchronous generator in place of the call, which says when it has ended."""
+    """Returns an asynchronous generator that signals its end."""
 
     def __init__(self) -> None:
         self.begun = 0
@@ -121,7 +121,7 @@ def client(request: pytest.FixtureRequest, emulator: Emulator) -> Iterator[Any]:
     until(lambda: emulator.in_flight == 0)
 
 
-def test_answers_come_through(client: Any, emulator: Emulator) -> None:
+def test_calls_work_with_the_interceptor(client: Any, emulator: Emulator) -> None:
     completion = client.complete("раз два")
     assert completion.text == "раз два"
     with client.stream("раз два") as stream:
@@ -131,18 +131,18 @@ def test_answers_come_through(client: Any, emulator: Emulator) -> None:
     assert client.submit("раз два").wait().text == "раз два"
 
 
-def test_the_ids_of_the_service_are_read(client: Any, emulator: Emulator) -> None:
+def test_server_request_id_is_read(client: Any, emulator: Emulator) -> None:
     completion = client.complete("раз два")
     assert completion.server_request_id == emulator.requests[0].server_request_id
 
 
-def test_an_attempt_that_failed_is_made_again(client: Any, emulator: Emulator) -> None:
+def test_failed_attempt_is_retried(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE", retry_after=0.0)
     assert client.complete("раз два").text == "раз два"
     assert len(emulator.requests) == 2
 
 
-def test_an_error_in_the_middle_has_what_there_was(client: Any, emulator: Emulator) -> None:
+def test_error_during_a_stream_has_the_partial_answer(client: Any, emulator: Emulator) -> None:
     emulator.fail("NOT_FOUND", "нет такого", after=1)
     with pytest.raises(yandexgpt.NotFoundError, match="нет такого") as caught:
         client.stream("раз два").finish()
@@ -150,18 +150,18 @@ def test_an_error_in_the_middle_has_what_there_was(client: Any, emulator: Emulat
     assert caught.value.server_request_id == emulator.requests[0].server_request_id
 
 
-def test_the_deadline_ends_a_call(client: Any, emulator: Emulator) -> None:
+def test_deadline_ends_a_call(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0)
     with pytest.raises(yandexgpt.DeadlineExceededError):
         client.complete("раз два", timeout=0.2)
-    emulator.clear()  # on a busy machine the call may end before it is sent
+    emulator.clear()  # on a busy machine, the call may end before it is sent
     stall_after(emulator, 1)
     with pytest.raises(yandexgpt.DeadlineExceededError) as caught:
         client.stream("раз два", timeout=3.0).finish()
     assert partial_of(caught.value).text == "раз"
 
 
-def test_leaving_a_stream_early_cancels_it_at_the_service(client: Any, emulator: Emulator) -> None:
+def test_leaving_a_stream_early_cancels_the_call(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 1)
     with client.stream("раз два", timeout=None) as stream:
         assert next(stream).text == "раз"
@@ -169,7 +169,7 @@ def test_leaving_a_stream_early_cancels_it_at_the_service(client: Any, emulator:
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_close_ends_a_read(client: Any, emulator: Emulator, after: int) -> None:
+def test_close_cancels_a_read(client: Any, emulator: Emulator, after: int) -> None:
     stall_after(emulator, after)
     stream = client.stream("раз два", timeout=None)
     reader = Background(lambda: [chunk.text for chunk in stream])
@@ -180,7 +180,7 @@ def test_close_ends_a_read(client: Any, emulator: Emulator, after: int) -> None:
     assert emulator.requests[0].wait(PATIENCE) == "CANCELLED"
 
 
-def test_closing_the_client_ends_a_call(client: Any, emulator: Emulator) -> None:
+def test_client_close_cancels_a_call(client: Any, emulator: Emulator) -> None:
     stall_after(emulator, 0)
     call = Background(client.complete, "раз два", timeout=None)
     emulator.wait_for_requests(1)
@@ -189,7 +189,7 @@ def test_closing_the_client_ends_a_call(client: Any, emulator: Emulator) -> None
     assert emulator.requests[0].wait(PATIENCE) == "CANCELLED"
 
 
-def test_the_stubs_work(emulator: Emulator) -> None:
+def test_stubs_work_with_the_interceptor(emulator: Emulator) -> None:
     with emulator.client(interceptors=[Delegates()]) as client:
         request = yandexgpt.load_request(
             {"modelUri": "gpt://b1g0/yandexgpt-lite", "messages": [{"role": "user", "text": "раз"}]}
@@ -198,7 +198,7 @@ def test_the_stubs_work(emulator: Emulator) -> None:
         assert answers[-1].alternatives[0].message.text == "раз"
 
 
-def test_what_an_interceptor_wants_to_know_of_the_end_it_is_told(emulator: Emulator) -> None:
+def test_interceptor_gets_the_status_of_each_call(emulator: Emulator) -> None:
     watch = Watches()
     with emulator.client(interceptors=[watch], retry=yandexgpt.Retry.none()) as client:
         client.complete("раз два")
@@ -213,7 +213,7 @@ def test_what_an_interceptor_wants_to_know_of_the_end_it_is_told(emulator: Emula
 
 
 @pytest.mark.parametrize("dropped", [False, True])
-def test_a_generator_around_the_messages_ends_with_the_stream(emulator: Emulator, dropped: bool) -> None:
+def test_generator_of_an_interceptor_ends_with_the_stream(emulator: Emulator, dropped: bool) -> None:
     watch = AsyncYields()
 
     async def main() -> None:
@@ -231,11 +231,11 @@ def test_a_generator_around_the_messages_ends_with_the_stream(emulator: Emulator
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
-# Time
+# Time and blocking
 
 
 class Meets(grpc.UnaryStreamClientInterceptor):
-    """Goes on when as many calls as are expected are in it at the same time."""
+    """Continues when the expected number of calls have entered it concurrently."""
 
     def __init__(self, number: int) -> None:
         self._barrier = threading.Barrier(number)
@@ -245,14 +245,14 @@ class Meets(grpc.UnaryStreamClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def test_interceptors_of_several_threads_run_at_the_same_time(emulator: Emulator) -> None:
+def test_interceptors_of_several_threads_run_concurrently(emulator: Emulator) -> None:
     with emulator.client(interceptors=[Meets(8)], timeout=None) as client:
         calls = [Background(client.complete, "раз") for _ in range(8)]
         assert [call.result().text for call in calls] == ["раз"] * 8
 
 
 class Asks(grpc.UnaryStreamClientInterceptor):
-    """Makes a call of its own with the same client: a check of the prompt, say."""
+    """Makes another call with the same client, for example to check the prompt."""
 
     client: yandexgpt.Client
 
@@ -262,7 +262,7 @@ class Asks(grpc.UnaryStreamClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def test_an_interceptor_may_call_the_same_client(emulator: Emulator) -> None:
+def test_interceptor_may_call_the_same_client(emulator: Emulator) -> None:
     interceptor = Asks()
     with emulator.client(interceptors=[interceptor]) as client:
         interceptor.client = client
@@ -277,7 +277,7 @@ class Closes(grpc.UnaryStreamClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def test_an_interceptor_may_close_the_client(emulator: Emulator) -> None:
+def test_interceptor_may_close_the_client(emulator: Emulator) -> None:
     interceptor = Closes()
     interceptor.client = client = emulator.client(interceptors=[interceptor])
     with pytest.raises(yandexgpt.CancelledError):
@@ -285,7 +285,7 @@ def test_an_interceptor_may_close_the_client(emulator: Emulator) -> None:
 
 
 class Holds(grpc.UnaryStreamClientInterceptor):
-    """Holds up calls until the test lets them go."""
+    """Blocks calls until the test releases them."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -297,7 +297,7 @@ class Holds(grpc.UnaryStreamClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def test_what_an_interceptor_holds_up_does_not_hold_up_close(emulator: Emulator) -> None:
+def test_blocked_interceptor_does_not_block_close(emulator: Emulator) -> None:
     holds = Holds()
     client = emulator.client(interceptors=[holds], timeout=None)
     call = Background(client.complete, "раз")
@@ -308,7 +308,7 @@ def test_what_an_interceptor_holds_up_does_not_hold_up_close(emulator: Emulator)
 
 
 class Takes(grpc.UnaryStreamClientInterceptor):
-    """Takes so many seconds of every call."""
+    """Uses the given number of seconds of every call."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -320,7 +320,7 @@ class Takes(grpc.UnaryStreamClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def test_the_time_of_interceptors_is_within_the_deadline(emulator: Emulator) -> None:
+def test_deadline_covers_the_time_of_interceptors(emulator: Emulator) -> None:
     with emulator.client(interceptors=[Takes(0.3)]) as client:
         stall_after(emulator, 0)
         with pytest.raises(yandexgpt.DeadlineExceededError):
@@ -328,7 +328,7 @@ def test_the_time_of_interceptors_is_within_the_deadline(emulator: Emulator) -> 
         assert deadline_of(emulator.requests[0]) < 0.8
 
 
-def test_nothing_is_sent_when_interceptors_have_taken_all_the_time(emulator: Emulator) -> None:
+def test_nothing_is_sent_if_the_deadline_passes_in_an_interceptor(emulator: Emulator) -> None:
     with emulator.client(interceptors=[Takes(0.3)], retry=yandexgpt.Retry.none()) as client:
         with pytest.raises(yandexgpt.DeadlineExceededError, match="the deadline passed in an interceptor"):
             client.complete("раз", timeout=0.1)
@@ -341,7 +341,7 @@ class AsyncHolds(grpc.aio.UnaryStreamClientInterceptor):
         await asyncio.sleep(FOREVER)
 
 
-def test_an_interceptor_that_never_ends_ends_at_the_deadline(emulator: Emulator) -> None:
+def test_endless_interceptor_ends_at_the_deadline(emulator: Emulator) -> None:
     async def main() -> None:
         async with emulator.async_client(interceptors=[AsyncHolds()]) as client:
             with pytest.raises(yandexgpt.DeadlineExceededError, match="in an interceptor"):
@@ -351,10 +351,10 @@ def test_an_interceptor_that_never_ends_ends_at_the_deadline(emulator: Emulator)
 
 
 class AsyncWaits(grpc.aio.UnaryStreamClientInterceptor):
-    """Waits for something else than gRPC, in the generator that it returns.
+    """Waits in the returned generator, but not for gRPC.
 
     Args:
-        where: after a message, or after the last one.
+        where: "between" waits after a message, "after" waits after the last message.
     """
 
     def __init__(self, where: str) -> None:
@@ -377,7 +377,7 @@ class AsyncWaits(grpc.aio.UnaryStreamClientInterceptor):
 
 
 @pytest.mark.parametrize("where", ["between", "after"])
-def test_an_interceptor_that_waits_in_its_generator_ends_at_the_deadline(emulator: Emulator, where: str) -> None:
+def test_wait_in_the_generator_of_an_interceptor_ends_at_the_deadline(emulator: Emulator, where: str) -> None:
     async def main() -> None:
         client = emulator.async_client(interceptors=[AsyncWaits(where)])
         with pytest.raises(yandexgpt.DeadlineExceededError, match="in an interceptor"):
@@ -401,7 +401,7 @@ def test_leaving_a_stream_does_not_wait_for_an_interceptor(emulator: Emulator, w
     until(lambda: emulator.in_flight == 0)
 
 
-def test_closing_the_client_ends_a_wait_in_an_interceptor(emulator: Emulator) -> None:
+def test_client_close_cancels_a_wait_in_an_interceptor(emulator: Emulator) -> None:
     async def main() -> None:
         client = emulator.async_client(interceptors=[AsyncWaits("between")])
         reading = asyncio.create_task(client.complete("раз два", timeout=None))
@@ -414,7 +414,7 @@ def test_closing_the_client_ends_a_wait_in_an_interceptor(emulator: Emulator) ->
 
 
 @pytest.mark.parametrize("interceptors", [[], [AsyncPasses], [AsyncYields]], ids=["none", "passes", "yields"])
-def test_a_cancellation_that_a_task_has_swallowed_before_is_no_end_of_its_calls(
+def test_earlier_suppressed_cancellation_of_a_task_does_not_affect_calls(
     emulator: Emulator, interceptors: list[Any]
 ) -> None:
     async def main() -> None:
@@ -435,7 +435,7 @@ def test_a_cancellation_that_a_task_has_swallowed_before_is_no_end_of_its_calls(
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
-# Failures of their own
+# Errors of interceptors
 
 
 class Fails(grpc.UnaryStreamClientInterceptor):
@@ -458,21 +458,21 @@ def failing(factory: ClientFactory, error: BaseException) -> Any:
     return Fails(error) if factory.kind == "sync" else AsyncFails(error)
 
 
-def test_a_bare_rpc_error_is_an_api_error(factory: ClientFactory, emulator: Emulator) -> None:
+def test_plain_rpc_error_is_an_api_error(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, interceptors=[failing(factory, grpc.RpcError("не пущу"))])
     with pytest.raises(yandexgpt.APIError, match="не пущу") as caught:
         client.complete("раз")
     assert caught.value.code is grpc.StatusCode.UNKNOWN
 
 
-def test_another_error_comes_as_it_is(factory: ClientFactory, emulator: Emulator) -> None:
+def test_other_error_is_raised_unchanged(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, interceptors=[failing(factory, ZeroDivisionError("ой"))])
     with pytest.raises(ZeroDivisionError, match="ой"):
         client.complete("раз")
 
 
 @pytest.mark.parametrize("on_error", ["raise", "return"])
-def test_an_interceptor_that_cancels_does_not_leave_a_batch_waiting(
+def test_interceptor_that_raises_cancelled_error_does_not_block_a_batch(
     factory: ClientFactory, emulator: Emulator, on_error: Any
 ) -> None:
     client = factory.client(emulator, interceptors=[AsyncFails(asyncio.CancelledError())])
@@ -484,7 +484,7 @@ def test_an_interceptor_that_cancels_does_not_leave_a_batch_waiting(
         assert [type(result.error) for result in results.result()] == [yandexgpt.CancelledError] * 2
 
 
-# Which kind is for which client
+# Kinds of interceptors and clients
 
 
 class Unary(grpc.UnaryUnaryClientInterceptor):
@@ -505,7 +505,7 @@ class AsyncUnary(grpc.aio.UnaryUnaryClientInterceptor):
         return await continuation(client_call_details, request)
 
 
-def test_unary_interceptors_see_the_unary_calls(factory: ClientFactory, emulator: Emulator) -> None:
+def test_unary_interceptor_is_called_for_unary_calls(factory: ClientFactory, emulator: Emulator) -> None:
     interceptor = Unary() if factory.kind == "sync" else AsyncUnary()
     client = factory.client(emulator, interceptors=[interceptor])
     client.tokenize("раз")
@@ -517,26 +517,26 @@ def test_unary_interceptors_see_the_unary_calls(factory: ClientFactory, emulator
 
 
 class Answers(grpc.UnaryUnaryClientInterceptor):
-    """Hands out the answer itself, as if it were a call."""
+    """Returns the response instead of the call."""
 
     def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return continuation(client_call_details, request).result()
 
 
-def test_a_unary_answer_in_place_of_its_call(emulator: Emulator) -> None:
+def test_unary_interceptor_may_return_the_response(emulator: Emulator) -> None:
     with emulator.client(interceptors=[Answers()]) as client:
         assert client.count_tokens("раз") > 0
 
 
 class Streams(grpc.StreamStreamClientInterceptor):
-    """For a kind of call that the service does not have."""
+    """An interceptor of stream-stream calls, which the service does not have."""
 
     def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
         raise AssertionError
 
 
 @pytest.mark.parametrize("wrong", [object(), Delegates, AsyncPasses, Streams(), lambda *_: None])
-def test_what_is_no_interceptor_is_refused_at_once(factory: ClientFactory, emulator: Emulator, wrong: Any) -> None:
+def test_invalid_interceptor_is_rejected_immediately(factory: ClientFactory, emulator: Emulator, wrong: Any) -> None:
     with pytest.raises(yandexgpt.ConfigurationError, match=r"interceptors\[0\] must be a .*grpc.aio.Unary"):
         factory.client(emulator, interceptors=[wrong])
     client = factory.client(emulator)
@@ -544,12 +544,12 @@ def test_what_is_no_interceptor_is_refused_at_once(factory: ClientFactory, emula
         client.with_options(interceptors=[wrong])
 
 
-def test_a_synchronous_interceptor_is_refused_by_the_asynchronous_client(emulator: Emulator) -> None:
+def test_async_client_rejects_sync_interceptors(emulator: Emulator) -> None:
     with pytest.raises(yandexgpt.ConfigurationError, match=r"interceptors\[1\] must be a grpc.aio"):
         emulator.async_client(interceptors=[AsyncPasses(), Delegates()])
 
 
-def test_a_client_takes_both_kinds_and_complete_many_needs_the_asynchronous_one(emulator: Emulator) -> None:
+def test_sync_client_accepts_both_kinds_and_complete_many_needs_the_async_one(emulator: Emulator) -> None:
     watch, unary = AsyncYields(), Unary()
     with emulator.client(interceptors=[watch, unary]) as client:
         assert client.complete("раз").text == "раз"

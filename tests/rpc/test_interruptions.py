@@ -1,5 +1,5 @@
-"""Garbage collection, signal handlers, Ctrl-C and other threads, at any moment: nothing hangs, nothing is lost, and
-whoever reads what was closed is told."""
+"""Garbage collection, signal handlers, Ctrl-C and other threads at any time: nothing hangs, nothing is lost, and the
+reader of a closed stream gets an error."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BEGIN = {
 }
 
 def drop(client):
-    "Leave something half-read in a reference cycle: the error refers to this frame, and the frame to the error."
+    "Leave a partly read object in a reference cycle: the error refers to this frame, and the frame to the error."
     try:
         iterator = BEGIN[sys.argv[2]](client)
         for _ in iterator:
@@ -74,7 +74,7 @@ for probe in (complete, stream, half, many, close):
         gc.collect()
         gc.disable()
         drop(client)
-        gc.set_threshold(gc.get_count()[0] + n)  # the collection comes with the n-th allocation from here
+        gc.set_threshold(gc.get_count()[0] + n)  # the collection runs at the n-th allocation from here
         collections = 0
         began = time.monotonic()
         gc.enable()
@@ -91,12 +91,12 @@ print(moments, slowest)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("places", ["2", "8"])
+@pytest.mark.parametrize("limit", ["2", "8"])
 @pytest.mark.parametrize("kind", ["stream", "latest", "many", "chat"])
-def test_a_collection_at_any_allocation_of_a_call_finalizes_what_was_left_half_read(
-    emulator: Emulator, kind: str, places: str
+def test_garbage_collection_at_any_allocation_finalizes_partly_read_streams(
+    emulator: Emulator, kind: str, limit: str
 ) -> None:
-    moments, slowest = run(COLLECTED, emulator, kind, "5", places, limit=100.0).split()
+    moments, slowest = run(COLLECTED, emulator, kind, "5", limit, limit=100.0).split()
     assert int(moments) > 50
     assert float(slowest) < 5.0
 
@@ -122,7 +122,7 @@ for _ in range(300):
 
 
 @pytest.mark.slow
-def test_streams_left_half_read_in_reference_cycles_are_no_danger_to_later_calls(emulator: Emulator) -> None:
+def test_partly_read_streams_in_reference_cycles_do_not_affect_later_calls(emulator: Emulator) -> None:
     run(CYCLES, emulator)
     run(CYCLES.replace("gc.set_threshold(1)", ""), emulator)
 
@@ -133,7 +133,7 @@ HANDLED = """
 PACKAGE = os.path.dirname(yandexgpt.__file__) + os.sep
 
 class AtLine:
-    "Runs a signal handler before the n-th line of the package that the main thread comes to."
+    "Runs a signal handler before the n-th line of the package that the main thread runs."
 
     def __init__(self, n, handler):
         self.n, self.handler, self.lines, self.where = n, handler, 0, None
@@ -172,7 +172,7 @@ def many(now):
             pass
 
 class Now:
-    "A client, with something half-read that is another's, and what is being read."
+    "A client, the object that is read, and partly read objects of other readers."
 
     def __init__(self):
         self.client = yandexgpt.Client(timeout=20.0, max_concurrency=8)
@@ -202,7 +202,7 @@ class Now:
                     each.close()
 
 def run(scenario, n):
-    "Returns how many lines there were, and where the handler ran."
+    "Return the number of lines, and the line where the handler ran."
     now = Now()
     at = AtLine(n, now.handler)
     try:
@@ -212,7 +212,7 @@ def run(scenario, n):
         finally:
             sys.settrace(None)
     except (errors.YandexGPTError, KeyboardInterrupt, StopIteration) as error:
-        # What the handler has closed says so, or ends, since that was the reader's own thread; nothing else goes wrong.
+        # An object closed by the handler raises, or ends, since its reader closed it. No other error is allowed.
         closed = (errors.CancelledError, errors.ConfigurationError, StopIteration)
         expected = {"raise": KeyboardInterrupt}.get(sys.argv[2], closed)
         assert isinstance(error, expected), (at.where, error)
@@ -223,7 +223,7 @@ def run(scenario, n):
 gc.disable()
 ran = set()
 for scenario in (complete, stream, half, latest, many):
-    run(scenario, 0)  # what the first call alone does is not counted
+    run(scenario, 0)  # lines that only the first call runs are not counted
     lines = run(scenario, 0)[0]
     step = max(1, lines // int(sys.argv[3]))
     for n in range(1 + random.randrange(step), lines + 1, step):
@@ -242,9 +242,9 @@ print(len(ran))
 @pytest.mark.parametrize(
     "handler", ["client.close", "stream.close", "results.close", "client.complete", "collect", "raise"]
 )
-def test_a_signal_handler_at_any_line(emulator: Emulator, handler: str) -> None:
-    silent = handler != "raise"  # what is interrupted while it is made may complain that it was not closed
-    lines = "15" if handler == "results.close" else "40"  # of each scenario; its batches take their time
+def test_signal_handler_at_any_line(emulator: Emulator, handler: str) -> None:
+    silent = handler != "raise"  # an object interrupted in its constructor may warn that it was not closed
+    lines = "15" if handler == "results.close" else "40"  # lines per scenario; batches are slow
     assert int(run(HANDLED, emulator, handler, lines, limit=100.0, silent=silent)) > 50
 
 
@@ -257,7 +257,7 @@ armed = False
 def ring(number, frame):
     if not armed:
         return
-    # gRPC holds a lock for ever if it is interrupted just here (its own stubs do), and other threads then wait for it.
+    # If gRPC is interrupted exactly here, its lock stays held and blocks other threads, with its own stubs too.
     if not (frame.f_code in LOCKING and "/grpc/" in frame.f_back.f_code.co_filename):
         raise KeyboardInterrupt
 
@@ -282,7 +282,7 @@ def many():
         next(results)
 
 def waiting():
-    "In line, behind two others."
+    "Queued behind two other calls."
     with client.stream("раз два") as first, client.stream("раз два") as second:
         next(first)
         next(second)
@@ -292,8 +292,8 @@ def waiting():
             pass
 
 signal.signal(signal.SIGALRM, ring)
-# No other thread uses the client meanwhile: an interrupt in the middle of gRPC may leave a lock of the channel taken,
-# which only the interrupted thread does not notice.
+# No other thread uses the client meanwhile: an interrupt inside gRPC may leave a lock of the channel held, which blocks
+# all threads except the interrupted one.
 interrupts = 0
 for use in (complete, stream, half, dropped, many, waiting):
     took = []
@@ -314,7 +314,7 @@ for use in (complete, stream, half, dropped, many, waiting):
 gc.collect()
 until_quiet()
 
-# As many calls as may run at once do.
+# The limiter still has all its slots.
 both = threading.Barrier(2, timeout=10.0)
 failures = []
 
@@ -323,12 +323,12 @@ def hold():
         with client.stream("раз два три", timeout=10.0) as stream:
             next(stream)
             both.wait()
-            try:  # and no more than that
+            try:  # and no more
                 client.complete("третий", timeout=0.2)
             except errors.DeadlineExceededError:
                 pass
             else:
-                failures.append("a place too many")
+                failures.append("one slot too many")
             both.wait()
     except Exception as error:
         failures.append(error)
@@ -347,7 +347,7 @@ print(interrupts)
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_any_moment_loses_no_place_and_leaves_no_call(emulator: Emulator) -> None:
+def test_ctrl_c_at_any_time_loses_no_slot_and_leaves_no_call(emulator: Emulator) -> None:
     assert int(run(INTERRUPTED, emulator, "400", limit=150.0, silent=False)) > 500
 
 
@@ -359,7 +359,7 @@ signal.signal(signal.SIGALRM, ring)
 client = yandexgpt.Client(timeout=None)
 for _ in range(int(sys.argv[2])):
     try:
-        # Once more, should it come in a finalizer, where it is ignored.
+        # Repeated, because an exception in a finalizer is ignored.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 0.002), 1.0)
         client.complete("раз")
     except KeyboardInterrupt:
@@ -372,15 +372,15 @@ until_quiet()
 
 
 @pytest.mark.slow
-def test_ctrl_c_as_a_call_begins_leaves_no_call_at_the_service(emulator: Emulator) -> None:
-    """At bae2c99 one in fifteen went on there: gRPC had begun it, and nobody could cancel it."""
+def test_ctrl_c_at_the_start_of_a_call_leaves_no_call_at_the_server(emulator: Emulator) -> None:
+    """At bae2c99, one of fifteen calls stayed active: gRPC had started it, and the client could not cancel it."""
     emulator.fail("UNAVAILABLE", delay=FOREVER, times=1000)
     run(STARTED, emulator, "150", limit=100.0, silent=False)
 
 
 NEWEST = """
 class AtLine:
-    "Raises before the n-th line of the package that the main thread comes to."
+    "Raises before the n-th line of the package that the main thread runs."
 
     def __init__(self, n):
         self.n = n
@@ -418,8 +418,8 @@ print(n, sum(thread.name == "yandexgpt-latest" for thread in threading.enumerate
 """
 
 
-def test_ctrl_c_at_any_line_leaves_no_thread_that_reads_on(emulator: Emulator) -> None:
-    """At bae2c99 one in fourteen, that came as the stream was being closed, did."""
+def test_ctrl_c_at_any_line_leaves_no_reading_thread(emulator: Emulator) -> None:
+    """At bae2c99, one of fourteen interrupts left a thread, during the close of a stream."""
     stall_after(emulator, 1, times=1000)
     lines, left = run(NEWEST, emulator, limit=100.0, silent=False).split()
     assert int(lines) > 100
@@ -428,12 +428,12 @@ def test_ctrl_c_at_any_line_leaves_no_thread_that_reads_on(emulator: Emulator) -
 
 # Other threads and tasks
 
-READ = ["stream", "text", "latest", "chat", "many", "many, as they come"]
+READ = ["stream", "text", "latest", "chat", "many", "many, unordered"]
 PROMPTS = [f"вопрос {n}" for n in range(50)]
 
 
 def opened(client: Any, kind: str) -> tuple[Any, Any]:
-    """What is read, and what is closed."""
+    """The iterator to read, and the object to close."""
     if kind.startswith("many"):
         results = client.complete_many(PROMPTS, concurrency=2, ordered=kind == "many")
         return results, results
@@ -446,9 +446,7 @@ def opened(client: Any, kind: str) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("kind", READ)
 @pytest.mark.parametrize("closed", ["itself", "client"])
-def test_what_another_thread_closes_while_its_reader_is_busy_raises_and_does_not_end(
-    emulator: Emulator, kind: str, closed: str
-) -> None:
+def test_close_by_another_thread_between_reads_raises_in_the_reader(emulator: Emulator, kind: str, closed: str) -> None:
     if not kind.startswith("many"):
         stall_after(emulator, 1)
     with emulator.client() as client:
@@ -463,10 +461,10 @@ def test_what_another_thread_closes_while_its_reader_is_busy_raises_and_does_not
 @pytest.mark.parametrize("kind", READ)
 @pytest.mark.parametrize("closed", ["itself", "client"])
 @pytest.mark.parametrize("limited", [False, True], ids=["", "wait_for"])
-def test_what_another_task_closes_while_its_reader_is_busy_raises_and_does_not_end(
+def test_close_by_another_task_between_reads_raises_in_the_reader(
     emulator: Emulator, kind: str, closed: str, limited: bool
 ) -> None:
-    """``asyncio.wait_for`` makes a task of each step before Python 3.12."""
+    """Before Python 3.12, ``asyncio.wait_for`` makes a task for each step."""
     if not kind.startswith("many"):
         stall_after(emulator, 1)
 
@@ -496,7 +494,7 @@ def test_what_another_task_closes_while_its_reader_is_busy_raises_and_does_not_e
 
 
 @pytest.mark.parametrize("kind", READ)
-def test_what_a_task_itself_has_closed_ends_for_it(emulator: Emulator, kind: str) -> None:
+def test_close_by_the_reading_task_ends_the_iteration(emulator: Emulator, kind: str) -> None:
     async def main() -> None:
         async with emulator.async_client() as client:
             reader, closer = opened(client, kind)
@@ -508,7 +506,7 @@ def test_what_a_task_itself_has_closed_ends_for_it(emulator: Emulator, kind: str
 
 
 @pytest.mark.parametrize("kind", ["stream", "text", "latest", "chat", "many"])
-def test_what_another_thread_closes_at_the_moment_of_a_read_says_so(emulator: Emulator, kind: str) -> None:
+def test_close_by_another_thread_during_reads_raises_or_ends(emulator: Emulator, kind: str) -> None:
     with emulator.client() as client:
         client.complete("раз")
         for n in range(10 if kind == "many" else 150):
@@ -516,7 +514,7 @@ def test_what_another_thread_closes_at_the_moment_of_a_read_says_so(emulator: Em
             next(reader)
             closing = threading.Timer(n % 10 * 0.0001, closer.close)
             closing.start()
-            with contextlib.suppress(yandexgpt.CancelledError):  # or it was at its end
+            with contextlib.suppress(yandexgpt.CancelledError):  # or the stream has ended
                 for _ in reader:
                     pass
             closing.join()

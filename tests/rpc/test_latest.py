@@ -1,4 +1,4 @@
-"""``stream(..., latest=True)``: a slow reader gets the newest, the law holds, and nothing is left behind."""
+"""``stream(..., latest=True)``: a slow reader gets the latest chunk, chunks give the answer, and nothing is exited."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ANSWER = "раз два три"
 
 
 @pytest.fixture(autouse=True)
-def _nothing_is_left(emulator: Emulator) -> Iterator[None]:
+def _check_nothing_is_left(emulator: Emulator) -> Iterator[None]:
     yield
     until(lambda: emulator.in_flight == 0)
     until(lambda: not [thread for thread in threading.enumerate() if thread.name == "yandexgpt-latest"])
 
 
 def all_sent(emulator: Emulator, number: int = 0) -> None:
-    """Return when the server is done with a call."""
+    """Return when the call has ended at the server."""
     emulator.wait_for_requests(number + 1)
     emulator.requests[number].wait(PATIENCE)
 
@@ -45,7 +45,7 @@ def applied(chunks: Any) -> Iterator[str]:
         yield shown
 
 
-def test_a_slow_reader_gets_the_first_and_the_last(emulator: Emulator) -> None:
+def test_slow_reader_gets_the_first_and_the_last_chunk(emulator: Emulator) -> None:
     emulator.reply(ANSWER, partials=PARTIALS)
     with emulator.client() as client:
         stream = client.stream("Привет", latest=True)
@@ -58,7 +58,7 @@ def test_a_slow_reader_gets_the_first_and_the_last(emulator: Emulator) -> None:
         assert stream.completion.server_request_id
 
 
-def test_a_slow_task_gets_the_first_and_the_last(emulator: Emulator) -> None:
+def test_slow_task_gets_the_first_and_the_last_chunk(emulator: Emulator) -> None:
     async def main() -> None:
         emulator.reply(ANSWER, partials=PARTIALS)
         async with emulator.async_client() as client:
@@ -75,7 +75,7 @@ def test_a_slow_task_gets_the_first_and_the_last(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_reader_who_keeps_up_gets_every_chunk_that_it_waits_for(client: Any, emulator: Emulator) -> None:
+def test_fast_reader_gets_chunks_as_they_arrive(client: Any, emulator: Emulator) -> None:
     emulator.reply(ANSWER, partials=PARTIALS, delay=0.05)
     seen = list(applied(client.stream("Привет", latest=True)))
     assert seen[-1] == ANSWER
@@ -84,33 +84,33 @@ def test_a_reader_who_keeps_up_gets_every_chunk_that_it_waits_for(client: Any, e
 
 
 @pytest.mark.parametrize("read", [lambda stream: stream.finish().text, lambda stream: "".join(stream.text())])
-def test_the_other_ways_to_read(client: Any, emulator: Emulator, read: Any) -> None:
+def test_finish_and_text_give_the_whole_answer(client: Any, emulator: Emulator, read: Any) -> None:
     with client.stream(ANSWER, latest=True) as stream:
         assert read(stream) == ANSWER
     assert emulator.requests[0].wait(SOON) == "OK"
 
 
-def test_half_a_character_in_a_last_message_that_was_a_partial(client: Any, emulator: Emulator) -> None:
+def test_incomplete_character_of_the_last_partial_is_returned_at_the_end(client: Any, emulator: Emulator) -> None:
     emulator.reply("", partials=["раз\N{REPLACEMENT CHARACTER}"], final=False)
     stream = client.stream("Привет", latest=True)
     assert list(applied(stream))[-1] == stream.completion.text == "раз\N{REPLACEMENT CHARACTER}"
 
 
-def test_an_answer_of_one_message(client: Any, emulator: Emulator) -> None:
+def test_answer_of_one_message_is_one_chunk(client: Any, emulator: Emulator) -> None:
     emulator.reply(ANSWER, partials=[])
     assert [chunk.text for chunk in client.stream("Привет", latest=True)] == [ANSWER]
 
 
-def test_nothing_is_sent_before_the_first_chunk_is_asked_for(client: Any, emulator: Emulator) -> None:
+def test_stream_closed_before_reading_sends_nothing(client: Any, emulator: Emulator) -> None:
     stream = client.stream("Привет", latest=True)
     stream.close()
     assert list(stream) == []
     assert emulator.requests == []
 
 
-def test_an_error_comes_after_the_newest_chunk(client: Any, emulator: Emulator) -> None:
+def test_error_is_raised_after_the_latest_chunk(client: Any, emulator: Emulator) -> None:
     emulator.reply(ANSWER, partials=PARTIALS[:3])
-    emulator.fail("UNAVAILABLE", after=3, delay=0.2)  # gRPC may drop what an error overtakes
+    emulator.fail("UNAVAILABLE", after=3, delay=0.2)  # gRPC may drop messages that arrive together with an error
     stream = client.stream("Привет", latest=True)
     shown = [next(stream).text]
     all_sent(emulator)
@@ -125,7 +125,7 @@ def test_an_error_comes_after_the_newest_chunk(client: Any, emulator: Emulator) 
     assert list(stream) == []
 
 
-def test_an_error_before_the_first_chunk_is_tried_again(client: Any, emulator: Emulator) -> None:
+def test_error_before_the_first_chunk_is_retried(client: Any, emulator: Emulator) -> None:
     emulator.fail("UNAVAILABLE")
     assert client.stream(ANSWER, latest=True).finish().text == ANSWER
     emulator.fail("INVALID_ARGUMENT")
@@ -133,7 +133,7 @@ def test_an_error_before_the_first_chunk_is_tried_again(client: Any, emulator: E
         next(client.stream(ANSWER, latest=True))
 
 
-def test_what_has_come_is_no_answer_before_it_is_asked_for(client: Any, emulator: Emulator) -> None:
+def test_unread_answer_of_a_closed_stream_is_not_available(client: Any, emulator: Emulator) -> None:
     emulator.reply(ANSWER, partials=PARTIALS)
     stream = client.stream("Привет", latest=True)
     next(stream)
@@ -145,7 +145,7 @@ def test_what_has_come_is_no_answer_before_it_is_asked_for(client: Any, emulator
         _ = stream.completion
 
 
-def begun(client: Any, emulator: Emulator) -> Any:
+def stalled_stream(client: Any, emulator: Emulator) -> Any:
     stall_after(emulator, 1)
     stream = client.stream(ANSWER, latest=True)
     assert next(stream).text == "раз"
@@ -159,7 +159,7 @@ def closed(stream: Any) -> None:
     assert stream.partial.text == "раз"
 
 
-def left(stream: Any) -> None:
+def exited(stream: Any) -> None:
     with pytest.raises(ZeroDivisionError), stream:
         raise ZeroDivisionError
 
@@ -170,29 +170,29 @@ def read_in_another_thread(stream: Any) -> None:
     assert isinstance(reader.error(), yandexgpt.CancelledError | StopIteration)
 
 
-@pytest.mark.parametrize("give_up", [closed, left, read_in_another_thread])
-def test_giving_up_cancels_the_call(client: Any, emulator: Emulator, give_up: Any) -> None:
-    give_up(begun(client, emulator))
+@pytest.mark.parametrize("end_early", [closed, exited, read_in_another_thread])
+def test_early_end_cancels_the_call(client: Any, emulator: Emulator, end_early: Any) -> None:
+    end_early(stalled_stream(client, emulator))
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_dropping_cancels_the_call(client: Any, emulator: Emulator) -> None:
-    stream = begun(client, emulator)
+def test_garbage_collected_stream_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    stream = stalled_stream(client, emulator)
     del stream
     gc.collect()
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_dropping_a_cycle_cancels_the_call(client: Any, emulator: Emulator) -> None:
-    cycle: list[Any] = [begun(client, emulator)]
+def test_garbage_collected_reference_cycle_cancels_the_call(client: Any, emulator: Emulator) -> None:
+    cycle: list[Any] = [stalled_stream(client, emulator)]
     cycle.append(cycle)
     del cycle
     gc.collect()
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_closing_the_client_ends_the_stream(client: Any, emulator: Emulator) -> None:
-    stream = begun(client, emulator)
+def test_client_close_cancels_the_stream(client: Any, emulator: Emulator) -> None:
+    stream = stalled_stream(client, emulator)
     client.close()
     with pytest.raises(yandexgpt.CancelledError) as caught:
         next(stream)
@@ -201,7 +201,7 @@ def test_closing_the_client_ends_the_stream(client: Any, emulator: Emulator) -> 
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_a_cancelled_task(emulator: Emulator) -> None:
+def test_task_cancellation_cancels_the_call(emulator: Emulator) -> None:
     async def main() -> None:
         stall_after(emulator, 1)
         async with emulator.async_client() as client:
@@ -217,7 +217,7 @@ def test_a_cancelled_task(emulator: Emulator) -> None:
     run_loop(main)
 
 
-def test_a_chat(client: Any, emulator: Emulator) -> None:
+def test_chat_stream_can_return_only_the_latest_chunk(client: Any, emulator: Emulator) -> None:
     chat = client.chat()
     emulator.reply(ANSWER, partials=PARTIALS)
     with chat.stream("Раз", latest=True) as stream:
@@ -233,7 +233,7 @@ def test_a_chat(client: Any, emulator: Emulator) -> None:
 
 
 @pytest.mark.slow
-def test_many_streams_at_full_speed(factory: ClientFactory, emulator: Emulator) -> None:
+def test_many_fast_streams(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator)
     text = " ".join(map(str, range(300)))
     for number in range(30):
@@ -272,7 +272,7 @@ SYNC = SYNC_BARE.replace('"раз два три"', '"раз два три", late
 KEPT = {name: source.replace('"раз два три"', '"раз два три", latest=True') for name, source in EXITS.items()}
 
 
-def test_ctrl_c(emulator: Emulator) -> None:
+def test_ctrl_c_cancels_the_call(emulator: Emulator) -> None:
     stall_after(emulator, 1)
     process = program(SYNC, emulator)
     assert process.stdout is not None
@@ -286,13 +286,13 @@ def test_ctrl_c(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("case", KEPT)
-def test_a_stream_in_flight_does_not_keep_the_interpreter(emulator: Emulator, case: str) -> None:
+def test_active_stream_does_not_delay_interpreter_exit(emulator: Emulator, case: str) -> None:
     stall_after(emulator, 1)
     assert output_of(program(KEPT[case], emulator)) == (0, "раз\n", "")
     assert emulator.requests[0].wait(SOON) == "CANCELLED"
 
 
-def test_a_child_of_a_fork_is_told(emulator: Emulator) -> None:
+def test_stream_in_a_forked_child_is_an_error(emulator: Emulator) -> None:
     source = """
 import os, yandexgpt
 with yandexgpt.Client(timeout=None) as client:

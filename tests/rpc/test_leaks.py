@@ -1,4 +1,4 @@
-"""Memory, sockets, calls and places stay what they were, however many calls are given up. Linux only: /proc says."""
+"""Calls that end early leak no memory, sockets, calls or limiter slots. Linux only: uses /proc."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def until_none(count, seconds=10.0):
         time.sleep(0.01)
     return 0
 
-def places_are_free(client, number):
-    "As many streams as there are places run at once."
+def slots_are_free(client, number):
+    "Check that as many concurrent streams run as there are slots."
     both = threading.Barrier(number, timeout=10.0)
     well = []
     def hold():
@@ -60,7 +60,7 @@ def places_are_free(client, number):
         thread.join()
     assert len(well) == number
 
-async def async_places_are_free(client, number):
+async def async_slots_are_free(client, number):
     streams = [client.stream("раз два три", timeout=10.0) for _ in range(number)]
     for stream in streams:
         await anext(stream)
@@ -97,7 +97,7 @@ def chat(client):
         next(stream)
 
 def late(client):
-    "The deadline passes in mid-stream: its end too comes before the stream's."
+    "The deadline passes during the stream, so that the call ends before the stream."
     try:
         client.complete("раз два три", timeout=0.0005)
     except errors.DeadlineExceededError:
@@ -150,7 +150,7 @@ if asynchronous:
     loop = asyncio.new_event_loop()
     client = yandexgpt.AsyncClient(timeout=20.0)
     watch(lambda: loop.run_until_complete(use(client)))
-    loop.run_until_complete(async_places_are_free(client, 3))
+    loop.run_until_complete(async_slots_are_free(client, 3))
     loop.run_until_complete(client.close())
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
@@ -159,7 +159,7 @@ else:
     watch(lambda: use(client))
     client.close()
 until_quiet()
-assert sys.argv[2] == "late" or not until_none(sockets)  # the late ones: see below
+assert sys.argv[2] == "late" or not until_none(sockets)  # "late": see the test
 """
 
 SOCKETS = """
@@ -186,27 +186,27 @@ print(until_none(sockets))
 SYNC_KINDS = ["left", "broken_off", "unread", "latest", "chat", "late", "many"]
 ASYNC_KINDS = ["a_left", "a_broken_off", "a_latest", "a_cancelled", "a_many"]
 TIMES = {"many": "80", "unread": "300", "latest": "300", "late": "300", "a_many": "300"}
-"""What takes a thread or a loop each is repeated less often."""
+"""Fewer repetitions for kinds that need a thread or a loop each."""
 
 
 @pytest.mark.parametrize("kind", [*SYNC_KINDS, *ASYNC_KINDS])
-def test_calls_given_up_take_no_memory(emulator: Emulator, kind: str) -> None:
-    """At f875902 each synchronous one took 19 KB."""
+def test_calls_ended_early_leak_no_memory(emulator: Emulator, kind: str) -> None:
+    """At commit f875902, each synchronous call leaked 19 KB."""
     grown = run(PROC + LEFT_EARLY + MEMORY, emulator, kind, TIMES.get(kind, "1500"), limit=120.0)
-    assert int(grown) < (4096 if kind != "many" else 20_000)  # few of them, and a page here or there
+    assert int(grown) < (4096 if kind != "many" else 20_000)  # bytes per call; with few calls, single pages count
 
 
 @pytest.mark.parametrize("kind", [*SYNC_KINDS, *ASYNC_KINDS])
-def test_clients_whose_call_was_given_up_leave_no_socket(emulator: Emulator, kind: str) -> None:
-    """An event loop may complain of what gRPC had still to tell another one, now closed: that client was not closed."""
+def test_clients_with_a_call_ended_early_leak_no_socket(emulator: Emulator, kind: str) -> None:
+    """An event loop may log an error for an event of another, closed loop, because the client was not closed."""
     left = run(PROC + LEFT_EARLY + SOCKETS, emulator, kind, "40", limit=120.0, silent=not kind.startswith("a_"))
-    # grpcio below 1.80 now and then keeps a connection that was being opened when its channel went.
+    # grpcio below 1.80 sometimes keeps a connection that was being opened when its channel was deleted.
     assert int(left) <= (2 if kind == "late" and OVERLOOKS_RESETS else 0)
 
 
 INTERRUPTED = """
 class Soft(Exception):
-    "What a limit on the time of a task raises, such as Celery's."
+    "The exception of a task time limit, such as Celery's."
 
 def ring(number, frame):
     raise Soft
@@ -225,7 +225,7 @@ client = yandexgpt.Client(timeout=5.0, max_concurrency=2)
 client.connect()
 for use in (complete, stream, submit):
     for _ in range(int(sys.argv[2])):
-        signal.setitimer(signal.ITIMER_REAL, 0.1, 1.0)  # again: what is raised in a finalizer is ignored
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 1.0)  # repeated, because an exception in a finalizer is ignored
         try:
             use(client)
         except Soft:
@@ -240,8 +240,8 @@ print(sockets())
 """
 
 
-def test_calls_that_a_signal_handler_ends_leave_no_connection_each(emulator: Emulator) -> None:
-    """One of 60 in the middle of gRPC's code may: its lock may stay taken. At bae2c99 each call left one."""
+def test_calls_ended_by_a_signal_handler_leak_no_connections(emulator: Emulator) -> None:
+    """About one of 60 interrupts inside gRPC leaves its lock held and a connection open. At bae2c99, each call did."""
     emulator.fail("UNAVAILABLE", delay=FOREVER, times=90)
     assert int(run(PROC + INTERRUPTED, emulator, "30", limit=100.0, silent=False)) < 15
 
@@ -249,7 +249,7 @@ def test_calls_that_a_signal_handler_ends_leave_no_connection_each(emulator: Emu
 CLOSED_LOOPS = """
 import logging
 
-logging.getLogger("asyncio").disabled = True  # tasks destroyed while they are pending are what this is about
+logging.getLogger("asyncio").disabled = True  # it logs pending tasks that are destroyed, as here
 
 async def half(client):
     stream = client.stream("раз два три")
@@ -274,7 +274,7 @@ async def pending(client):
     return tasks
 
 async def in_line(client):
-    "And one that waits for its turn."
+    "Two streams, and a queued task."
     streams = [client.stream("раз два три") for _ in range(2)]
     for stream in streams:
         await anext(stream)
@@ -289,18 +289,18 @@ for n in range(int(sys.argv[3])):
     loop = asyncio.new_event_loop()
     kept = loop.run_until_complete(leave(client))
     if n % 2:
-        del kept  # dropped before its loop is closed
+        del kept  # deleted before its loop is closed
     loop.close()
     kept = None
     if n % 8 == 0:
         gc.collect()
 
 gc.collect()
-asyncio.run(async_places_are_free(client, 2))
+asyncio.run(async_slots_are_free(client, 2))
 until_quiet()
 
 def use():
-    asyncio.run(async_places_are_free(client, 2))
+    asyncio.run(async_slots_are_free(client, 2))
 
 in_child(use)
 threads = threading.active_count()
@@ -311,7 +311,7 @@ print(threads)
 
 
 @pytest.mark.parametrize("kind", ["half", "latest", "many", "pending", "in_line"])
-def test_loops_closed_with_streams_half_read_give_back_what_those_had(emulator: Emulator, kind: str) -> None:
-    """The connections stay: gRPC never frees a call whose loop was closed, and its own stubs leave theirs too."""
+def test_loops_closed_during_streams_release_slots_and_threads(emulator: Emulator, kind: str) -> None:
+    """Connections are not checked: gRPC never frees a call whose loop was closed, with its own stubs too."""
     threads = run(PROC + CLOSED_LOOPS, emulator, kind, "60", limit=60.0, silent=False)
     assert int(threads) < 10

@@ -1,6 +1,6 @@
-"""What comes of a peer that breaks, or is no gRPC service at all: the error, and how often it is asked.
+"""Broken peers, and peers that are not gRPC services: the error class, and the number of attempts.
 
-The texts are those of gRPC's core, as seen with grpcio 1.71.0 and 1.85.1 against `peer.Peer` and servers of grpcio.
+The texts are those of gRPC's core, observed with grpcio 1.71.0 and 1.85.1 with `peer.Peer` and grpcio servers.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ BROKEN: list[tuple[Code, str, type[errors.APIError]]] = [
             "Stream removed (RST_STREAM (Received RST_STREAM with error code {}))",
         )
     ),
-    (Code.UNKNOWN, "Stream removed", Other),  # all that grpcio 1.71 says
-    (Code.UNKNOWN, "Stream removed (Data frame with END_STREAM flag received)", Other),  # the page of a gateway
+    (Code.UNKNOWN, "Stream removed", Other),  # the whole message of grpcio 1.71
+    (Code.UNKNOWN, "Stream removed (Data frame with END_STREAM flag received)", Other),  # an HTML page of a proxy
     (Code.UNAVAILABLE, "Received http2 header with status: 502", Unavailable),
     (Code.UNAVAILABLE, "Received http2 header with status: 429", Unavailable),
     (Code.UNAVAILABLE, f"{NO_CONNECTION}UNKNOWN: ipv4:1.2.3.4:5: Failed to connect: Connection refused", Unavailable),
@@ -65,7 +65,7 @@ BROKEN: list[tuple[Code, str, type[errors.APIError]]] = [
     (Code.RESOURCE_EXHAUSTED, "received metadata size exceeds soft limit (16039 vs. 8192); :status:42B", Internal),
     (Code.RESOURCE_EXHAUSTED, "too many requests: wait until the rate is no larger", Quota),
 ]
-"""Worth another try."""
+"""Retried failures."""
 
 FOR_EVER: list[tuple[Code, str, type[errors.APIError]]] = [
     (Code.UNKNOWN, "Stream removed (Failed parsing HTTP/2 (Unexpected CONTINUATION frame))", Other),
@@ -140,7 +140,7 @@ FOR_EVER: list[tuple[Code, str, type[errors.APIError]]] = [
         )
     ),
 ]
-"""As useless the second time."""
+"""Failures that are not retried."""
 
 
 @pytest.mark.parametrize(("code", "message", "kind"), BROKEN)
@@ -157,7 +157,7 @@ def test_a_permanent_failure_is_not_retried(code: Code, message: str, kind: type
     assert not is_transient(Retry(), error, own_deadline=False)
 
 
-# The same, from real bytes
+# The same with real bytes
 
 
 def failure(factory: ClientFactory, server: peer.Peer) -> errors.APIError:
@@ -196,7 +196,7 @@ UNREADABLE = {
 
 
 def message(payload: bytes) -> bytes:
-    """A message as gRPC frames it."""
+    """A message with the gRPC frame header."""
     return struct.pack("!BI", 0, len(payload)) + payload
 
 
@@ -211,7 +211,7 @@ FINAL = CompletionResponse(
 @pytest.mark.parametrize("garbage", [b"\xff\xff", PARTIAL.replace("раз".encode(), b"\xff" * 6)], ids=["bytes", "text"])
 @pytest.mark.parametrize("rest", ["nothing", "messages", "the end"])
 @pytest.mark.parametrize("method", ["complete", "stream"])
-def test_a_message_that_cannot_be_read_ends_the_call_at_once(
+def test_undecodable_message_ends_the_call_immediately(
     factory: ClientFactory, garbage: bytes, rest: str, method: str
 ) -> None:
     def answer(stream: int) -> bytes:
@@ -232,7 +232,7 @@ def test_a_message_that_cannot_be_read_ends_the_call_at_once(
 def test_an_unreadable_response_is_not_retried(factory: ClientFactory, answer: peer.Answer) -> None:
     with peer.Peer(answer) as server:
         error = failure(factory, server)
-        # An older gRPC says no more than that, and it may have been the connection.
+        # An older gRPC reports only this text, which a broken connection causes too.
         expected = 4 if error.message == "Stream removed" else 1
         assert (server.requests, error.attempts) == (expected, expected), error
 
@@ -246,7 +246,7 @@ def test_an_unreadable_response_is_not_retried(factory: ClientFactory, answer: p
         (b"", 4),
     ],
 )
-def test_a_peer_without_HTTP2_is_retried_only_if_it_may_come_back(
+def test_peer_without_http2_is_retried_only_if_the_failure_may_be_temporary(
     factory: ClientFactory, banner: bytes, attempts: int
 ) -> None:
     with peer.Peer(lambda _: banner, greet=False) as server:
@@ -272,7 +272,7 @@ def test_a_call_whose_connection_is_cut_is_retried(factory: ClientFactory, answe
 
 
 @pytest.mark.parametrize(("number", "attempts"), [(2, 4), (3, 1), (7, 4), (8, 4), (9, 1)])
-def test_a_reset_is_retried_unless_the_frames_of_the_client_are_at_fault(
+def test_reset_is_retried_unless_its_code_means_invalid_client_frames(
     factory: ClientFactory, number: int, attempts: int
 ) -> None:
     with peer.Peer(lambda stream: h2.rst_stream(stream, number)) as server:
@@ -281,7 +281,7 @@ def test_a_reset_is_retried_unless_the_frames_of_the_client_are_at_fault(
 
 
 @pytest.mark.parametrize("seconds", [1e9, 7.5e9, 9.2e9])
-def test_a_timeout_beyond_the_range_of_gRPC_does_not_end_a_call_at_once(seconds: float) -> None:
+def test_timeout_above_the_range_of_grpc_does_not_end_a_call_immediately(seconds: float) -> None:
     with (
         peer.Peer(lambda stream: peer.headers(stream, peer.HEADERS + peer.TRAILERS, end=True)) as server,
         grpc.insecure_channel(server.endpoint) as channel,
@@ -290,6 +290,6 @@ def test_a_timeout_beyond_the_range_of_gRPC_does_not_end_a_call_at_once(seconds:
         assert list(call(b"", timeout=grpc_timeout(seconds))) == []
 
 
-def test_timeouts_in_the_range_of_gRPC_are_passed_on_unchanged() -> None:
+def test_timeouts_in_the_range_of_grpc_are_unchanged() -> None:
     for seconds in (None, 0.001, 60.0, 86_400 * 365.0):
         assert grpc_timeout(seconds) == seconds

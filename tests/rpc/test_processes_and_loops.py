@@ -1,4 +1,4 @@
-"""Forks, event loops, threads, and more streams than one connection carries."""
+"""Forks, event loops, threads, and more streams than one connection allows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from driver import (
     PATIENCE,
     Background,
     ClientFactory,
-    grave,
     in_threads,
     output_of,
-    own_words,
     program,
     run_loop,
+    unexpected,
     until,
+    without_fork_messages,
 )
 
 import yandexgpt
@@ -42,7 +42,7 @@ def fork(in_child, *, bare=True):
     pid = os.fork()
     if pid:
         return pid
-    signal.alarm(15)  # a child that hangs dies of it
+    signal.alarm(15)  # kills a child that hangs
     try:
         in_child()
     except BaseException:
@@ -117,10 +117,10 @@ print("well")
 """
 
 
-def runs_well(source: str, emulator: Emulator) -> None:
+def check_program(source: str, emulator: Emulator) -> None:
     code, out, err = output_of(program(source, emulator), 60.0)
-    # What gRPC itself notes down where a fork meets a call.
-    err = own_words(err)
+    # gRPC logs lines when a fork happens during a call.
+    err = without_fork_messages(err)
     assert (code, out, err) == (0, "well\n", ""), err
 
 
@@ -133,12 +133,12 @@ def runs_well(source: str, emulator: Emulator) -> None:
     ],
 )
 @pytest.mark.parametrize("use", [SYNC_USE, ASYNC_USE, BOTH_USE], ids=["sync", "async", "both"])
-def test_parent_and_child_go_on_after_a_fork(emulator: Emulator, use: str, order: str) -> None:
-    runs_well(FORK + use + order, emulator)
+def test_parent_and_child_work_after_a_fork(emulator: Emulator, use: str, order: str) -> None:
+    check_program(FORK + use + order, emulator)
 
 
 @pytest.mark.parametrize("use", [SYNC_USE, ASYNC_USE], ids=["sync", "async"])
-def test_children_end_like_any_other_process(emulator: Emulator, use: str) -> None:
+def test_forked_children_exit_without_errors(emulator: Emulator, use: str) -> None:
     source = """
 use()
 for number in range(5):
@@ -158,11 +158,11 @@ def refused():
         except yandexgpt.ConfigurationError as error:
             assert "forked while calls were in flight" in str(error)
         else:
-            raise AssertionError("not refused")
+            raise AssertionError("not rejected")
 """
 
 
-def test_a_child_of_a_fork_in_the_middle_of_a_stream_is_told_and_the_parent_reads_on(emulator: Emulator) -> None:
+def test_fork_during_a_stream_is_an_error_in_the_child_and_the_parent_continues(emulator: Emulator) -> None:
     source = """
 use()
 stream = client.stream("раз два три")
@@ -176,11 +176,11 @@ use()
 ended_well(fork(use, bare=False))
 print("well")
 """
-    runs_well(FORK + SYNC_USE + REFUSED + source, emulator)
+    check_program(FORK + SYNC_USE + REFUSED + source, emulator)
     assert len({request.peer for request in emulator.requests}) == 2
 
 
-def test_a_child_that_closes_the_client_leaves_the_parents_alone(emulator: Emulator) -> None:
+def test_client_close_in_a_child_does_not_affect_the_parent(emulator: Emulator) -> None:
     source = """
 use()
 for _ in range(5):
@@ -189,11 +189,11 @@ for _ in range(5):
     use()
 print("well")
 """
-    runs_well(FORK + SYNC_USE + source, emulator)
+    check_program(FORK + SYNC_USE + source, emulator)
     assert len({request.peer for request in emulator.requests}) == 6
 
 
-def test_a_fork_after_streams_were_given_up(emulator: Emulator) -> None:
+def test_fork_after_streams_were_closed_early(emulator: Emulator) -> None:
     source = """
 def give_up():
     with client.stream("раз два три") as stream:
@@ -205,21 +205,21 @@ for _ in range(TIMES):
 use()
 print("well")
 """
-    runs_well(FORK + SYNC_USE + source, emulator)
+    check_program(FORK + SYNC_USE + source, emulator)
 
 
-def test_a_child_of_a_child(emulator: Emulator) -> None:
+def test_fork_in_a_forked_child(emulator: Emulator) -> None:
     source = """
 use()
 ended_well(fork(lambda: (use(), ended_well(fork(use)), use())))
 use()
 print("well")
 """
-    runs_well(FORK + SYNC_USE + source, emulator)
+    check_program(FORK + SYNC_USE + source, emulator)
     assert len({request.peer for request in emulator.requests}) == 3
 
 
-def test_a_fork_while_other_threads_call(emulator: Emulator) -> None:
+def test_fork_during_calls_of_other_threads(emulator: Emulator) -> None:
     source = """
 use()
 stop = threading.Event()
@@ -247,10 +247,10 @@ ended_well(fork(use))
 use()
 print("well")
 """
-    runs_well(FORK + SYNC_USE + REFUSED + source, emulator)
+    check_program(FORK + SYNC_USE + REFUSED + source, emulator)
 
 
-def test_a_fork_while_calls_wait_in_line(emulator: Emulator) -> None:
+def test_fork_while_calls_are_queued(emulator: Emulator) -> None:
     source = """
 client = client.with_options(max_concurrency=1)
 stream = client.stream("раз два три")
@@ -264,10 +264,10 @@ ended_well(fork(use))
 use()
 print("well")
 """
-    runs_well(FORK + SYNC_USE + REFUSED + source, emulator)
+    check_program(FORK + SYNC_USE + REFUSED + source, emulator)
 
 
-def test_a_fork_after_the_stubs_were_used(emulator: Emulator) -> None:
+def test_fork_after_use_of_the_stubs(emulator: Emulator) -> None:
     source = """
 request = yandexgpt.load_request({
     "modelUri": "gpt://f/yandexgpt", "completionOptions": {}, "messages": [{"role": "user", "text": "раз"}]
@@ -281,10 +281,10 @@ for _ in range(5):
     use()
 print("well")
 """
-    runs_well(FORK + SYNC_USE + source, emulator)
+    check_program(FORK + SYNC_USE + source, emulator)
 
 
-def test_a_fork_after_the_asynchronous_stubs_were_used(emulator: Emulator) -> None:
+def test_fork_after_use_of_the_async_stubs(emulator: Emulator) -> None:
     source = """
 request = yandexgpt.load_request({
     "modelUri": "gpt://f/yandexgpt", "completionOptions": {}, "messages": [{"role": "user", "text": "раз"}]
@@ -300,10 +300,10 @@ for _ in range(5):
     use()
 print("well")
 """
-    runs_well(FORK + ASYNC_USE + source, emulator)
+    check_program(FORK + ASYNC_USE + source, emulator)
 
 
-def test_a_fork_inside_of_a_running_loop(emulator: Emulator) -> None:
+def test_fork_inside_a_running_loop(emulator: Emulator) -> None:
     source = """
 sync_client = yandexgpt.Client(timeout=10.0)
 def in_child():
@@ -317,10 +317,10 @@ sync_client.complete("раз")
 asyncio.run(outer())
 print("well")
 """
-    runs_well(FORK + ASYNC_USE + source, emulator)
+    check_program(FORK + ASYNC_USE + source, emulator)
 
 
-def test_workers_of_a_pool_inherit_the_client(emulator: Emulator) -> None:
+def test_pool_workers_use_the_inherited_client(emulator: Emulator) -> None:
     source = """
 import multiprocessing
 import yandexgpt
@@ -333,7 +333,7 @@ with multiprocessing.get_context("fork").Pool(3) as pool:
     use(0)
 print("well")
 """
-    runs_well(source, emulator)
+    check_program(source, emulator)
 
 
 # Loops
@@ -345,7 +345,7 @@ async def once(client: yandexgpt.AsyncClient, text: str) -> list[str]:
     return [(await client.complete(text)).text, "".join(pieces)]
 
 
-def test_one_client_in_two_loops_one_after_the_other(emulator: Emulator) -> None:
+def test_client_works_in_several_loops_in_sequence(emulator: Emulator) -> None:
     client = emulator.async_client()
     for number in range(5):
         assert asyncio.run(once(client, f"раз {number}")) == [f"раз {number}"] * 2
@@ -356,7 +356,7 @@ def test_one_client_in_two_loops_one_after_the_other(emulator: Emulator) -> None
         asyncio.run(once(client, "раз"))
 
 
-def test_one_client_closed_in_another_loop_than_it_was_used_in(emulator: Emulator) -> None:
+def test_client_can_be_closed_in_another_loop(emulator: Emulator) -> None:
     client = emulator.async_client()
     asyncio.run(once(client, "раз"))
 
@@ -368,7 +368,7 @@ def test_one_client_closed_in_another_loop_than_it_was_used_in(emulator: Emulato
     asyncio.run(client.close())
 
 
-def test_waiters_of_an_ended_loop_leave_the_queue(emulator: Emulator) -> None:
+def test_queued_calls_of_an_ended_loop_leave_the_queue(emulator: Emulator) -> None:
     source = """
 import asyncio, yandexgpt
 client = yandexgpt.AsyncClient(max_concurrency=1, timeout=10.0)
@@ -405,7 +405,7 @@ def files():
 """
 
 
-def test_loops_that_have_ended_leave_no_connection(emulator: Emulator) -> None:
+def test_ended_loops_leave_no_connection(emulator: Emulator) -> None:
     source = """
 for _ in range(3):
     asyncio.run(main())
@@ -421,7 +421,7 @@ print(files() <= before + 3)
     assert (code, out) == (0, "True\n")
 
 
-def test_a_loop_that_ends_after_a_cancellation_does_not_disturb_the_next(emulator: Emulator) -> None:
+def test_loop_that_ends_after_a_cancellation_does_not_affect_the_next(emulator: Emulator) -> None:
     source = """
 for _ in range(60):
     asyncio.run(main())
@@ -433,22 +433,22 @@ print("well")
 
 def test_several_loops_in_several_threads(emulator: Emulator) -> None:
     client = emulator.async_client()
-    complaints: list[Any] = []
+    loop_errors: list[Any] = []
 
     def run(number: int) -> list[list[str]]:
         async def main() -> list[list[str]]:
-            asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+            asyncio.get_running_loop().set_exception_handler(lambda _, context: loop_errors.append(context))
             return await asyncio.gather(*(once(client, f"поток {number} вызов {each}") for each in range(10)))
 
         return [answer for _ in range(3) for answer in asyncio.run(main())]
 
     answers = in_threads(4, run)
     assert answers == [[[f"поток {n} вызов {each}"] * 2 for _ in range(3) for each in range(10)] for n in range(4)]
-    assert grave(complaints) == []
+    assert unexpected(loop_errors) == []
     asyncio.run(client.close())
 
 
-def test_places_are_given_in_order_across_loops(emulator: Emulator) -> None:
+def test_max_concurrency_applies_across_loops(emulator: Emulator) -> None:
     client = emulator.async_client(max_concurrency=2)
     in_threads(4, lambda number: asyncio.run(_many(client, number)))
     assert emulator.peak_in_flight <= 2
@@ -460,7 +460,7 @@ async def _many(client: yandexgpt.AsyncClient, number: int) -> None:
     assert [answer.text for answer in answers] == [f"{number} {each}" for each in range(10)]
 
 
-def test_closing_a_client_ends_its_calls_in_every_loop(emulator: Emulator) -> None:
+def test_client_close_cancels_its_calls_in_every_loop(emulator: Emulator) -> None:
     client = emulator.async_client()
     emulator.fail("UNAVAILABLE", after=1, delay=3600.0, times=3)
     errors: list[Any] = []
@@ -489,7 +489,7 @@ def test_closing_a_client_ends_its_calls_in_every_loop(emulator: Emulator) -> No
 
 # Threads
 
-# A fault for one call breaks the connection under its neighbours too.
+# A fault for one call also breaks the connection of other calls.
 OVERLOOKED = {"DEADLINE_EXCEEDED"} if OVERLOOKS_RESETS else set()
 CODES = ["UNAVAILABLE", "RESOURCE_EXHAUSTED", "ABORTED", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "CANCELLED"]
 FAULTS = [
@@ -557,11 +557,11 @@ def one_call(client: Any, text: str, *, streamed: bool) -> str:
     return failure.code.name
 
 
-# More streams than one connection carries
+# More streams than one connection allows
 
 
 @pytest.mark.slow
-def test_250_streams_over_connections_that_carry_100(factory: ClientFactory, gate: threading.Event) -> None:
+def test_250_streams_on_connections_limited_to_100_streams(factory: ClientFactory, gate: threading.Event) -> None:
     with Emulator(max_concurrent_streams=100) as emulator:
         client = factory.client(emulator, retry=Retry.none())
         partials = ["раз", "раз два", "раз два три"]
@@ -580,9 +580,11 @@ def test_250_streams_over_connections_that_carry_100(factory: ClientFactory, gat
         assert Counter(Counter(request.peer for request in emulator.requests).values()) == expected
 
 
-def test_connections_that_a_burst_has_opened_are_used_again(factory: ClientFactory, gate: threading.Event) -> None:
+def test_connections_opened_for_a_burst_are_reused(factory: ClientFactory, gate: threading.Event) -> None:
     with Emulator(max_concurrent_streams=100) as emulator:
-        client = factory.client(emulator)  # a server may refuse a stream until it has put away the last one
+        client = factory.client(
+            emulator
+        )  # with retries: a server may refuse a stream until it has removed an ended one
         for _ in range(3):
             gate.clear()
             emulator.reply("раз", times=130)
@@ -596,7 +598,7 @@ def test_connections_that_a_burst_has_opened_are_used_again(factory: ClientFacto
 @pytest.mark.parametrize(
     "use", [lambda client: client.complete("Привет").text, lambda client: "".join(client.stream("Привет").text())]
 )
-def test_no_call_waits_behind_others_where_a_connection_carries_10(
+def test_no_call_is_queued_with_a_limit_of_10_streams_per_connection(
     factory: ClientFactory, gate: threading.Event, use: Any
 ) -> None:
     with Emulator(max_concurrent_streams=10) as emulator:
@@ -624,7 +626,7 @@ def test_250_streams_in_one_loop() -> None:
         assert len({request.peer for request in emulator.requests}) == math.ceil(250 / STREAMS_PER_CHANNEL)
 
 
-def test_a_fork_after_loops_were_closed_in_the_middle_of_streams_that_are_kept(emulator: Emulator) -> None:
+def test_fork_after_loops_were_closed_during_streams(emulator: Emulator) -> None:
     source = (
         FORK
         + """

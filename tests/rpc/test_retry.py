@@ -1,4 +1,4 @@
-"""When to try again: the policy, what is worth another try, how long to wait, and what an outage may cost."""
+"""Retries: the policy, transient errors, delays between attempts, and the retry budget."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def failure(code: Code = Code.UNAVAILABLE, message: str = "", retry_after: float
 # The policy
 
 
-def test_the_default_is_the_documented_one() -> None:
+def test_default_policy_is_the_documented_one() -> None:
     policy = Retry()
     assert policy == DEFAULT_RETRY
     assert (policy.attempts, policy.initial, policy.maximum, policy.multiplier) == (4, 0.5, 8.0, 2.0)
@@ -38,7 +38,7 @@ def test_the_default_is_the_documented_one() -> None:
     assert Retry.none().attempts == 1
 
 
-def test_a_policy_is_frozen_and_compares_hashes_copies_and_pickles() -> None:
+def test_policy_is_immutable_and_can_be_compared_hashed_copied_and_pickled() -> None:
     policy = Retry(attempts=2, codes=["INTERNAL"])  # type: ignore[arg-type]
     with pytest.raises(dataclasses.FrozenInstanceError):
         policy.attempts = 3  # type: ignore[misc]
@@ -60,7 +60,7 @@ def test_a_policy_is_frozen_and_compares_hashes_copies_and_pickles() -> None:
         ("budget_ratio", [-0.1, None, "1", True], 0, math.inf),
     ],
 )
-def test_an_impossible_value_is_refused_with_its_range(name: str, values: list[Any], low: float, high: float) -> None:
+def test_error_of_an_invalid_value_shows_the_range(name: str, values: list[Any], low: float, high: float) -> None:
     for value in values:
         with pytest.raises(ValueError, match=f"Retry: {name} must be a number from {low} to {high}, got") as caught:
             Retry(**{name: value})
@@ -68,12 +68,12 @@ def test_an_impossible_value_is_refused_with_its_range(name: str, values: list[A
 
 
 @pytest.mark.parametrize("name", ["attempts", "budget"])
-def test_a_count_must_be_whole(name: str) -> None:
+def test_attempts_and_budget_must_be_integers(name: str) -> None:
     with pytest.raises(ValueError, match=name):
         Retry(**{name: 1.5})  # type: ignore[arg-type]
 
 
-def test_the_budget_ratio_must_be_positive() -> None:
+def test_budget_ratio_must_be_positive() -> None:
     with pytest.raises(ValueError, match="budget_ratio"):
         Retry(budget_ratio=0)
 
@@ -81,17 +81,17 @@ def test_the_budget_ratio_must_be_positive() -> None:
 @pytest.mark.parametrize(
     "codes", [["internal", "UNAVAILABLE"], {Code.INTERNAL, Code.UNAVAILABLE}, (Code.INTERNAL, "Unavailable")]
 )
-def test_codes_may_be_names_or_grpcs_own(codes: Any) -> None:
+def test_codes_may_be_names_or_grpc_status_codes(codes: Any) -> None:
     assert Retry(codes=codes).codes == frozenset({"INTERNAL", "UNAVAILABLE"})
 
 
 @pytest.mark.parametrize("codes", ["UNAVAILABLE", 5, {"UNAVAILBLE"}, [14], None])
-def test_codes_that_do_not_exist_are_refused(codes: Any) -> None:
+def test_unknown_codes_are_rejected(codes: Any) -> None:
     with pytest.raises(ValueError, match="codes"):
         Retry(codes=codes)
 
 
-# What is worth another try
+# Transient errors
 
 
 @pytest.mark.parametrize("code", Code, ids=lambda code: code.name)
@@ -116,27 +116,27 @@ def test_three_codes_are_retried_by_default(code: Code) -> None:
         (Code.DEADLINE_EXCEEDED, "Connection reset by peer", False),
     ],
 )
-def test_a_broken_connection_is_recognized_by_the_details_of_grpc(code: Code, message: str, expected: bool) -> None:
+def test_broken_connection_is_recognized_by_the_status_message(code: Code, message: str, expected: bool) -> None:
     assert is_transient(Retry(), failure(code, message), own_deadline=False) is expected
 
 
 @pytest.mark.parametrize("own", [True, False])
-def test_a_deadline_is_retried_only_if_it_was_that_of_the_attempt(own: bool) -> None:
+def test_deadline_exceeded_is_retried_only_for_the_attempt_timeout(own: bool) -> None:
     assert is_transient(Retry(), failure(Code.DEADLINE_EXCEEDED), own_deadline=own) is own
 
 
-def test_a_message_over_the_size_limit_is_not_retried() -> None:
+def test_message_above_the_size_limit_is_not_retried() -> None:
     error = failure(Code.RESOURCE_EXHAUSTED, "CLIENT: Received message larger than max (20 vs. 4)")
     assert is_transient(Retry(), error, own_deadline=True) is False
 
 
-def test_a_policy_may_name_other_codes() -> None:
+def test_policy_may_have_other_codes() -> None:
     policy = Retry(codes=frozenset({"INTERNAL"}))
     assert is_transient(policy, failure(Code.INTERNAL), own_deadline=False)
     assert not is_transient(policy, failure(Code.UNAVAILABLE), own_deadline=False)
 
 
-# How long to wait
+# Delays
 
 finite = {"allow_nan": False, "allow_infinity": False}
 policies = st.builds(
@@ -151,7 +151,7 @@ shares = st.floats(0, 1, exclude_max=True)
 
 
 @given(policies, st.integers(1, 1000), shares)
-def test_a_wait_stays_between_zero_and_its_bound(policy: Retry, attempts: int, share: float) -> None:
+def test_delay_is_between_zero_and_its_bound(policy: Retry, attempts: int, share: float) -> None:
     wait = backoff(policy, attempts, failure(), None, lambda: share)
     assert wait is not None
     assert 0 <= wait <= policy.maximum
@@ -162,7 +162,7 @@ def test_a_wait_stays_between_zero_and_its_bound(policy: Retry, attempts: int, s
 
 
 @given(policies, st.integers(1, 999))
-def test_the_bound_never_shrinks(policy: Retry, attempts: int) -> None:
+def test_bound_never_decreases(policy: Retry, attempts: int) -> None:
     def bound(attempts: int) -> float:
         wait = backoff(policy, attempts, failure(), None, lambda: 0.0)
         assert wait is not None
@@ -171,30 +171,30 @@ def test_the_bound_never_shrinks(policy: Retry, attempts: int) -> None:
     assert bound(attempts) <= bound(attempts + 1)
 
 
-def test_the_bound_doubles_up_to_the_maximum() -> None:
+def test_bound_doubles_up_to_the_maximum() -> None:
     waits = [backoff(Retry(), attempts, failure(), None, lambda: 0.0) for attempts in range(1, 8)]
     assert waits == [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
 
 
 @pytest.mark.parametrize(("jitter", "wait"), [(0.0, 8.0), (0.5, 6.0), (1.0, 4.0)])
-def test_jitter_is_the_share_of_a_wait_that_is_random(jitter: float, wait: float) -> None:
+def test_jitter_is_the_random_share_of_a_delay(jitter: float, wait: float) -> None:
     assert backoff(Retry(jitter=jitter, initial=8), 1, failure(), None, lambda: 0.5) == wait
 
 
 @pytest.mark.parametrize("multiplier", [1e5, 1e10, 1e300, math.inf])
 @pytest.mark.parametrize("attempts", [2, 65, 10_000])
 @pytest.mark.parametrize("initial", [0, 1e-9])
-def test_a_bound_that_outgrows_every_number_is_the_maximum(multiplier: float, attempts: int, initial: float) -> None:
+def test_bound_that_overflows_is_the_maximum(multiplier: float, attempts: int, initial: float) -> None:
     wait = backoff(Retry(multiplier=multiplier, initial=initial), attempts, failure(), None, lambda: 0.0)
     assert wait is not None
     assert 0 <= wait <= 8.0
 
 
-# What the server says
+# Delays requested by the server
 
 
 @pytest.mark.parametrize(("pushback", "wait"), [("0", 0.0), ("250", 0.25), ("60000", 60.0)])
-def test_pushback_wins_over_everything(pushback: str, wait: float) -> None:
+def test_pushback_takes_precedence(pushback: str, wait: float) -> None:
     assert backoff(Retry(), 3, failure(retry_after=7.0), pushback, lambda: 0.5) == wait
 
 
@@ -202,21 +202,21 @@ UNREADABLE: list[Any] = ["-1", "", "soon", "1.5", "+5", "--5", "²", " 5", 1500,
 
 
 @pytest.mark.parametrize("pushback", UNREADABLE, ids=lambda pushback: repr(pushback)[:9])
-def test_a_negative_or_unreadable_pushback_ends_the_retries(pushback: Any) -> None:
+def test_negative_or_invalid_pushback_ends_the_retries(pushback: Any) -> None:
     assert backoff(Retry(), 1, failure(retry_after=7.0), pushback) is None
 
 
-def test_a_negative_retry_after_is_not_waited_for() -> None:
+def test_negative_retry_after_causes_no_delay() -> None:
     assert backoff(Retry(), 1, failure(retry_after=-3.0), None) in (None, 0.0)
 
 
 @pytest.mark.parametrize("retry_after", [0.0, 7.0, 1000.0])
-def test_retry_info_wins_over_the_policy(retry_after: float) -> None:
+def test_retry_info_takes_precedence_over_the_policy(retry_after: float) -> None:
     assert backoff(Retry(), 1, failure(retry_after=retry_after), None, remaining=1001.0) == retry_after
 
 
 @pytest.mark.parametrize("asked", [MAX_SERVER_DELAY + 0.001, 3.15e11])
-def test_without_a_deadline_the_server_cannot_have_a_call_wait_for_ever(asked: float) -> None:
+def test_retry_delay_of_the_server_is_limited_without_a_deadline(asked: float) -> None:
     assert backoff(Retry(), 1, failure(retry_after=asked), None) is None
     assert backoff(Retry(), 1, failure(), str(min(2**31 - 1, int(asked * 1000)))) is None
     for longest in (failure(retry_after=MAX_SERVER_DELAY), failure()):
@@ -224,12 +224,12 @@ def test_without_a_deadline_the_server_cannot_have_a_call_wait_for_ever(asked: f
         assert backoff(Retry(), 1, longest, pushback) == MAX_SERVER_DELAY
 
 
-def test_a_wait_past_the_deadline_is_not_begun() -> None:
+def test_delay_beyond_the_deadline_is_not_started() -> None:
     assert backoff(Retry(), 1, failure(retry_after=7.0), None, remaining=6.9) is None
     assert backoff(Retry(), 1, failure(), "7000", remaining=6.9) is None
 
 
-def test_an_error_that_asks_for_too_long_a_wait_says_how_long(factory: ClientFactory, emulator: Emulator) -> None:
+def test_error_with_a_too_long_retry_delay_has_the_delay(factory: ClientFactory, emulator: Emulator) -> None:
     client = factory.client(emulator, timeout=None)
     emulator.fail("UNAVAILABLE", retry_after=86_400.0)
     with pytest.raises(UnavailableError) as caught:
@@ -238,15 +238,15 @@ def test_an_error_that_asks_for_too_long_a_wait_says_how_long(factory: ClientFac
     assert client.complete("a").text
 
 
-# What an outage may cost
+# The retry budget
 
 
-def test_a_budget_allows_retries_while_it_is_more_than_half_full() -> None:
+def test_budget_allows_retries_while_more_than_half_full() -> None:
     budget = RetryBudget(Retry(budget=10, budget_ratio=0.5))
     assert [budget.record_failure() for _ in range(7)] == [True, True, True, True, False, False, False]
 
 
-def test_successes_fill_a_budget_again() -> None:
+def test_successes_refill_the_budget() -> None:
     budget = RetryBudget(Retry(budget=4, budget_ratio=0.5))
     assert [budget.record_failure() for _ in range(3)] == [True, False, False]
     for _ in range(4):
@@ -257,14 +257,14 @@ def test_successes_fill_a_budget_again() -> None:
     assert budget.record_failure()
 
 
-def test_a_full_budget_grows_no_further() -> None:
+def test_budget_does_not_exceed_its_size() -> None:
     budget = RetryBudget(Retry(budget=4, budget_ratio=1))
     for _ in range(100):
         budget.record_success()
     assert [budget.record_failure() for _ in range(2)] == [True, False]
 
 
-def test_a_budget_does_not_fall_below_zero() -> None:
+def test_budget_does_not_fall_below_zero() -> None:
     budget = RetryBudget(Retry(budget=4, budget_ratio=1))
     for _ in range(100):
         budget.record_failure()
@@ -273,7 +273,7 @@ def test_a_budget_does_not_fall_below_zero() -> None:
     assert budget.record_failure()
 
 
-def test_without_a_budget_there_is_no_limit() -> None:
+def test_retries_are_unlimited_without_a_budget() -> None:
     budget = RetryBudget(Retry(budget=None))
     assert all(budget.record_failure() for _ in range(1000))
     budget.record_success()
@@ -281,7 +281,7 @@ def test_without_a_budget_there_is_no_limit() -> None:
 
 
 @given(st.integers(1, 20), st.sampled_from([0.25, 0.5, 1.0, 3.0]), st.lists(st.booleans(), max_size=80))
-def test_a_budget_is_the_token_bucket_of_grfc_a6(size: int, ratio: float, outcomes: list[bool]) -> None:
+def test_budget_is_the_token_bucket_of_grfc_a6(size: int, ratio: float, outcomes: list[bool]) -> None:
     budget = RetryBudget(Retry(budget=size, budget_ratio=ratio))
     tokens = float(size)
     for succeeded in outcomes:
@@ -293,7 +293,7 @@ def test_a_budget_is_the_token_bucket_of_grfc_a6(size: int, ratio: float, outcom
             assert budget.record_failure() is (tokens > size / 2)
 
 
-def test_threads_share_a_budget_without_losing_a_token() -> None:
+def test_budget_is_thread_safe() -> None:
     budget = RetryBudget(Retry(budget=8000, budget_ratio=1))
     start = threading.Barrier(4)
 
@@ -311,7 +311,7 @@ def test_threads_share_a_budget_without_losing_a_token() -> None:
 
 
 @pytest.mark.parametrize("code", ["INVALID_ARGUMENT", "PERMISSION_DENIED", "NOT_FOUND"])
-def test_errors_of_the_request_take_nothing_from_the_budget(code: str) -> None:
+def test_request_errors_do_not_use_the_budget(code: str) -> None:
     with Emulator() as emulator, emulator.client(retry=Retry(budget=10, initial=0, maximum=0)) as client:
         emulator.fail(code, times=20)
         for _ in range(20):
