@@ -59,12 +59,6 @@ VARIABLES = (
 WARNING_LINE = "PLEASE DO NOT REMOVE THIS LINE! Yandex.Cloud SA Key ID <ajekey>\n"
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*VARIABLES, "YC_METADATA_ADDR"):
-        monkeypatch.delenv(name, raising=False)
-
-
 def exchange(*, jwt: str = "", oauth_token: str = "") -> ExpiringToken:
     """A token service that returns the given JWT or OAuth token as the IAM token."""
     return ExpiringToken(jwt or oauth_token, lifetime=60)

@@ -44,15 +44,6 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for name in list(os.environ):
-        if name.startswith(("YC_", "YANDEX")) or name in ("API_KEY", "IAM_TOKEN", "FOLDER_ID"):
-            monkeypatch.delenv(name)
-
-
 def resolve(**arguments: Any) -> Settings:
     return Settings.resolve(**{**DEFAULTS, **arguments})
 

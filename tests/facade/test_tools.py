@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import yandexgpt
-from yandexgpt._messages import Message, ToolResult
+from yandexgpt._messages import Message
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt.emulator import Emulator
 
@@ -734,39 +734,3 @@ def test_concurrent_run_tools_calls_are_independent(factory: ClientFactory, emul
     tools = [yandexgpt.tool(name=f"f{number}")(returning(str(number))) for number in range(8)]
     running = [Background(client.run_tools, "Вопрос", [each], tool_choice="required") for each in tools]
     assert [each.result().text for each in running] == [str(number) for number in range(8)]
-
-
-# Messages
-
-
-def test_tool_results_make_a_message() -> None:
-    message = Message.from_tool_results([ToolResult("a", "1"), ToolResult("b", "")])
-    assert (message.role, message.text, message.tool_calls) == ("user", "", ())
-    assert [(result.name, result.content) for result in message.tool_results] == [("a", "1"), ("b", "")]
-    assert Message.from_dict(message.to_dict()) == message
-    assert repr(message) == (
-        "Message(role='user', tool_results=(ToolResult(name='a', content='1'), ToolResult(name='b', content='')))"
-    )
-    assert Message("user", "a").tool_results == ()
-
-
-@pytest.mark.parametrize(
-    ("make", "words"),
-    [
-        (lambda: Message.from_tool_results([]), "at least one"),
-        (
-            lambda: Message.from_tool_results(["1"]),  # type: ignore[list-item]
-            r"results\[0\] must be a ToolResult",
-        ),
-        (lambda: Message.from_tool_results([ToolResult("a", "1")], role="tool"), "role must be one of"),
-        (lambda: ToolResult("", "1"), "name must not be empty"),
-        (
-            lambda: ToolResult("a", 5),  # type: ignore[arg-type]
-            "content must be a str",
-        ),
-        (lambda: ToolResult("a", "\ud83d"), "content holds a lone surrogate"),
-    ],
-)
-def test_invalid_tool_results_are_rejected(make: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        make()
