@@ -11,7 +11,7 @@ from yandexgpt._request import Reasoning, ResponseFormat, ToolLike
 
 __all__ = [
     "AskOptions",
-    "CallOptions",
+    "CallKeywords",
     "ManyOptions",
     "ParseOptions",
     "RunOptions",
@@ -20,8 +20,8 @@ __all__ = [
 ]
 
 
-class CallOptions(TypedDict, total=False):
-    """Options of every call."""
+class CallKeywords(TypedDict, total=False):
+    """Options of every call: the fields of ``_rpc.call.CallOptions``."""
 
     timeout: float | Unset | None
     attempt_timeout: float | Unset | None
@@ -30,8 +30,8 @@ class CallOptions(TypedDict, total=False):
     max_context_tokens: int | None
 
 
-class ModelOptions(CallOptions, total=False):
-    """Options of every generation."""
+class ModelOptions(CallKeywords, total=False):
+    """Options of every generation: parameters of ``build_request``."""
 
     model: str | None
     temperature: float | None

@@ -591,7 +591,6 @@ def test_ctrl_c_ends_a_wait_but_not_the_operation(emulator: Emulator, kind: str)
     operations_never_end(emulator)
     process = program(WAIT, emulator, kind)
     emulator.wait_for_requests(2, timeout=30)
-    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     code, out, err = output_of(process)
     assert (code, out.split()) == (0, [emulator.operations.ids[0], "interrupted"]), err

@@ -1,1 +1,1 @@
-"""Limiters, weak sets, threads and the token cache, shared by threads and event loops. Does not use gRPC."""
+"""Limiters, weak sets, threads and the token cache, shared by threads and event loops. Makes no calls."""

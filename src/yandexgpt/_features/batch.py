@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from yandexgpt._checks import check_metadata
-from yandexgpt._options import CallOptions, ManyOptions
+from yandexgpt._options import CallKeywords, ManyOptions
 from yandexgpt._request import Prompt, build_request, positive_int
 from yandexgpt.errors import CancelledError, YandexGPTError
 
@@ -158,7 +158,7 @@ class BatchOptions:
         self._return_errors = on_error == "return"
         if unknown := sorted(options.keys() - ManyOptions.__annotations__.keys()):
             raise TypeError(f"complete_many() got an unexpected keyword argument {unknown[0]!r}")
-        self.call_options = {name: value for name, value in options.items() if name in CallOptions.__annotations__}
+        self.call_options = {name: value for name, value in options.items() if name in CallKeywords.__annotations__}
         """The options of every call; the options of its request are kept separately."""
         self._request_options = {name: value for name, value in options.items() if name not in self.call_options}
         # An iterator can be read only once, but every call needs its items.

@@ -184,8 +184,9 @@ class AsyncInvoker(BaseInvoker[AsyncChannelRegistry]):
                 rpc: Any = None
                 last: Any = None
                 watch: Watch | None = None
-                rpc_ended = yielding = False
-                cancellations = times_cancelled()
+                rpc_ended = False  # gRPC has returned the status: nothing is left to cancel
+                yielding = False  # the reader runs, not gRPC
+                cancellations = times_cancelled()  # tells a cancellation of the task from one of the call
                 try:
                     pooled = pool.acquire(call)
                     rpc = self._begin_attempt(pooled, call, request, authorization)

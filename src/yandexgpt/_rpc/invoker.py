@@ -172,8 +172,9 @@ class Invoker(BaseInvoker[ChannelRegistry]):
                 pooled: PooledChannel | None = None
                 rpc: Any = None
                 last: Any = None
-                in_grpc = True
-                rpc_ended = False
+                # A signal handler may raise an exception at any line. What must be done then depends on where.
+                in_grpc = True  # the running code may be gRPC's, and may have left one of gRPC's locks acquired
+                rpc_ended = False  # gRPC has returned the status: nothing is left to cancel
                 try:
                     pooled = pool.acquire(call)
                     rpc = self._begin_attempt(pooled, call, request, authorization)
