@@ -9,15 +9,22 @@ from google.protobuf import json_format
 from google.protobuf.message import Message as ProtoMessage
 
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
-from yandexgpt._struct_json import check_text, parse_json, to_python
+from yandexgpt._struct_json import check_text, parse_json, to_python, to_struct_value
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["ROLES", "Message", "ProtoWrapper", "ToolCall", "ToolResult"]
+__all__ = ["ROLES", "Message", "ProtoWrapper", "ToolCall", "ToolResult", "set_function", "set_tool_choice"]
 
 ROLES = ("system", "user", "assistant")
 """The roles of messages (source: ``text_common.proto`` of the pinned interface)."""
+
+
+TOOL_CHOICE_MODES = {
+    "none": text_common_pb2.ToolChoice.NONE,
+    "auto": text_common_pb2.ToolChoice.AUTO,
+    "required": text_common_pb2.ToolChoice.REQUIRED,
+}
 
 
 P = TypeVar("P", bound=ProtoMessage)
@@ -214,3 +221,45 @@ class Message(ProtoWrapper[text_common_pb2.Message]):
         if self.tool_results:
             return f"Message(role={self.role!r}, tool_results={self.tool_results!r})"
         return f"Message(role={self.role!r}, text={self.text!r})"
+
+
+def set_function(proto: text_common_pb2.FunctionTool, function: Mapping[str, Any], where: str) -> None:
+    """Set the name, description and parameters of a tool.
+
+    Args:
+        where: the place of the function in the arguments, for error messages.
+
+    Raises:
+        ValueError: an unknown or missing key, or a value of a wrong type.
+    """
+    unknown = set(function) - {"name", "description", "parameters", "strict"}
+    if unknown or not isinstance(function.get("name"), str) or not function["name"]:
+        raise ValueError(
+            f"{where} must have a name, and may have description, parameters (a JSON Schema) and strict; "
+            f"got {', '.join(map(repr, function)) or 'nothing'}"
+        )
+    proto.name = check_text(function["name"], f"{where}['name']")
+    proto.description = check_text(function.get("description", ""), f"{where}['description']")
+    parameters = function.get("parameters", {})
+    if not isinstance(parameters, Mapping):
+        raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")
+    proto.parameters.update(to_struct_value(parameters, f"{where}['parameters']"))
+    strict = function.get("strict", False)
+    if not isinstance(strict, bool):
+        raise ValueError(f"{where}['strict'] must be True or False, got {strict!r}")
+    proto.strict = strict
+
+
+def set_tool_choice(proto: text_common_pb2.ToolChoice, choice: Any, functions: Iterable[str]) -> None:
+    """Set the tool choice: a mode, or the name of one of the functions.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(choice, str) and choice in TOOL_CHOICE_MODES:
+        proto.mode = TOOL_CHOICE_MODES[choice]
+        return
+    allowed = [*TOOL_CHOICE_MODES, *functions]
+    if not isinstance(choice, str) or choice not in allowed:
+        raise ValueError(f"tool_choice must be one of {', '.join(allowed)}, got {choice!r}")
+    proto.function_name = choice

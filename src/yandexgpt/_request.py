@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 
 from google.protobuf import json_format
 
-from yandexgpt._messages import ROLES, Message
+from yandexgpt._messages import ROLES, Message, set_function, set_tool_choice
 from yandexgpt._models import Completion
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation import text_generation_service_pb2
@@ -52,11 +52,6 @@ ToolLike = Mapping[str, Any] | DescribedFunction
 _REASONING_MODES = {
     "disabled": text_common_pb2.ReasoningOptions.DISABLED,
     "hidden": text_common_pb2.ReasoningOptions.ENABLED_HIDDEN,
-}
-_TOOL_CHOICE_MODES = {
-    "none": text_common_pb2.ToolChoice.NONE,
-    "auto": text_common_pb2.ToolChoice.AUTO,
-    "required": text_common_pb2.ToolChoice.REQUIRED,
 }
 _MODEL_NAME = re.compile(r"[^\s/<>@:]+(/[^\s/<>@:]+)?(@[^\s/<>@]+)?")
 _MODEL_URI = re.compile(r"[a-z][a-z0-9+.-]*://[^\s<>/][^\s<>]*")
@@ -123,7 +118,7 @@ def build_request(
         for index, tool in enumerate(tools):
             _add_tool(request, tool, f"tools[{index}]")
     if tool_choice is not None:
-        _set_tool_choice(request, tool_choice)
+        set_tool_choice(request.tool_choice, tool_choice, (tool.function.name for tool in request.tools))
     if parallel_tool_calls is not None:
         if not isinstance(parallel_tool_calls, bool):
             raise ValueError(f"parallel_tool_calls must be True or False, got {parallel_tool_calls!r}")
@@ -317,31 +312,7 @@ def _add_tool(request: CompletionRequest, tool: ToolLike, where: str) -> None:
     function = tool.get("function", tool)
     if not isinstance(function, Mapping):
         raise ValueError(f"{where}['function'] must be a mapping, got {function!r}")
-    unknown = set(function) - {"name", "description", "parameters", "strict"}
-    if unknown or not isinstance(function.get("name"), str) or not function["name"]:
-        raise ValueError(
-            f"{where} must have a name, and may have description, parameters (a JSON Schema) and strict; "
-            f"got {', '.join(map(repr, function)) or 'nothing'}"
-        )
-    proto = request.tools.add().function
-    proto.name = check_text(function["name"], f"{where}['name']")
-    proto.description = check_text(function.get("description", ""), f"{where}['description']")
-    parameters = function.get("parameters", {})
-    if not isinstance(parameters, Mapping):
-        raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")
-    proto.parameters.update(to_struct_value(parameters, f"{where}['parameters']"))
-    strict = function.get("strict", False)
-    if not isinstance(strict, bool):
-        raise ValueError(f"{where}['strict'] must be True or False, got {strict!r}")
-    proto.strict = strict
-
-
-def _set_tool_choice(request: CompletionRequest, choice: str) -> None:
-    if isinstance(choice, str) and choice in _TOOL_CHOICE_MODES:
-        request.tool_choice.mode = _TOOL_CHOICE_MODES[choice]
-        return
-    names = [tool.function.name for tool in request.tools]
-    request.tool_choice.function_name = _check_one_of("tool_choice", choice, [*_TOOL_CHOICE_MODES, *names])
+    set_function(request.tools.add().function, function, where)
 
 
 def _set_response_format(request: CompletionRequest, response_format: Any) -> None:

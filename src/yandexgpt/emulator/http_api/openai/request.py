@@ -9,12 +9,12 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, EncodeError
 
+from yandexgpt._messages import set_function, set_tool_choice
 from yandexgpt._openai.request import prompt_and_options
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1 import text_common_pb2
 from yandexgpt._proto.yandex.cloud.ai.foundation_models.v1.text_generation.text_generation_service_pb2 import (
     CompletionRequest,
 )
-from yandexgpt._struct_json import check_text, to_struct_value
 from yandexgpt.emulator.http_api.openai.errors import bad_request
 
 __all__ = ["completion_request", "translated_errors"]
@@ -24,12 +24,6 @@ _REASONING_MODES = {
     "disabled": text_common_pb2.ReasoningOptions.DISABLED,
     "hidden": text_common_pb2.ReasoningOptions.ENABLED_HIDDEN,
 }
-_TOOL_CHOICE_MODES = {
-    "none": text_common_pb2.ToolChoice.NONE,
-    "auto": text_common_pb2.ToolChoice.AUTO,
-    "required": text_common_pb2.ToolChoice.REQUIRED,
-}
-_TOOL_KEYS = {"name", "description", "parameters", "strict"}
 _KEY = re.compile(r"\['([^']*)'\]")
 
 
@@ -96,9 +90,9 @@ def completion_request(
     if options["reasoning"] is not None:
         request.completion_options.reasoning_options.mode = _REASONING_MODES[options["reasoning"]]
     for index, tool in enumerate(options["tools"] or ()):
-        _add_tool(request, tool, f"tools[{index}]")
+        set_function(request.tools.add().function, tool, f"tools[{index}]")
     if options["tool_choice"] is not None:
-        _set_tool_choice(request, options["tool_choice"])
+        set_tool_choice(request.tool_choice, options["tool_choice"], (tool.function.name for tool in request.tools))
     if parallel_tool_calls is not None:
         request.parallel_tool_calls.value = parallel_tool_calls
     if options["response_format"] == "json":
@@ -109,32 +103,3 @@ def completion_request(
     # Serialize and parse the request here: the server could not parse a value that is nested too deeply.
     CompletionRequest.FromString(request.SerializeToString())
     return request
-
-
-def _add_tool(request: CompletionRequest, tool: Mapping[str, Any], where: str) -> None:
-    if set(tool) - _TOOL_KEYS or not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise ValueError(
-            f"{where} must have a name, and may have description, parameters (a JSON Schema) and strict; "
-            f"got {', '.join(map(repr, tool)) or 'nothing'}"
-        )
-    function = request.tools.add().function
-    function.name = check_text(tool["name"], f"{where}['name']")
-    function.description = check_text(tool.get("description", ""), f"{where}['description']")
-    parameters = tool.get("parameters", {})
-    if not isinstance(parameters, Mapping):
-        raise ValueError(f"{where}['parameters'] must be a JSON Schema as a mapping, got {parameters!r}")
-    function.parameters.update(to_struct_value(parameters, f"{where}['parameters']"))
-    strict = tool.get("strict", False)
-    if not isinstance(strict, bool):
-        raise ValueError(f"{where}['strict'] must be True or False, got {strict!r}")
-    function.strict = strict
-
-
-def _set_tool_choice(request: CompletionRequest, choice: str) -> None:
-    if choice in _TOOL_CHOICE_MODES:
-        request.tool_choice.mode = _TOOL_CHOICE_MODES[choice]
-        return
-    allowed = [*_TOOL_CHOICE_MODES, *(tool.function.name for tool in request.tools)]
-    if choice not in allowed:
-        raise ValueError(f"tool_choice must be one of {', '.join(allowed)}, got {choice!r}")
-    request.tool_choice.function_name = choice
