@@ -573,6 +573,23 @@ def test_trim_keeps_the_longest_history_within_the_limit(messages: list[Any], li
     assert [message for message in fits.messages if message.role != "system"] == kept
 
 
+def test_turn_of_a_stream_closed_at_its_end_is_appended_or_the_reader_fails(emulator: Emulator) -> None:
+    with emulator.client() as client:
+        client.complete("раз")
+        for number in range(200):
+            chat = client.chat()
+            stream = chat.stream("раз")
+            closing = threading.Timer(number % 20 * 0.0001, stream.close)
+            closing.start()
+            try:
+                stream.finish()
+            except yandexgpt.YandexGPTError:
+                assert not chat.messages
+            else:
+                assert [message.text for message in chat.messages] == ["раз", "раз"]
+            closing.join()
+
+
 def test_turns_of_concurrent_threads_succeed_or_raise(chat: Any, factory: ClientFactory, emulator: Emulator) -> None:
     emulator.reply("да", delay=0.2)
     running = [Background(chat.send, str(number)) for number in range(4)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
+import sys
 import threading
 from typing import Any
 
 import pytest
-from driver import FOREVER, PATIENCE, Background, run_loop, stall_after
+from driver import FAST, FOREVER, PATIENCE, Background, run_loop, stall_after
 from programs import run
 
 import yandexgpt
@@ -518,3 +520,60 @@ def test_close_by_another_thread_during_reads_raises_or_ends(emulator: Emulator,
                 for _ in reader:
                     pass
             closing.join()
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("kind", READ)
+def test_close_in_another_loop_between_reads_ends_at_once(emulator: Emulator, kind: str, debug: bool) -> None:
+    async def main() -> None:
+        async with emulator.async_client() as client:
+            reader, closer = opened(client, kind)
+            await anext(reader)
+            closing = Background(lambda: asyncio.run(closer.close(), debug=debug))
+            await asyncio.to_thread(closing.result)
+            with pytest.raises(yandexgpt.CancelledError):
+                async for _ in reader:
+                    pass
+
+    run_loop(main)
+
+
+def test_close_in_another_loop_wakes_the_reader_of_results(emulator: Emulator) -> None:
+    opened_results: list[Any] = []
+    read_one = threading.Event()
+
+    async def prompts() -> Any:
+        yield "раз"
+        await asyncio.Event().wait()
+
+    async def read() -> None:
+        async with emulator.async_client() as client:
+            opened_results.append(client.complete_many(prompts()))
+            await anext(opened_results[0])
+            asyncio.get_running_loop().call_later(0.05, read_one.set)
+            with pytest.raises(yandexgpt.CancelledError):
+                await anext(opened_results[0])
+
+    reader = Background(lambda: asyncio.run(read()))
+    assert read_one.wait(PATIENCE)
+    asyncio.run(opened_results[0].close())
+    reader.result(PATIENCE)
+
+
+def test_interrupt_at_the_end_of_a_retried_call_releases_its_slot(emulator: Emulator) -> None:
+    def interrupt(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "release" and frame.f_code.co_filename.endswith("limiter.py"):
+            sys.settrace(None)
+            raise KeyboardInterrupt
+
+    with emulator.client(max_concurrency=1, timeout=PATIENCE, retry=FAST) as client:
+        emulator.fail("UNAVAILABLE")
+        gc.disable()
+        try:
+            sys.settrace(interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                client.complete("раз")
+            assert client.complete("два", timeout=5.0).text == "два"
+        finally:
+            sys.settrace(None)
+            gc.enable()

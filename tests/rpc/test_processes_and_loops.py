@@ -648,3 +648,55 @@ asyncio.run(use())
     )
     code, _, err = output_of(program(source, emulator))
     assert code == 0, err
+
+
+@pytest.mark.parametrize("kept", ["results", "results of a closed client"])
+def test_fork_after_a_finished_batch_whose_results_are_kept(emulator: Emulator, kept: str) -> None:
+    source = (
+        FORK
+        + """
+import yandexgpt
+client = yandexgpt.Client(timeout=10.0)
+with client.complete_many(["раз", "два"]) as results:
+    assert [result.completion.text for result in results] == ["раз", "два"]
+if sys.argv[1] != "results":
+    client.close()
+def use():
+    client = yandexgpt.Client(timeout=10.0)
+    assert [result.completion.text for result in client.complete_many(["раз"] * 4)] == ["раз"] * 4
+async def use_async():
+    assert (await yandexgpt.AsyncClient(timeout=10.0).complete("раз")).text == "раз"
+ended_well(fork(use))
+ended_well(fork(lambda: asyncio.run(use_async())))
+use()
+"""
+    )
+    code, _, err = output_of(program(source, emulator, kept))
+    assert code == 0, err
+
+
+@pytest.mark.parametrize("kind", ["stream", "latest", "many"])
+def test_close_after_the_event_loop_was_closed_is_silent(emulator: Emulator, kind: str) -> None:
+    source = """
+import asyncio, sys, yandexgpt
+client = yandexgpt.AsyncClient(timeout=10.0)
+OPEN = {
+    "stream": lambda: client.stream("раз два три"),
+    "latest": lambda: client.stream("раз два три", latest=True),
+    "many": lambda: client.complete_many(["раз"] * 6, concurrency=2),
+}
+async def begin():
+    opened = OPEN[sys.argv[1]]()
+    await anext(opened)
+    return opened
+loop = asyncio.new_event_loop()
+opened = loop.run_until_complete(begin())
+loop.close()
+async def close():
+    await opened.close()
+    assert (await client.complete("раз")).text == "раз"
+    await client.close()
+asyncio.run(close())
+"""
+    code, _, err = output_of(program(source, emulator, kind))
+    assert code == 0, err

@@ -40,6 +40,8 @@ class AsyncStream:
         self._call = call
         self._on_end = on_end
         """Called once: with the answer at the end of the stream, or with None when the stream is closed or fails."""
+        self._outcome: dict[str, bool] = {}
+        """Whether the stream has ended with its answer. The first of reader and closer decides."""
         self._state = StreamState()
         self._closing = AsyncClosing()
         self._text_position: tuple[object, str] | None = None
@@ -121,7 +123,7 @@ class AsyncStream:
         try:
             await self._closing.close(self._messages, self._call)
         finally:
-            self._notify_end(None)
+            self._notify_end()
 
     aclose = close  # async only
     """The same under the name that :func:`contextlib.aclosing` looks for."""  # async only
@@ -150,11 +152,12 @@ class AsyncStream:
             return self._state.next(await self._messages.__anext__())
         except StopAsyncIteration:
             if (chunk := self._last_chunk()) is None:
-                self._notify_end(None if self._call.answer is None else self.completion)
+                if not self._notify_end():
+                    raise self._call.cancelled_error(self._state.message) from None
                 raise
             return chunk
         except BaseException as error:
-            self._notify_end(None)
+            self._notify_end()
             if self._closing.is_concurrent_close(error, self._call):
                 raise self._call.cancelled_error(self._state.message) from error
             raise
@@ -168,11 +171,22 @@ class AsyncStream:
         if self._call.answer is not None:
             return self._state.finish()
         if self._closing.ended_early():
-            self._notify_end(None)
+            self._notify_end()
             raise self._call.cancelled_error(self._state.message)
         return None
 
-    def _notify_end(self, completion: Completion | None) -> None:
+    def _notify_end(self) -> bool:
+        """Record the outcome, and notify the chat of the stream.
+
+        Returns:
+            Whether the outcome is the one recorded first. It is not if another thread has closed the stream when its
+            answer was not there yet, and the answer has arrived nevertheless: the chat has dropped this turn.
+        """
+        completion = None if self._call.answer is None else self.completion
+        whole = completion is not None
+        if self._outcome.setdefault("whole", whole) is not whole:  # atomic
+            return not whole
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end(completion)
+        return True

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from yandexgpt._concurrency.event_loops import run_in_loop
 
 if TYPE_CHECKING:
     from types import AsyncGeneratorType
@@ -97,9 +100,11 @@ class AsyncClosing:
     A task that starts to read after the iterator was closed has lost nothing.
     """
 
-    __slots__ = ("_finished", "_interrupted", "_interrupted_reader", "_reader")
+    __slots__ = ("_finished", "_interrupted", "_interrupted_reader", "_loop", "_reader")
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The event loop in which the iterator is read."""
         self._reader: weakref.ref[Any] | None = None
         self._interrupted_reader: weakref.ref[Any] | None = None
         """The task that was reading when another task closed the iterator."""
@@ -109,6 +114,7 @@ class AsyncClosing:
 
     def record_reader(self) -> None:
         """Record that the current task reads."""
+        self._loop = asyncio.get_running_loop()
         self._reader = weakref.ref(asyncio.current_task())
 
     def mark_finished(self) -> None:
@@ -121,8 +127,14 @@ class AsyncClosing:
             reader = self._reader
             if reader is not None and reader() is not asyncio.current_task():
                 self._interrupted_reader = reader
-        source.cancel()
-        if not cast("AsyncGeneratorType[Any, None]", generator).ag_running:
+        with contextlib.suppress(RuntimeError):  # its event loop is closed: nothing of it runs any more
+            source.cancel()
+        loop = self._loop
+        if cast("AsyncGeneratorType[Any, None]", generator).ag_running:
+            return
+        if loop is not None and loop.is_running() and loop is not asyncio.get_running_loop():
+            await run_in_loop(loop, lambda: _close_idle(generator))
+        else:
             await generator.aclose()
 
     def is_concurrent_close(self, error: BaseException, source: Cancellable) -> bool:
@@ -141,6 +153,11 @@ class AsyncClosing:
         return self._interrupted or (
             self._interrupted_reader is not None and (self._interrupted_reader() is task or _is_single_read_task(task))
         )
+
+
+async def _close_idle(generator: AsyncGenerator[Any, None]) -> None:
+    with contextlib.suppress(RuntimeError):  # its reader has started to run it meanwhile
+        await generator.aclose()
 
 
 def _is_single_read_task(task: asyncio.Task[Any] | None) -> bool:

@@ -99,20 +99,23 @@ class StoppableThread(fork_safety.ForkAware):
         ConfigurationError: the thread cannot be started, for example because the interpreter is exiting.
     """
 
+    _thread: threading.Thread | None = None
+
     def __init__(self, name: str, run: Callable[[], None], stop: Callable[[], object]) -> None:
         self._stop = stop
         self._belongs_to_parent = False
-        self._thread = threading.Thread(target=run, name=name, daemon=True)
+        self._thread = thread = threading.Thread(target=run, name=name, daemon=True)
         fork_safety.register(self)
         try:
-            self._thread.start()
+            thread.start()
         except RuntimeError as error:
             raise ConfigurationError(f"a thread is needed, and none can be started: {error}") from error
         _threads.add(self)
 
     def __del__(self) -> None:
         """Stop the thread: its user may have been interrupted before it did so."""
-        self.stop()
+        if self._thread is not None:  # __init__ may have been interrupted, too
+            self.stop()
 
     def after_fork(self) -> None:
         """Record that the child has no such thread. Objects of the thread stay untouched until the process exits."""
@@ -137,8 +140,10 @@ class StoppableThread(fork_safety.ForkAware):
     def stop_and_join(self) -> None:
         """Stop the thread and join it, unless it is the calling thread."""
         self.stop()
-        if not self._belongs_to_parent and not sys.is_finalizing() and self._thread is not threading.current_thread():
-            self._thread.join(JOIN_TIMEOUT)
+        thread = self._thread
+        if thread is None or self._belongs_to_parent or sys.is_finalizing() or thread is threading.current_thread():
+            return
+        thread.join(JOIN_TIMEOUT)
 
 
 _interpreter_is_exiting = False

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from typing import TYPE_CHECKING
 
-from yandexgpt._concurrency.event_loops import times_cancelled
+from yandexgpt._concurrency.event_loops import cancel_and_wait, threadsafe_callback, times_cancelled
 from yandexgpt._rpc.batch_calls import BatchCalls
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ class AsyncBatch:
         self._buffer = options.new_buffer()
         self._tasks: set[asyncio.Task[Result]] = set()
         self._feeder: asyncio.Task[None] | None = None
+        self._cancel_in_loop: Callable[[], object] | None = None
         self._changed = asyncio.Event()
         self._may_have_capacity = asyncio.Event()
         self._exhausted = False
@@ -39,6 +40,7 @@ class AsyncBatch:
     async def results(self) -> AsyncGenerator[Result, None]:
         """Yield the results, while prompts are read as far as the buffer has capacity."""
         options, buffer = self._options, self._buffer
+        self._cancel_in_loop = threadsafe_callback(self._cancel_tasks)
         self._feeder = asyncio.ensure_future(self._feed())
         try:
             while True:
@@ -53,8 +55,8 @@ class AsyncBatch:
                     self._changed.clear()
                     await self._changed.wait()
         finally:
-            self.cancel()
-            await asyncio.wait({self._feeder, *self._tasks})
+            self.cancelled = True
+            await cancel_and_wait({self._feeder, *self._tasks})
         error, self._error = self._error, None
         if error is not None:
             try:
@@ -63,8 +65,16 @@ class AsyncBatch:
                 del error  # its traceback refers to this frame: a reference cycle
 
     def cancel(self) -> None:
-        """Cancel the calls in flight."""
+        """Cancel the calls in flight, from any thread.
+
+        Raises:
+            RuntimeError: their event loop is closed.
+        """
         self.cancelled = True
+        if self._cancel_in_loop is not None:
+            self._cancel_in_loop()
+
+    def _cancel_tasks(self) -> None:
         self._changed.set()
         if self._feeder is not None:
             self._feeder.cancel()

@@ -250,6 +250,8 @@ class AsyncInvoker(BaseInvoker[AsyncChannelRegistry]):
                         cancel_rpc(rpc)
                         if yielding and not isinstance(rpc, _call.Call):
                             await drain(messages)
+                    # In CPython 3.10 a task of gRPC that is destroyed while this frame runs keeps the frame alive.
+                    rpc = messages = None
                 await registry.wait(call, asyncio.Event(), delay)
         finally:
             if limiter is not None:

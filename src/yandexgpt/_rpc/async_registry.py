@@ -9,14 +9,13 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 
 from yandexgpt._concurrency import fork_safety
-from yandexgpt._concurrency.event_loops import threadsafe_callback, wait_for_event
+from yandexgpt._concurrency.event_loops import run_in_loop, threadsafe_callback, wait_for_event
 from yandexgpt._concurrency.weak_set import LockFreeWeakSet
 from yandexgpt._rpc.channel_pool import ChannelPool
 from yandexgpt._rpc.channels import channels_of_parent, keep_grpc_core_alive, open_aio_channel
@@ -37,14 +36,6 @@ CANCEL_DRAIN_TIMEOUT = 0.25
 
 FORK_DRAIN_TIMEOUT = 1.0
 """Seconds that a fork waits at most for the final events of calls whose event loop is closed."""
-
-
-REMOTE_CLOSE_TIMEOUT = 5.0
-"""Seconds to wait for another event loop to close its channels; it may be busy, or may stop."""
-
-
-LOOP_POLL_INTERVAL = 0.05
-"""Seconds between two checks whether that event loop still runs."""
 
 
 class _StubHolder(Protocol):
@@ -112,6 +103,7 @@ class AsyncChannelRegistry(fork_safety.ForkAware):
                 for waiting in (*asyncio.all_tasks(loop), *self.rpcs.get(loop, ())):
                     with contextlib.suppress(RuntimeError):  # it is cancelled, but cannot notify its event loop
                         waiting.cancel()
+                    del waiting  # CPython 3.10 may keep this frame alive: see AsyncInvoker.messages
                 if not len(self.rpcs.get(loop, ())):
                     self.rpcs.pop(loop, None)
         return any(loop.is_closed() for loop in list(self.rpcs))
@@ -215,7 +207,7 @@ class AsyncChannelRegistry(fork_safety.ForkAware):
                 if loop is running_loop:
                     await channel.close()
                 elif loop.is_running():
-                    await _close_in_loop(channel, loop)
+                    await run_in_loop(loop, channel.close)
             except Exception:  # noqa: PERF203  (grpc.aio fails on some objects that interceptors return)
                 logger.warning("a connection could not be closed", exc_info=True)
         # gRPC must deliver the final events of cancelled calls to this loop; if it is closed first, they are not freed.
@@ -230,23 +222,3 @@ def cancel_rpc(rpc: Any) -> None:
         rpc.cancel()
     except Exception as error:  # noqa: BLE001  (of an interceptor, and raised to the caller already: grpcio 1.71)
         logger.debug("a call could not be cancelled: %r", error)
-
-
-async def _close_in_loop(channel: grpc.aio.Channel, loop: asyncio.AbstractEventLoop) -> None:
-    """Close a channel in its own event loop, which runs in another thread, and wait until it is closed or stops."""
-    closed = Future[None]()
-    closed.set_running_or_notify_cancel()  # it cannot be cancelled
-    tasks: list[asyncio.Task[None]] = []
-
-    async def close() -> None:
-        try:
-            await channel.close()
-        finally:
-            closed.set_result(None)
-
-    with contextlib.suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(close())))
-        waiting = asyncio.wrap_future(closed)
-        end = time.monotonic() + REMOTE_CLOSE_TIMEOUT
-        while not waiting.done() and loop.is_running() and time.monotonic() < end:
-            await asyncio.wait({waiting}, timeout=LOOP_POLL_INTERVAL)

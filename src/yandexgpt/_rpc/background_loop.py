@@ -34,13 +34,13 @@ event loop of the process, and that one would log an error because this loop is 
 
 
 class _Registry(AsyncChannelRegistry):
-    """Channels that, unlike others, are not dropped before a fork: their event loop runs in another thread."""
+    """Channels whose event loop runs in another thread. They are dropped before a fork only if it has ended."""
 
     background: BackgroundLoop
 
     def before_fork(self) -> bool:
         """Wait for the thread if it has been asked to stop."""
-        return self.background.before_fork()
+        return self.background.before_fork() or super().before_fork()
 
 
 class BackgroundLoop:

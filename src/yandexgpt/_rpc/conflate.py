@@ -11,6 +11,7 @@ from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING
 
+from yandexgpt._concurrency.event_loops import cancel_and_wait
 from yandexgpt._concurrency.threads import AutoResetEvent, StoppableThread, interpreter_is_exiting
 
 if TYPE_CHECKING:
@@ -130,8 +131,7 @@ async def conflate_async(
                 arrived.clear()
     finally:
         if not latest.finished:
-            producer.cancel()
-            await asyncio.wait({producer})
+            await cancel_and_wait({producer})
         call.answer = None
     latest.apply_outcome(call)
 

@@ -195,10 +195,10 @@ class Invoker(BaseInvoker[ChannelRegistry]):
                         raise call.cancelled_error(last) from error
                     if pooled is not None and peer_was_silent(error, last):
                         pool.evict(pooled)
-                    failure = cast("grpc.RpcError", error)
-                    if call.complete_despite_failure(failure, last):
+                    if call.complete_despite_failure(cast("grpc.RpcError", error), last):
                         return
-                    delay = call.failed(failure, last)
+                    delay = call.failed(cast("grpc.RpcError", error), last)
+                    error.__traceback__ = None  # gRPC raises the call object: a cycle, which would include this frame
                 except APIError:
                     in_grpc = False
                     raise
