@@ -278,17 +278,17 @@ def test_fault_whose_point_is_not_reached_is_not_reported(proxy: FaultProxy, cha
     assert proxy.faults_played == ()
 
 
+@pytest.mark.parametrize("fin", [False, True])
 def test_breaking_all_connections_ends_the_calls_on_them(
-    proxy: FaultProxy, channel: grpc.Channel, service: Service
+    proxy: FaultProxy, channel: grpc.Channel, service: Service, fin: bool
 ) -> None:
     proxy.inject(Fault("stall", after=1), times=None)
-    for fin in (False, True):
-        call = rpc.TextGenerationServiceStub(channel).Completion(request(), timeout=DEADLINE, wait_for_ready=True)
-        assert next(call).model_version == "0"
-        proxy.break_all(fin=fin)
-        with pytest.raises(grpc.RpcError) as error:
-            next(call)
-        assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+    call = rpc.TextGenerationServiceStub(channel).Completion(request(), timeout=DEADLINE, wait_for_ready=True)
+    assert next(call).model_version == "0"
+    proxy.break_all(fin=fin)
+    with pytest.raises(grpc.RpcError) as error:
+        next(call)
+    assert error.value.code() is grpc.StatusCode.UNAVAILABLE
     proxy.clear()
     assert recovers(channel)
     assert service.idle()
