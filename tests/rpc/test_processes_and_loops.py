@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -626,6 +627,9 @@ def test_250_streams_in_one_loop() -> None:
         assert len({request.peer for request in emulator.requests}) == math.ceil(250 / STREAMS_PER_CHANNEL)
 
 
+@pytest.mark.xfail(
+    sys.version_info < (3, 11), reason="gRPC keeps the calls alive: docs/deployment.md, Known limits", strict=True
+)
 def test_fork_after_loops_were_closed_during_streams(emulator: Emulator) -> None:
     source = (
         FORK
