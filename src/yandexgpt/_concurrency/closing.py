@@ -130,12 +130,10 @@ class AsyncClosing:
         with contextlib.suppress(RuntimeError):  # its event loop is closed: nothing of it runs any more
             source.cancel()
         loop = self._loop
-        if cast("AsyncGeneratorType[Any, None]", generator).ag_running:
-            return
         if loop is not None and loop.is_running() and loop is not asyncio.get_running_loop():
             await run_in_loop(loop, lambda: _close_idle(generator))
         else:
-            await generator.aclose()
+            await _close_idle(generator)
 
     def is_concurrent_close(self, error: BaseException, source: Cancellable) -> bool:
         """Return whether a read failed because another task is closing the generator.
@@ -156,7 +154,8 @@ class AsyncClosing:
 
 
 async def _close_idle(generator: AsyncGenerator[Any, None]) -> None:
-    with contextlib.suppress(RuntimeError):  # its reader has started to run it meanwhile
+    """Close a generator, unless its reader runs it."""
+    if not cast("AsyncGeneratorType[Any, None]", generator).ag_running:
         await generator.aclose()
 
 
